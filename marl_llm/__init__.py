@@ -1,0 +1,1 @@
+"""marl-llm: train teams of LLM agents by self-play, with credit assignment that can be audited."""

@@ -1,0 +1,416 @@
+"""The settings of an experiment: typed, checked, one YAML file each.
+
+OmegaConf lives inside `load_config` and `to_yaml` only; everybody else receives frozen dataclasses. Validation
+refuses, it never rewrites a value.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from marl_llm.errors import ConfigError
+
+
+def _require(condition: bool, key: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: {value!r} is not allowed; it must be {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run writes, how long it is and how often it saves."""
+
+    name: str = "run"
+    """First part of the run directory's name."""
+    dir: str = "runs"
+    """Folder in which run directories are made."""
+    seed: int = 0
+    """Fixes every random draw of the run."""
+    steps: int = 100
+    """Number of training steps."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints; the first and the last step are always saved."""
+    keep_checkpoints: int = 3
+    """How many of the newest checkpoints stay on disk, besides that of step 0."""
+    tokens: bool = True
+    """Log token ids, log-probabilities and versions in the episode files."""
+    threads: int | None = None
+    """Threads for tensor operations; None leaves PyTorch's choice. Part of what makes runs bit-identical."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 0, "run.steps", self.steps, "0 or more")
+        _require(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "1 or more")
+        _require(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "1 or more")
+        _require(self.threads is None or self.threads >= 1, "run.threads", self.threads, "null or 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GameConfig:
+    """Which game is played."""
+
+    name: str = "kuhn_poker"
+    """A game of ours (`marl-llm games list`) or `package.module:env`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the game."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig:
+    """How policies see the game and answer."""
+
+    context: Literal["turn", "dialogue"] = "turn"
+    """`turn`: rules and current state only. `dialogue`: the seat's whole conversation, append-only."""
+    thinking: bool = False
+    """Whether text may stand before the answer tag; it is trained like the rest of the reply."""
+    max_reply_tokens: int = 16
+    """Limit of sampled tokens per turn."""
+    context_tokens: int = 256
+    """Limit of prompt and reply tokens together."""
+    max_turns: int = 1000
+    """Turns after which an episode is cut off as truncated."""
+    rewards: str | None = None
+    """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_reply_tokens >= 1, "play.max_reply_tokens", self.max_reply_tokens, "1 or more")
+        _require(
+            self.context_tokens > self.max_reply_tokens,
+            "play.context_tokens",
+            self.context_tokens,
+            f"more than play.max_reply_tokens ({self.max_reply_tokens})",
+        )
+        _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
+        _require(self.rewards is None or ":" in self.rewards, "play.rewards", self.rewards, "null or module:function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchmakingConfig:
+    """Who plays whom, on which seed, how often."""
+
+    groups: int = 32
+    """Groups (deals) per step."""
+    group_size: int = 8
+    """Matches per group; all share the game seed."""
+    seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
+    """Agent id or pattern to the name of a policy; the first pattern that fits decides."""
+
+    def __post_init__(self) -> None:
+        _require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")
+        _require(self.group_size >= 1, "matchmaking.group_size", self.group_size, "1 or more")
+        _require(bool(self.seats), "matchmaking.seats", self.seats, "at least one seat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModelConfig:
+    """A small chat model that is made on the spot: byte-level BPE tokenizer and Qwen3 architecture."""
+
+    hidden: int = 128
+    """Width."""
+    layers: int = 4
+    """Number of layers."""
+    heads: int = 4
+    """Number of attention heads; each has hidden / heads dimensions."""
+    mlp: int = 256
+    """Inner width of the feed-forward part."""
+    vocabulary: int = 512
+    """Upper limit of the vocabulary."""
+
+    def __post_init__(self) -> None:
+        _require(self.hidden % (2 * self.heads) == 0, "tiny.hidden", self.hidden, f"a multiple of {2 * self.heads}")
+        _require(self.vocabulary >= 280, "tiny.vocabulary", self.vocabulary, "280 or more (256 bytes and the tags)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig:
+    """Supervised imitation of a scripted player before self-play, so that the model can read and answer."""
+
+    teacher: str = "random"
+    """Name of the policy to imitate."""
+    games: int = 512
+    """Games that the teacher plays against itself."""
+    steps: int = 100
+    """Gradient steps."""
+    batch: int = 128
+    """Turns per gradient step."""
+    lr: float = 3e-3
+    """Learning rate; it decays linearly to zero."""
+
+    def __post_init__(self) -> None:
+        for name in ("games", "batch"):
+            _require(getattr(self, name) >= 1, f"warmup.{name}", getattr(self, name), "1 or more")
+        _require(self.steps >= 0, "warmup.steps", self.steps, "0 or more")
+        _require(self.lr >= 0, "warmup.lr", self.lr, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How a model is run for play."""
+
+    kind: Literal["hf"] = "hf"
+    """Which engine."""
+    slots: int = 256
+    """Sequences that are decoded together."""
+    cache_slots: int = 64
+    """Further sequences whose keys and values are kept for reuse."""
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the engine's weights and cache."""
+
+    def __post_init__(self) -> None:
+        _require(self.slots >= 1, "engine.slots", self.slots, "1 or more")
+        _require(self.cache_slots >= 0, "engine.cache_slots", self.cache_slots, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KLConfig:
+    """The pull towards a reference policy."""
+
+    reference: Literal["none", "frozen", "ema", "snapshot"] = "none"
+    """`frozen`: the initial weights; `ema`: their moving average; `snapshot`: a copy taken every `every` steps."""
+    kind: Literal["k1", "k2", "k3", "full"] = "full"
+    """Estimator from the sampled token, or the exact sum over the vocabulary."""
+    coef: float = 0.0
+    """Weight in the loss."""
+    decay: float = 0.99
+    """Of the moving average, per optimizer step."""
+    every: int = 25
+    """Training steps between snapshots."""
+
+    def __post_init__(self) -> None:
+        _require(self.coef >= 0, "objective.kl.coef", self.coef, "0 or more")
+        _require(0 <= self.decay <= 1, "objective.kl.decay", self.decay, "between 0 and 1")
+        _require(self.every >= 1, "objective.kl.every", self.every, "1 or more")
+        _require(
+            self.coef == 0 or self.reference != "none",
+            "objective.kl.reference",
+            self.reference,
+            "frozen, ema or snapshot when objective.kl.coef is not 0",
+        )
+
+
+Aggregation = Literal["token", "sequence", "turn", "constant", "nested"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The loss."""
+
+    ratio: Literal["token", "turn", "sequence"] = "token"
+    """Over which tokens the importance ratio is taken (turn and sequence: exponential of the mean log-ratio)."""
+    clip_low: float = 0.2
+    """The ratio is clipped at 1 - clip_low."""
+    clip_high: float = 0.2
+    """The ratio is clipped at 1 + clip_high."""
+    dual_clip: float | None = None
+    """Upper bound c > 1 of the loss per |advantage| where the advantage is negative; None: no bound."""
+    aggregation: Aggregation = "token"
+    """What is averaged: tokens; sequences, turns (each a mean over its tokens); a sum over `constant`; or the mean
+    over roles, episodes, turns and tokens, each level weighing its members equally (MARS)."""
+    constant: float = 1.0
+    """Divisor of `aggregation: constant`, per sequence."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    importance_cap: float | None = 2.0
+    """Truncation of the importance weight that corrects the gap between engine and learner; None: no correction."""
+    kl: KLConfig = field(default_factory=KLConfig)
+    """The pull towards a reference policy."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
+        _require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
+        _require(
+            self.dual_clip is None or self.dual_clip > 1, "objective.dual_clip", self.dual_clip, "null or more than 1"
+        )
+        _require(self.constant > 0, "objective.constant", self.constant, "more than 0")
+        _require(
+            self.importance_cap is None or self.importance_cap >= 1,
+            "objective.importance_cap",
+            self.importance_cap,
+            "null or 1 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """The optimizer and how a batch is cut."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Decay over the run's steps; linear and cosine end at lr * final."""
+    final: float = 0.0
+    """Share of the learning rate that is left at the end."""
+    warmup_steps: int = 0
+    """Training steps over which the learning rate rises from 0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    minibatches: int = 1
+    """Optimizer steps per pass over a step's samples; whole groups stay together."""
+    epochs: int = 1
+    """Passes over a step's samples."""
+    micro_batch_tokens: int = 8192
+    """Packed tokens per forward and backward pass."""
+    row_tokens: int = 512
+    """Packed tokens per row; a longer sequence gets a row of its own."""
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of forward and backward; master weights are float32."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr >= 0, "learner.lr", self.lr, "0 or more")
+        _require(0 <= self.final <= 1, "learner.final", self.final, "between 0 and 1")
+        _require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
+        for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens"):
+            _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
+
+
+PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """One policy: a model, or a scripted player."""
+
+    kind: PolicyKind = "llm"
+    """`llm`, or how a scripted player decides."""
+    model: str | None = None
+    """Folder or hub name of a Hugging Face causal language model; None: make a tiny one."""
+    tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
+    """The model to make when `model` is None."""
+    warmup: WarmupConfig | None = None
+    """Imitation before training; None: none."""
+    trainable: bool = True
+    """Whether an `llm` learns."""
+    temperature: float = 1.0
+    """Of sampling, and of the learner."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Runs the model for play."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """Trains the model."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What it is trained on."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {strength}`."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured, and when."""
+
+    every: int = 25
+    """Steps between computations of exploitability during training; 0: only before and after."""
+    exploitability: bool = True
+    """Whether to compute it; only for two-player zero-sum games whose information states can be listed."""
+    samples: int = 64
+    """Sampled replies per information state where the policy thinks first (an estimate)."""
+    games: int = 1000
+    """Games per opponent and seat, before and after."""
+    opponents: list[str] = field(default_factory=lambda: ["random"])
+    """Policies to meet, by name; `start` is the policy as it was at step 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "games"):
+            _require(getattr(self, name) >= 0, f"evaluation.{name}", getattr(self, name), "0 or more")
+        _require(self.samples >= 1, "evaluation.samples", self.samples, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    """Where and how long."""
+    game: GameConfig = field(default_factory=GameConfig)
+    """Which game."""
+    play: PlayConfig = field(default_factory=PlayConfig)
+    """How it is played."""
+    matchmaking: MatchmakingConfig = field(default_factory=MatchmakingConfig)
+    """Who plays whom."""
+    policies: dict[str, PolicyConfig] = field(default_factory=lambda: {"agent": PolicyConfig()})
+    """All policies, by name."""
+    credit: Any = "mars"
+    """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is measured."""
+
+    def __post_init__(self) -> None:
+        known = sorted(self.policies)
+        for seat, policy in self.matchmaking.seats.items():
+            _require(policy in self.policies, f"matchmaking.seats.{seat}", policy, f"one of policies: {known}")
+        for policy in self.evaluation.opponents:
+            allowed = f"one of policies: {known}, or start"
+            _require(policy in self.policies or policy == "start", "evaluation.opponents", policy, allowed)
+        for name, policy_config in self.policies.items():
+            warmup = policy_config.warmup
+            if warmup is not None:
+                scripted = [k for k in known if self.policies[k].kind != "llm"]
+                allowed = f"one of the scripted policies: {scripted}"
+                _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read one experiment from a YAML file and apply `key=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing or malformed, a key is unknown (the nearest valid name is given), or a
+            value is of the wrong type or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config {path}: no such file")
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:  # the YAML library has several unrelated error classes
+        raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
+    if not OmegaConf.is_dict(loaded):
+        raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+    try:
+        tree = OmegaConf.merge(OmegaConf.structured(Config), loaded, OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config {path}: {_explain(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved tree as YAML; `load_config` of it gives an equal tree."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key or error.key or "")
+    reason = _one_line(error)
+    known = _known_keys(error.parent_node)
+    if known and key.rpartition(".")[2] not in known:
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
+        return f"{key}: unknown key; nearest valid name: {near[0]}; allowed: {', '.join(known)}"
+    return f"{key}: {reason}" if key else reason
+
+
+def _known_keys(node: Any) -> list[str]:
+    kind = OmegaConf.get_type(node) if node is not None else None
+    return [f.name for f in fields(kind)] if isinstance(kind, type) and is_dataclass(kind) else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("full_key:")[0].split())

@@ -1,0 +1,1 @@
+"""Credit: episodes go in, advantages come out."""

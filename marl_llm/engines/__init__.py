@@ -1,0 +1,1 @@
+"""Engines: tokens in, tokens out. They know nothing of games or text."""

@@ -1,0 +1,1 @@
+"""Learning: samples go in, a better policy comes out."""

@@ -1,0 +1,1 @@
+"""Who may sit in a seat: language models and scripted players."""
