@@ -85,7 +85,12 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
-        _require(self.rewards is None or ":" in self.rewards, "play.rewards", self.rewards, "null or module:function")
+        _require(
+            self.rewards is None or ":" in self.rewards,
+            "play.rewards",
+            self.rewards,
+            "null or module:function",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +230,10 @@ class ObjectiveConfig:
         _require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
         _require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
         _require(
-            self.dual_clip is None or self.dual_clip > 1, "objective.dual_clip", self.dual_clip, "null or more than 1"
+            self.dual_clip is None or self.dual_clip > 1,
+            "objective.dual_clip",
+            self.dual_clip,
+            "null or more than 1",
         )
         _require(self.constant > 0, "objective.constant", self.constant, "more than 0")
         _require(

@@ -30,9 +30,7 @@ def schedule(config: Config, step: int) -> list[Match]:
     ]
 
 
-def series(
-    game: GameConfig, seats: Mapping[str, str], *, name: str, games: int, seed: int
-) -> list[Match]:
+def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int, seed: int) -> list[Match]:
     """Independent matches with fixed seats, each with a seed of its own: what evaluations and teachers play."""
     return [
         Match(

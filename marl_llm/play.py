@@ -7,6 +7,7 @@ that seat (`submit`); whatever a policy has decided (`poll`) is applied to its g
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pettingzoo import AECEnv
@@ -39,13 +40,10 @@ def play(
     waiting = iter(matches)
     tables: dict[str, Table] = {}
     while True:
-        for match in waiting:
-            table = Table(match, max_turns)
+        for match in islice(waiting, live - len(tables)):
             assert match.id not in tables, f"two live matches are called {match.id}"
-            tables[match.id] = table
-            _ask(table, policies)
-            if len(tables) >= live:
-                break
+            tables[match.id] = Table(match, max_turns)
+            _ask(tables[match.id], policies)
         if not tables:
             return
         for name, policy in policies.items():
@@ -65,7 +63,7 @@ def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
     name = seat_policy(table.match.seats, table.agent)
     if name not in policies:
         raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
-    policies[name].submit(table.match.id, table.view())
+    policies[name].submit(table.match.id, table.view)
 
 
 def _with_rewards(episode: Episode, rewards: Rewards) -> Episode:
@@ -94,14 +92,15 @@ class Table:
         self._guard(self._env.reset, seed=match.seed)
         self._game: Any = self._env.unwrapped
         self._returns = dict.fromkeys(self._game.possible_agents, 0.0)
+        self.view = self._look()
+        """What the agent that decides next may know."""
 
     @property
     def agent(self) -> str:
         """Whose decision is next."""
         return str(self._game.agent_selection)
 
-    def view(self) -> View:
-        """What the agent that decides next may know."""
+    def _look(self) -> View:
         agent = self.agent
         info = self._game.infos[agent]
         legal = info.get("legal_actions")
@@ -125,15 +124,17 @@ class Table:
 
     def take(self, policy: str, reply: Reply) -> None:
         """Apply a decision of the agent that was asked, and record it as a turn."""
-        view = self.view()
-        info = self._game.infos[view.agent]
+        view = self.view
         if reply.overflow:
-            self.status, self._note = "truncated", f"the conversation of {view.agent} no longer fits the context"
+            self.status, self._note = (
+                "truncated",
+                f"the conversation of {view.agent} no longer fits the context",
+            )
             if reply.completion is None:
                 return
         turn = Turn(
             agent=view.agent,
-            role=info.get("role", view.agent),
+            role=self._game.infos[view.agent].get("role", view.agent),
             policy=policy,
             observation=view.observation,
             legal_actions=view.legal_actions,
@@ -141,7 +142,7 @@ class Table:
             completion=reply.completion,
             reply=reply.text,
             action=reply.action,
-            legal=True,
+            legal=None,
             state_key=view.state_key,
         )
         self._latest[view.agent] = len(self._turns)
@@ -149,14 +150,12 @@ class Table:
         self._turns.append(turn)
         if self.status is None:
             self._step(turn)
-        self._deliver(view.agent)
 
     def _step(self, turn: Turn) -> None:
         # A reply without an action is an illegal move by the same path: no game accepts the empty text.
         self._guard(self._env.step, turn.action if turn.action is not None else "")
         game = self._game
-        if game.infos.get(turn.agent, {}).get("illegal", False):
-            self._turns[-1] = replace(turn, legal=False)
+        self._turns[-1] = replace(turn, legal=not game.infos[turn.agent].get("illegal", False))
         for agent, reward in game.rewards.items():
             parts = game.infos[agent].get("reward_parts") or ({"outcome": reward} if reward else {})
             for part, value in parts.items():
@@ -170,6 +169,8 @@ class Table:
             self.status = "done"
         elif len(self._turns) >= self._max_turns:
             self.status, self._note = "truncated", f"no end after {self._max_turns} turns"
+        else:
+            self.view = self._look()
 
     def _deliver(self, agent: str) -> None:
         """Add the agent's pending rewards to its latest turn; before its first turn they wait for it."""
@@ -186,7 +187,11 @@ class Table:
         """The finished match."""
         assert self.status is not None
         return Episode(
-            match=self.match, turns=tuple(self._turns), returns=self._returns, status=self.status, note=self._note
+            match=self.match,
+            turns=tuple(self._turns),
+            returns=self._returns,
+            status=self.status,
+            note=self._note,
         )
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -17,7 +17,14 @@ class LLMPolicy:
     """Plays with the weights called `name` of an engine. Keeps nothing about a match but its requests in flight."""
 
     def __init__(
-        self, *, name: str, engine: Engine, chat: Chat, play: PlayConfig, temperature: float = 1.0, samples: int = 64
+        self,
+        *,
+        name: str,
+        engine: Engine,
+        chat: Chat,
+        play: PlayConfig,
+        temperature: float = 1.0,
+        samples: int = 64,
     ) -> None:
         """`samples`: sampled replies per view in `strategies`, where the policy thinks first."""
         self.name = name
@@ -106,8 +113,6 @@ class LLMPolicy:
             prompt = self.prompt(view)
             for number in range(self._samples):
                 self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
-        for _ in range(len(views) * self._samples):
-            pass
         remaining = len(views) * self._samples
         while remaining:
             for ticket, completion in self.engine.poll():

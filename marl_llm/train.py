@@ -1,0 +1,229 @@
+"""The loop: matches, episodes, credit, samples, a better policy; again."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from marl_llm.config import Config
+from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
+from marl_llm.errors import ConfigError
+from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
+from marl_llm.learning.samples import to_samples
+from marl_llm.matchmaking import schedule
+from marl_llm.play import Rewards, play
+from marl_llm.run import Run
+from marl_llm.team import Team, check_prompts, check_seats, found, restore
+from marl_llm.types import Episode
+from marl_llm.warmup import warm_up
+
+STATE = "state.json"
+"""The JSON-able part of a checkpoint: state of the credit recipe and of the learners."""
+
+
+class Observer(Protocol):
+    """Is told what happens; what it does has no influence on the run."""
+
+    def started(self, run: Path, config: Config, step: int) -> None:
+        """The run directory exists; `step` steps are already done."""
+
+    def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
+        """One step of imitation is done."""
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """The policy was measured before or after training."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One training step is done."""
+
+
+@dataclass
+class Progress:
+    """What a training step hands to the next, besides the team."""
+
+    step: int
+    """Steps done."""
+    credit: Mapping[str, Any]
+    """State of the credit recipe."""
+
+
+def train(
+    config: Config,
+    observer: Observer,
+    *,
+    resume: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train as configured and return the run directory; `stop` is asked after each step.
+
+    `resume`: a run directory whose latest checkpoint is continued, bit-identically on one CPU process.
+
+    Raises:
+        MarlError: whatever the user can mend; checkpoints up to then stay.
+    """
+    recipe, rewards = prepare(config)
+    with Run.create(config) if resume is None else Run.open(resume) as run:
+        latest = run.latest_checkpoint() if resume is not None else None
+        team = found(config, latest[1] if latest else None)
+        check_prompts(config, team)
+        progress = Progress(step=latest[0] if latest else 0, credit={})
+        run.rewind(progress.step)
+        observer.started(run.path, config, progress.step)
+        if latest:
+            values = json.loads((latest[1] / STATE).read_text())
+            restore(team, latest[1], values["learners"])
+            progress.credit = values["credit"]
+        else:
+            warm_up(config, team, observer.warming_up)
+            save(run, team, progress)
+        assess(config, run, team, observer, step=0)
+        while progress.step < config.run.steps:
+            metrics, episodes = advance(config, team, recipe, rewards, progress)
+            run.episodes(progress.step, episodes, tokens=config.run.tokens)
+            run.step(progress.step, metrics)
+            observer.stepped(progress.step, metrics)
+            stopping = stop()
+            if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
+                save(run, team, progress)
+            if stopping:
+                return run.path
+        assess(config, run, team, observer, step=progress.step)
+        return run.path
+
+
+def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
+    """Everything that can be refused before a run directory is made.
+
+    Raises:
+        ConfigError: a recipe, reward function or seat is wrong.
+    """
+    check_seats(config)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
+
+
+def _load_function(name: str) -> Rewards:
+    module, _, attribute = name.partition(":")
+    try:
+        function: Rewards = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {error}") from error
+    return function
+
+
+def advance(
+    config: Config, team: Team, recipe: Recipe, rewards: Rewards | None, progress: Progress
+) -> tuple[dict[str, float], list[Episode]]:
+    """One training step; mutates the team's weights and `progress`."""
+    step = progress.step + 1
+    clock = Clock()
+    with clock("play"):
+        for member in team.members.values():
+            member.publish()
+        played = play(schedule(config, step), team.policies, max_turns=config.play.max_turns, rewards=rewards)
+        episodes = sorted(played, key=lambda episode: episode.match.id)
+    with clock("credit"):
+        credited = credit(episodes, recipe, progress.credit)
+        advantages = by_turn(credited)
+    metrics = play_metrics(episodes)
+    with clock("learn"):
+        for name, member in team.members.items():
+            if member.learner is not None:
+                learned = member.learner.update(to_samples(episodes, advantages, name))
+                metrics |= {f"learn/{name}/{key}": value for key, value in learned.items()}
+    progress.step, progress.credit = step, credited.state
+    with clock("evaluate"):
+        every = config.evaluation.every
+        if every and (step % every == 0 or step == config.run.steps):
+            metrics |= exploitability_metrics(config, team)
+    metrics |= clock.metrics()
+    metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
+    return metrics, episodes
+
+
+def by_turn(credited: Credited) -> dict[tuple[str, int], float]:
+    """(match id, turn index) -> advantage."""
+    table = credited.table
+    keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
+    return dict(zip(keys, credited.advantages.tolist(), strict=True))
+
+
+def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """What the episodes of one step say at a glance."""
+    turns = [turn for episode in episodes for turn in episode.turns]
+    status = Counter(episode.status for episode in episodes)
+    returns: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        roles = {turn.agent: turn.role for turn in episode.turns}
+        for agent, value in episode.returns.items():
+            returns[roles.get(agent, agent)].append(value)
+    sampled = [turn.completion for turn in turns if turn.completion is not None]
+    return {
+        "play/games": len(episodes),
+        "play/turns": len(turns),
+        "play/illegal_fraction": sum(turn.legal is False for turn in turns) / max(1, len(turns)),
+        "play/truncated": status["truncated"],
+        "play/faults": status["fault"],
+        "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
+        "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
+        **{f"play/return/{role}": sum(values) / len(values) for role, values in sorted(returns.items())},
+    }
+
+
+def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:
+    """Exploitability of the policies as they sit now; empty where it cannot be computed."""
+    for member in team.members.values():
+        member.publish()
+    measured = measure_exploitability(config, team.policies) if config.evaluation.exploitability else None
+    if measured is None:
+        return {}
+    return {"eval/exploitability": measured.value, "eval/illegal_mass": measured.illegal_mass}
+
+
+def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
+    """Evaluate as configured, unless the run directory already has the result."""
+    evaluation = run.evaluation(step)
+    if evaluation is None:
+        for member in team.members.values():
+            member.publish()
+        evaluation = evaluate(config, team.policies, run.checkpoint_path(0))
+        run.save_evaluation(step, evaluation)
+    observer.evaluated(step, evaluation)
+
+
+def save(run: Run, team: Team, progress: Progress) -> None:
+    """Write a checkpoint."""
+
+    def write(folder: Path) -> None:
+        values = {"credit": progress.credit, "learners": team.save(folder)}
+        (folder / STATE).write_text(json.dumps(values))
+
+    run.checkpoint(progress.step, write)
+
+
+class Clock:
+    """Seconds spent in named parts of a step."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the duration of the block to `part`."""
+        start = perf_counter()
+        yield
+        self._spent[part] = self._spent.get(part, 0.0) + perf_counter() - start
+
+    def metrics(self) -> dict[str, float]:
+        """`time/PART_s` for each part, and `time/step_s` since the clock was made."""
+        spent = {f"time/{part}_s": seconds for part, seconds in self._spent.items()}
+        return spent | {"time/step_s": perf_counter() - self._start}
