@@ -23,6 +23,18 @@ Rewards = Callable[[Episode], Mapping[int, Mapping[str, float | None]]]
 """A user's own reward: a finished episode to further reward parts of its turns, by turn index."""
 
 
+def make_game(name: str, settings: Mapping[str, Any]) -> AECEnv:
+    """A new environment of the game.
+
+    Raises:
+        ConfigError: no game is called so, or it does not take these settings.
+    """
+    try:
+        return games.make(name, **settings)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"game.name {name!r} with settings {dict(settings)}: {error}") from error
+
+
 def play(
     matches: Iterable[Match],
     policies: Mapping[str, Policy],
@@ -88,7 +100,7 @@ class Table:
         self._latest: dict[str, int] = {}
         self._pending: dict[str, dict[str, float]] = defaultdict(dict)
         self._history: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._env: AECEnv = games.make(match.game, **match.settings)
+        self._env = make_game(match.game, match.settings)
         self._guard(self._env.reset, seed=match.seed)
         self._game: Any = self._env.unwrapped
         self._returns = dict.fromkeys(self._game.possible_agents, 0.0)

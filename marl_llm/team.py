@@ -9,14 +9,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import games
 from marl_llm.config import Config, GameConfig, PolicyConfig
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import play
+from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
@@ -162,7 +161,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
 
 def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
     """What a model reads and writes in random games: rules, observations, replies, and the words of the template."""
-    agents = games.make(game.name, **game.settings).unwrapped
+    agents = make_game(game.name, game.settings).unwrapped
     texts = [agents.metadata.get("rules", ""), answer_instruction(thinking), "system user assistant"]
     matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
     for episode in play(matches, {"random": make_scripted("random", {})}):
@@ -177,7 +176,7 @@ def check_seats(config: Config) -> None:
     Raises:
         ConfigError: see above.
     """
-    for agent in games.make(config.game.name, **config.game.settings).unwrapped.possible_agents:
+    for agent in make_game(config.game.name, config.game.settings).unwrapped.possible_agents:
         seat_policy(config.matchmaking.seats, agent)
     trained_policy(config)
 
@@ -188,7 +187,7 @@ def check_prompts(config: Config, team: Team) -> None:
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
-    env = games.make(config.game.name, **config.game.settings)
+    env = make_game(config.game.name, config.game.settings)
     env.reset(seed=0)
     game = env.unwrapped
     view = View(

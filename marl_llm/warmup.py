@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import games
 from marl_llm.config import Config
 from marl_llm.matchmaking import series
-from marl_llm.play import play
+from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.seeds import generator
@@ -44,7 +43,7 @@ def demonstrations(
 
 def _as_written(episode: Episode, policy: LLMPolicy) -> list[tuple[Tokens, Tokens]]:
     match = episode.match
-    rules = games.make(match.game, **match.settings).unwrapped.metadata.get("rules", "")
+    rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
     histories: dict[str, tuple[tuple[str, str], ...]] = {}
     pairs = []
     for turn in episode.turns:

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import games
 from marl_llm.config import Config
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.tournament import Score, head_to_head
 from marl_llm.matchmaking import seat_policy
+from marl_llm.play import make_game
 from marl_llm.policies.base import Policy
 from marl_llm.seeds import derive
 from marl_llm.team import frozen_copy, trained_policy
@@ -92,6 +92,6 @@ def measure_exploitability(config: Config, policies: Mapping[str, Policy]) -> Ex
     """Exploitability of the policies in their seats; None where it cannot be computed."""
     if not can_compute(config.game):
         return None
-    agents = games.make(config.game.name, **config.game.settings).unwrapped.possible_agents
+    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
     seats = {agent: seat_policy(config.matchmaking.seats, agent) for agent in agents}
     return exploitability(config.game, policies, seats)

@@ -6,10 +6,9 @@ from math import sqrt
 
 import numpy as np
 
-import games
 from marl_llm.config import GameConfig
 from marl_llm.matchmaking import one_against, series
-from marl_llm.play import play
+from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
 from marl_llm.types import Episode
 
@@ -56,7 +55,7 @@ def head_to_head(
 
     The seats play the same deals, so that the comparison of seats is not one of luck.
     """
-    agents: Sequence[str] = games.make(game.name, **game.settings).unwrapped.possible_agents
+    agents: Sequence[str] = make_game(game.name, game.settings).unwrapped.possible_agents
     scores = {}
     for seat in agents:
         seats = one_against(agents, seat, policy, opponent)
