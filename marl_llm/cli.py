@@ -14,12 +14,12 @@ from games.conformance import check as check_game
 from rich.console import Console
 
 import games
-from marl_llm.config import EvaluationConfig, load_config, to_yaml
+from marl_llm.config import load_config, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit, table
 from marl_llm.credit.recipe import credit as compute_credit
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
-from marl_llm.errors import ConfigError, MarlError
+from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
 from marl_llm.evaluation.tournament import score
 from marl_llm.live import LiveView, comparison
@@ -27,7 +27,7 @@ from marl_llm.matchmaking import one_against, series
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.policies.human import HumanPolicy
-from marl_llm.run import Run, read_episodes
+from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run, read_episodes
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found, trained_policy
 from marl_llm.train import train as run_training
@@ -62,6 +62,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment, or a run directory to resume")],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run of this experiment")] = False,
+    into: Annotated[Path | None, typer.Option(help="Run directory; default: a new one under run.dir")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the resolved settings and stop")] = False,
 ) -> None:
     """Train as the YAML file says, and measure the policy before and after.
@@ -72,9 +73,14 @@ def train(
     if print_config:
         out.print(to_yaml(settings), markup=False)
         return
-    path = Run.newest(settings, config) if resume else None
+    path = into or (config if config.is_dir() else None)
+    if resume:
+        path = path or latest_run(settings)
+        if path is None:
+            raise RunError(f"{settings.run.dir}: no run of {settings.run.name} with seed {settings.run.seed} to resume")
+        require_same_settings(settings, Run.config(path))
     with LiveView(out) as view, _finish_step_on_interrupt() as interrupted:
-        path = run_training(settings, view, resume=path, stop=lambda: bool(interrupted))
+        path = run_training(settings, view, path=path, resume=resume, stop=lambda: bool(interrupted))
     if interrupted:
         out.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
     else:
@@ -141,23 +147,27 @@ def evaluate(
 
     Example: marl-llm evaluate runs/kuhn-seed0 --opponent random --games 500 --json
     """
-    settings = load_config(run / "config.yaml")
+    settings = Run.config(run)
     wanted = settings.evaluation
-    changed = EvaluationConfig(
-        every=wanted.every,
-        exploitability=wanted.exploitability,
-        samples=wanted.samples,
-        games=wanted.games if games_ is None else games_,
-        opponents=wanted.opponents if opponent is None else opponent,
-    )
-    settings = replace(settings, evaluation=changed)
-    at, checkpoint = Run.find_checkpoint(run, step)
+    wanted = replace(wanted, games=wanted.games if games_ is None else games_)
+    wanted = replace(wanted, opponents=wanted.opponents if opponent is None else opponent)
+    settings = replace(settings, evaluation=wanted)
+    at, checkpoint = _checkpoint(run, step)
     team = found(settings, checkpoint, learn=False)
-    evaluation = measure(settings, team.policies, Run.find_checkpoint(run, 0)[1])
+    evaluation = measure(settings, team.policies, checkpoint_path(run, 0))
     if as_json_:
         print(json.dumps({"run": str(run), "step": at, **evaluation.to_json()}))
     else:
         out.print(comparison(None, evaluation, at))
+
+
+def _checkpoint(run: Path, step: int | None) -> tuple[int, Path]:
+    if step is not None:
+        return step, checkpoint_path(run, step)
+    latest = latest_checkpoint(run)
+    if latest is None:
+        raise RunError(f"{run}: has no checkpoint yet")
+    return latest
 
 
 @app.command()
@@ -172,7 +182,7 @@ def play(
 
     Example: marl-llm play runs/kuhn-seed0 --seat player_1 --seed 7
     """
-    settings = load_config(run / "config.yaml")
+    settings = Run.config(run)
     agents = list(make_game(settings.game.name, settings.game.settings).unwrapped.possible_agents)
     mine = seat or agents[0]
     if mine not in agents:
@@ -180,7 +190,7 @@ def play(
     opponent = against or trained_policy(settings)
     if opponent not in settings.policies:
         raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
-    team = found(settings, Run.find_checkpoint(run, step)[1], learn=False)
+    team = found(settings, _checkpoint(run, step)[1], learn=False)
     out.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n")
     person = HumanPolicy(lambda text: out.print(text, markup=False), input)
     matches = series(settings.game, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)

@@ -5,7 +5,7 @@ refuses, it never rewrites a value.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -403,6 +403,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def to_yaml(config: Config) -> str:
     """The resolved tree as YAML; `load_config` of it gives an equal tree."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def require_same_settings(wanted: Config, running: Config) -> None:
+    """Refuse to resume a run with settings other than those it began with.
+
+    Raises:
+        ConfigError: names every key that differs, with both values.
+    """
+    old, new = _flat(running), _flat(wanted)
+    changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
+    if changed:
+        raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return dict(_leaves("", OmegaConf.to_container(OmegaConf.structured(config))))
+
+
+def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    else:
+        yield prefix, node
 
 
 def _explain(error: OmegaConfBaseException) -> str:

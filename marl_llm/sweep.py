@@ -20,7 +20,8 @@ from rich.table import Table
 
 from marl_llm.config import Config, load_config
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.run import Run, read_metrics
+from marl_llm.evaluation.measure import Evaluation
+from marl_llm.run import list_evaluations, read_evaluation, read_metrics
 
 mpl.use("agg")
 
@@ -119,20 +120,19 @@ def parse_seeds(text: str) -> list[int]:
 
 def final_measures(run: Path) -> dict[str, float]:
     """The numbers of a finished run: its last evaluation, and the time it took."""
-    step, evaluation = Run.latest_evaluation(run)
+    steps = [step for step, _ in list_evaluations(run)]
+    before, evaluation = (Evaluation.from_json(read_evaluation(run, step) or {}) for step in (steps[0], steps[-1]))
     measures = {}
-    if evaluation.exploitability is not None:
+    if before.exploitability is not None and evaluation.exploitability is not None:
+        measures["exploitability before"] = before.exploitability.value
         measures["exploitability"] = evaluation.exploitability.value
-    start = Run.read_evaluation(run, 0)
-    if start is not None and start.exploitability is not None:
-        measures["exploitability before"] = start.exploitability.value
     measures["illegal fraction"] = evaluation.illegal_fraction
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():
             measures[f"return against {opponent} as {seat}"] = score.mean
             measures[f"not lost against {opponent} as {seat}"] = score.not_lost
-    measures["steps"] = step
-    measures["minutes"] = read_metrics(run)[-1]["time_s"] / 60
+    measures["steps"] = steps[-1]
+    measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
 
 
@@ -202,7 +202,7 @@ def _log(cell: Cell) -> Path:
 
 
 def _finished(cell: Cell, config: Config) -> bool:
-    return cell.folder.is_dir() and Run.read_evaluation(cell.folder, config.run.steps) is not None
+    return read_evaluation(cell.folder, config.run.steps) is not None
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from marl_llm.config import Config, GameConfig, PolicyConfig
 from marl_llm.engines.hf import HFEngine
-from marl_llm.errors import ConfigError, RunError
+from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.models import LanguageModel, load_model, make_tiny
@@ -54,18 +53,17 @@ class Team:
     members: Mapping[str, Member]
     """The language models among them."""
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Write weights, tokenizers and optimizers; return the learners' JSON-able values."""
-        values = {}
+    def learner_states(self) -> dict[str, tuple[Mapping[str, torch.Tensor], Any]]:
+        """Tensors and JSON-able values of every learner besides its weights, by policy."""
+        return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}
+
+    def save(self, folder: Path, optimizers: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Write each model with its tokenizer to `folder/NAME`, and its learner's tensors beside it."""
         for name, member in self.members.items():
             member.language_model.save(folder / name)
-            if member.learner is not None:
-                tensors, values[name] = member.learner.state()
-                save_file(
-                    {key: tensor.contiguous() for key, tensor in tensors.items()},
-                    folder / f"{name}.optimizer",
-                )
-        return values
+        for name, tensors in optimizers.items():
+            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
+            save_file(whole, folder / f"{name}-optimizer.safetensors")
 
 
 def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True) -> Team:
@@ -93,11 +91,7 @@ def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
     """Load the learners' optimizers and references from a checkpoint that `Team.save` wrote."""
     for name, member in team.members.items():
         if member.learner is not None:
-            try:
-                tensors = load_file(checkpoint / f"{name}.optimizer")
-            except (OSError, SafetensorError) as error:
-                raise RunError(f"checkpoint {checkpoint}: {name}.optimizer cannot be read: {error}") from error
-            member.learner.load_state(tensors, values[name])
+            member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
 
 
 def frozen_copy(config: Config, name: str, checkpoint: Path, *, called: str) -> Policy:

@@ -1,6 +1,5 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +18,10 @@ from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitabi
 from marl_llm.learning.samples import to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.play import Rewards, play
-from marl_llm.run import Run
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_evaluation
 from marl_llm.team import Team, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode
 from marl_llm.warmup import warm_up
-
-STATE = "state.json"
-"""The JSON-able part of a checkpoint: state of the credit recipe and of the learners."""
 
 
 class Observer(Protocol):
@@ -58,31 +54,21 @@ def train(
     config: Config,
     observer: Observer,
     *,
-    resume: Path | None = None,
+    path: Path | None = None,
+    resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train as configured and return the run directory; `stop` is asked after each step.
 
-    `resume`: a run directory whose latest checkpoint is continued, bit-identically on one CPU process.
+    `path`: the run directory, by default a new one under `run.dir`. `resume`: it exists, and its latest checkpoint
+    is continued, bit-identically on one CPU process.
 
     Raises:
         MarlError: whatever the user can mend; checkpoints up to then stay.
     """
     recipe, rewards = prepare(config)
-    with Run.create(config) if resume is None else Run.open(resume) as run:
-        latest = run.latest_checkpoint() if resume is not None else None
-        team = found(config, latest[1] if latest else None)
-        check_prompts(config, team)
-        progress = Progress(step=latest[0] if latest else 0, credit={})
-        run.rewind(progress.step)
-        observer.started(run.path, config, progress.step)
-        if latest:
-            values = json.loads((latest[1] / STATE).read_text())
-            restore(team, latest[1], values["learners"])
-            progress.credit = values["credit"]
-        else:
-            warm_up(config, team, observer.warming_up)
-            save(run, team, progress)
+    with _open(config, path, resume) as run:
+        team, progress = _begin(config, run, observer, resume)
         assess(config, run, team, observer, step=0)
         while progress.step < config.run.steps:
             metrics, episodes = advance(config, team, recipe, rewards, progress)
@@ -96,6 +82,31 @@ def train(
                 return run.path
         assess(config, run, team, observer, step=progress.step)
         return run.path
+
+
+def _open(config: Config, path: Path | None, resume: bool) -> Run:
+    if not resume:
+        return Run.create(config, path)
+    assert path is not None
+    return Run.open(path)
+
+
+def _begin(config: Config, run: Run, observer: Observer, resume: bool) -> tuple[Team, Progress]:
+    """The team and where it stands: from the latest checkpoint, or warmed up and saved as step 0."""
+    latest = run.latest_checkpoint() if resume else None
+    team = found(config, latest[1] if latest else None)
+    check_prompts(config, team)
+    if resume:
+        run.rewind(latest[0] if latest else None)
+    observer.started(run.path, config, latest[0] if latest else 0)
+    if latest:
+        values = checkpoint_values(latest[1])
+        restore(team, latest[1], values["learners"])
+        return team, Progress(step=latest[0], credit=values["credit"])
+    warm_up(config, team, observer.warming_up)
+    progress = Progress(step=0, credit={})
+    save(run, team, progress)
+    return team, progress
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
@@ -190,23 +201,25 @@ def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:
 
 def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
     """Evaluate as configured, unless the run directory already has the result."""
-    evaluation = run.evaluation(step)
-    if evaluation is None:
-        for member in team.members.values():
-            member.publish()
-        evaluation = evaluate(config, team.policies, run.checkpoint_path(0))
-        run.save_evaluation(step, evaluation)
+    known = read_evaluation(run.path, step)
+    if known is not None:
+        observer.evaluated(step, Evaluation.from_json(known))
+        return
+    start = checkpoint_path(run.path, 0)
+    team = team if step else found(config, start, learn=False)
+    for member in team.members.values():
+        member.publish()
+    evaluation = evaluate(config, team.policies, start)
+    run.evaluation(step, evaluation.to_json())
     observer.evaluated(step, evaluation)
 
 
 def save(run: Run, team: Team, progress: Progress) -> None:
     """Write a checkpoint."""
-
-    def write(folder: Path) -> None:
-        values = {"credit": progress.credit, "learners": team.save(folder)}
-        (folder / STATE).write_text(json.dumps(values))
-
-    run.checkpoint(progress.step, write)
+    states = team.learner_states()
+    values = {"credit": progress.credit, "learners": {name: values for name, (_, values) in states.items()}}
+    tensors = {name: tensors for name, (tensors, _) in states.items()}
+    run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
 
 
 class Clock:
