@@ -19,12 +19,12 @@ def names() -> tuple[str, ...]:
 def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
-    `name` is one of `names()`, or `package.module:function` for a game of the user's own, where `function(**settings)`
-    returns the environment.
+    `name` is one of `names()`, or `package.module:function` for a game of the user's own, where
+    `function(**settings)` returns the environment.
 
     Raises:
-        ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no such
-            function, or a setting is unknown or out of range.
+        ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
+            such function, or a setting is unknown or out of range.
     """
     factory = _factory(name)
     signature = inspect.signature(factory)
@@ -42,9 +42,8 @@ def _factory(name: str) -> Callable[..., AECEnv]:
     module, colon, function = name.partition(":")
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown game {name!r}; nearest valid name: {near}; allowed: {', '.join(_GAMES)}, or package.module:env"
-        )
+        allowed = f"{', '.join(_GAMES)}, or package.module:env"
+        raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
     return _load(name, module, function)
 
 

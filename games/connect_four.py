@@ -21,9 +21,9 @@ class ConnectFour(OpenSpielEnv):
 
     def __init__(self, *, on_illegal: OnIllegal) -> None:
         rules = (
-            "Connect four. player_0 plays x and moves first, player_1 plays o. In turn, drop a mark into a column, "
-            "1 to 7, that is not full; it falls to the lowest empty cell. Four equal marks in a row, column or "
-            "diagonal win; a full board without them is a draw."
+            "Connect four. player_0 plays x and moves first, player_1 plays o. In turn, drop a mark into a "
+            "column, 1 to 7, that is not full; it falls to the lowest empty cell. Four equal marks in a row, "
+            "column or diagonal win; a full board without them is a draw."
         )
         super().__init__(
             pyspiel.load_game("connect_four"),

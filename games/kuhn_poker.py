@@ -27,9 +27,9 @@ class KuhnPoker(OpenSpielEnv):
             raise ValueError(f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10")
         self._ranks = rank_names(players + 1)
         rules = (
-            f"Kuhn poker. Cards: {', '.join(self._ranks)}, from low to high, one of each. {players} players pay 1 chip "
-            "each into the pot and get one card each. In turn, check or bet 1 chip. After a bet, every other "
-            "player once may fold or call (pay 1 chip). The highest card not folded wins the pot."
+            f"Kuhn poker. Cards, low to high: {', '.join(self._ranks)}, one of each. {players} players pay 1 "
+            "chip each into the pot and get one card each. In turn, check or bet 1 chip. After a bet, every "
+            "other player once may fold or call (pay 1 chip). The highest card not folded wins the pot."
         )
         super().__init__(
             pyspiel.load_game("kuhn_poker", {"players": players}),

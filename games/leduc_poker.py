@@ -23,7 +23,7 @@ def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
 class LeducPoker(OpenSpielEnv):
     """Utility: chips won or lost. Who moves first, in both rounds, is `player_0`.
 
-    Suits play no part in Leduc poker, so that information states that differ by suit only are one (288 instead of
+    Suits play no part in Leduc poker, so information states that differ by suit only are one (288 instead of
     936 for two players); values and exploitability are the same.
     """
 
@@ -32,9 +32,10 @@ class LeducPoker(OpenSpielEnv):
             raise ValueError(f"game leduc_poker: players={players!r} is not allowed; it must be between 2 and 10")
         self._ranks = rank_names(players + 1)
         rules = (
-            f"Leduc poker. Cards, low to high: {', '.join(self._ranks)}, two of each. {players} players pay 1 chip and "
-            "get one card each. A bet or raise is 2 chips in round 1 and 4 in round 2, at most two per round. Before "
-            "round 2 a table card is shown. Whoever pairs it wins the pot, else the highest card; equals split."
+            f"Leduc poker. Cards, low to high: {', '.join(self._ranks)}, two of each. {players} players pay "
+            "1 chip and get one card each. A bet or raise is 2 chips in round 1 and 4 in round 2, at most "
+            "two per round. Before round 2 a table card is shown. Whoever pairs it wins the pot, else the "
+            "highest card; equals split."
         )
         super().__init__(
             pyspiel.load_game("leduc_poker", {"players": players, "suit_isomorphism": True}),

@@ -9,8 +9,8 @@ from gymnasium import spaces
 class AnyText(spaces.Text):
     """Any Unicode text of at most `max_length` characters; samples are printable ASCII.
 
-    Gymnasium's own `Text` holds only texts over a fixed set of characters, so that it would reject an observation
-    in Greek.
+    Gymnasium's own `Text` holds only texts over a fixed set of characters: it would reject an observation in
+    Greek.
     """
 
     def __init__(self, max_length: int) -> None:

@@ -21,9 +21,9 @@ class TicTacToe(OpenSpielEnv):
 
     def __init__(self, *, on_illegal: OnIllegal) -> None:
         rules = (
-            "Tic-tac-toe. player_0 plays x and moves first, player_1 plays o. In turn, put your mark in an empty "
-            "cell; the board shows empty cells as their numbers, 1 to 9. Three equal marks in a row, column or "
-            "diagonal win; a full board without them is a draw."
+            "Tic-tac-toe. player_0 plays x and moves first, player_1 plays o. In turn, put your mark in an "
+            "empty cell; the board shows empty cells as their numbers, 1 to 9. Three equal marks in a row, "
+            "column or diagonal win; a full board without them is a draw."
         )
         super().__init__(
             pyspiel.load_game("tic_tac_toe"),

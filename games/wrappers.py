@@ -13,9 +13,9 @@ from games.openspiel import OpenSpielEnv
 def masked(env: AECEnv) -> "MaskedEnv":
     """The game with OpenSpiel's tensors as observations and action ids as actions.
 
-    Observation: `Dict{observation: Box float32, action_mask: int8 (num_actions,)}`; action: `Discrete(num_actions)`,
-    called `env.unwrapped.action_names`. An action outside the mask is an illegal move, as in the text form. `env` is
-    stepped through.
+    Observation: `Dict{observation: Box float32, action_mask: int8 (num_actions,)}`. Action:
+    `Discrete(num_actions)`, named by `env.unwrapped.action_names`. An action outside the mask is an illegal
+    move, as in the text form. Stepping the result steps `env`.
 
     Raises:
         ValueError: `env` is not one of our OpenSpiel games.
