@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from games.conformance import check as check_game
 from rich.console import Console
 
 import games
+from games.conformance import check as check_game
 from marl_llm.config import load_config, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit, table
 from marl_llm.credit.recipe import credit as compute_credit

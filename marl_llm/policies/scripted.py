@@ -213,9 +213,7 @@ def make_scripted(kind: PolicyKind, options: Mapping[str, Any]) -> ScriptedPolic
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
-            hint = (
-                f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
-            )
+            hint = f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
             raise ConfigError(f"policy {kind}: unknown option {option!r}; {hint}")
     return _KINDS[kind](**options)
 
@@ -226,9 +224,7 @@ class _Rules:
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         env = games.make(name, **settings).unwrapped
         if not isinstance(env, OpenSpielEnv):
-            raise ConfigError(
-                f"game {name}: only the random scripted policy can play it, it is not on OpenSpiel"
-            )
+            raise ConfigError(f"game {name}: only the random scripted policy can play it, it is not on OpenSpiel")
         kind = env.game.get_type()
         self.name = name
         self.env = env
@@ -281,9 +277,7 @@ class _Tree:
         """Mean returns of all players from `state`, which random play meets with probability `reach`."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise ConfigError(
-                f"game {self._name}: too large for a solver (over {MAX_NODES} nodes); use mcts or random"
-            )
+            raise ConfigError(f"game {self._name}: too large for a solver (over {MAX_NODES} nodes); use mcts or random")
         if state.is_terminal():
             return list(state.returns())
         legal = state.legal_actions()
@@ -299,9 +293,7 @@ class _Tree:
         return [sum(p * below[a][i] for a, p in chances) for i in range(state.num_players())]
 
 
-def _board_values(
-    state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]
-) -> dict[int, float]:
+def _board_values(state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]) -> dict[int, float]:
     """Value of each action for the player to move.
 
     `combine(player, values)` makes the value of a board out of those of its successors, all for player 0; `memo`
@@ -313,9 +305,7 @@ def _board_values(
             return float(of.returns()[0])
         board = str(of)
         if board not in memo:
-            memo[board] = combine(
-                of.current_player(), [value(of.child(action)) for action in of.legal_actions()]
-            )
+            memo[board] = combine(of.current_player(), [value(of.child(action)) for action in of.legal_actions()])
         return memo[board]
 
     sign = 1 if state.current_player() == 0 else -1
@@ -337,7 +327,5 @@ def _legal(view: View) -> tuple[str, ...]:
 
 def _positive_int(policy: str, option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
-            f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more"
-        )
+        raise ConfigError(f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more")
     return value
