@@ -49,6 +49,22 @@ def checkpoint_values(checkpoint: Path) -> Any:
     return json.loads((checkpoint / VALUES).read_text())
 
 
+def checkpoint_path(run: str | Path, step: int) -> Path:
+    """The folder of a run's checkpoint of one step, every file verified.
+
+    Raises:
+        RunError: there is none, or it is damaged; the message names the file, or the steps that there are.
+    """
+    folder = Path(run) / "checkpoints"
+    path = folder / f"step_{step}"
+    if not path.is_dir():
+        raise RunError(f"{run}: no checkpoint of step {step}; there are {[n for n, _ in list_checkpoints(folder)]}")
+    damage = _damage(path)
+    if damage is not None:
+        raise RunError(f"checkpoint {path} is damaged: {damage}")
+    return path
+
+
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The finished checkpoints of a folder `checkpoints`, oldest first, unverified."""
     named = ((re.fullmatch(r"step_(\d+)", path.name), path) for path in folder.glob("step_*"))
@@ -69,11 +85,7 @@ def latest_checkpoint(run: str | Path) -> tuple[int, Path] | None:
     if damage is None:
         return step, newest
     intact = next((older for older, path in reversed(found[:-1]) if _damage(path) is None), None)
-    advice = (
-        "no older checkpoint can be used"
-        if intact is None
-        else f"delete that folder to go on from step {intact}"
-    )
+    advice = "no older checkpoint can be used" if intact is None else f"delete that folder to go on from step {intact}"
     raise RunError(f"checkpoint {newest} is damaged: {damage}; {advice}")
 
 
@@ -103,10 +115,7 @@ def _fill(folder: Path, write: Callable[[Path], None]) -> None:
 
 def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in files
-    }
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
 
 
 def _sha256(path: Path) -> str:

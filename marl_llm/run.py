@@ -4,6 +4,7 @@
     metrics.jsonl                   one object per step
     episodes/step_000012.jsonl      what was played in a step, one episode a line
     checkpoints/step_12/            what is needed to go on from there
+    evaluations/step_12.json        what was measured, before and after training
     tensorboard/                    the metrics once more
     run.lock                        held while a process writes here
 
@@ -28,6 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from marl_llm.checkpoints import (
+    checkpoint_path,
     checkpoint_values,
     latest_checkpoint,
     list_checkpoints,
@@ -45,10 +47,13 @@ from marl_llm.types import Episode
 __all__ = [
     "Metrics",
     "Run",
+    "checkpoint_path",
     "checkpoint_values",
     "latest_checkpoint",
     "latest_run",
+    "list_evaluations",
     "read_episodes",
+    "read_evaluation",
     "read_metrics",
 ]
 
@@ -204,6 +209,17 @@ class Run:
         with writing(folder):
             prune_checkpoints(folder, self._keep_checkpoints)
 
+    def evaluation(self, step: int, result: Mapping[str, Any]) -> None:
+        """Write what was measured at a step, as `evaluations/step_N.json`.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        file = _evaluation_file(self.path, step)
+        with writing(file):
+            file.parent.mkdir(exist_ok=True)
+            replace(file, json.dumps(result, indent=1, allow_nan=False).encode())
+
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """See the function of that name."""
         return latest_checkpoint(self.path)
@@ -227,6 +243,9 @@ class Run:
             for played in episode_files(self.path / "episodes"):
                 if episode_step(played) > last:
                     played.unlink()
+            for measured, evaluated in list_evaluations(self.path):
+                if measured > last:
+                    evaluated.unlink()
             if self._metrics is not None:
                 self._metrics.close()
             replace(file, kept)
@@ -242,6 +261,25 @@ class Run:
         for step, _, row in _rows(file):
             self._last_step, self._seconds_before = step, row["time_s"] or 0.0
         self._began = time.monotonic()
+
+
+def list_evaluations(path: str | Path) -> list[tuple[int, Path]]:
+    """Step and file of what was measured in a run directory, in the order of steps."""
+    named = ((re.fullmatch(r"step_(\d+)", file.stem), file) for file in (Path(path) / "evaluations").glob("*.json"))
+    return sorted((int(match[1]), file) for match, file in named if match)
+
+
+def read_evaluation(path: str | Path, step: int) -> dict[str, Any] | None:
+    """What was measured at a step of a run directory; None when nothing was."""
+    file = _evaluation_file(Path(path), step)
+    if not file.is_file():
+        return None
+    result: dict[str, Any] = json.loads(file.read_text())
+    return result
+
+
+def _evaluation_file(path: Path, step: int) -> Path:
+    return path / "evaluations" / f"step_{step}.json"
 
 
 def read_metrics(path: str | Path) -> list[Metrics]:

@@ -31,9 +31,7 @@ class Scalars:
         """
         if self._file is None:
             self._file = self._begin(step)
-        scalars = [
-            Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if value is not None
-        ]
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if value is not None]
         append(self._file, _record(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))))
 
     def close(self) -> None:

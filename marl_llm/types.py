@@ -76,8 +76,9 @@ class Turn:
     """The reply as text."""
     action: str | None
     """The action read from the reply; None when none could be read."""
-    legal: bool
-    """Whether the game accepted the action, as reported by the game."""
+    legal: bool | None
+    """Whether the game accepted the action, as reported by the game; None when it was never put to the game,
+    because the reply was cut off by a full context."""
     rewards: Mapping[str, float | None] = EMPTY
     """Reward by named part. None marks a part that was due and could not be measured: it is not a zero."""
     parent: int | None = None

@@ -31,6 +31,8 @@ class View:
     """Fixes the draws of this decision."""
     history: tuple[tuple[str, str], ...] = ()
     """Earlier (observation, reply) pairs of this seat in this match, oldest first."""
+    conversation: Tokens | None = None
+    """The tokens of this seat's latest turn, prompt and completion; None before its first turn, or without a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
