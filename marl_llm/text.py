@@ -73,9 +73,7 @@ class Chat:
         """A reply as text, without its end token."""
         if tokens and tokens[-1] == self.eos_token_id:
             tokens = tokens[:-1]
-        text: str = self._tokenizer.decode(
-            list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def _encode(self, text: str) -> Tokens:

@@ -12,12 +12,12 @@ CHATML = """
 {%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"""
 
 # Drops the thoughts of earlier turns, and can ask for a reply without one, as Qwen3's template does.
-STRIPS_THOUGHTS = """
-{%- for m in messages %}<|im_start|>{{ m.role }}\n
-{%- if m.role == 'assistant' %}{{ m.content.split('</think>')[-1].lstrip() }}{% else %}{{ m.content }}{% endif -%}
-<|im_end|>\n{% endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant\n
-{%- if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"""
+STRIPS_THOUGHTS = CHATML.replace(
+    "m.content", "(m.content.split('</think>')[-1].lstrip() if m.role == 'assistant' else m.content)"
+).replace(
+    "assistant\n{%",
+    "assistant\n{{ '' if enable_thinking is not defined or enable_thinking else '<think>\n\n</think>\n\n' }}{%",
+)
 
 # No system role, strict alternation, its own end-of-turn token, in the manner of Gemma.
 NO_SYSTEM = """
@@ -106,9 +106,7 @@ def test_a_template_that_opens_the_thought_itself_says_so() -> None:
 def test_without_a_system_role_the_system_prompt_opens_the_first_message() -> None:
     chat = Chat(make_tokenizer(NO_SYSTEM))
     start = chat.start("Rules.", "one")
-    assert start == ids(
-        "<|turn|>user\nRules.\n\none<|end|>\n<|turn|>model\n".replace("<|end|>\n<", "<|end|><")
-    )
+    assert start == ids("<|turn|>user\nRules.\n\none<|end|>\n<|turn|>model\n".replace("<|end|>\n<", "<|end|><"))
     assert chat.eos_token_id == ids("<|end|>")[0]  # the template's, not the tokenizer's
     assert chat.extend((*start, chat.eos_token_id), "two") == (
         *start,
@@ -139,16 +137,12 @@ def test_a_silently_dropped_system_prompt_is_noticed() -> None:
         ),
         ("{{ raise_exception('no') }}", "it refuses a conversation of several rounds: no"),
         (
-            CHATML.replace(
-                "%}<|im_start|>assistant\n{%", "%}<|im_start|>assistant\n{{ messages | length }}{%"
-            ),
+            CHATML.replace("%}<|im_start|>assistant\n{%", "%}<|im_start|>assistant\n{{ messages | length }}{%"),
             "is not always the same",
         ),
     ],
 )
-def test_a_template_that_cannot_be_continued_by_appending_is_refused(
-    template: str | None, reason: str
-) -> None:
+def test_a_template_that_cannot_be_continued_by_appending_is_refused(template: str | None, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         Chat(make_tokenizer(template))
 
@@ -248,9 +242,6 @@ def test_where_any_text_is_an_action_it_is_stripped() -> None:
 
 
 def test_the_instruction_shows_the_form_that_is_read() -> None:
-    assert (
-        read_action(answer_instruction(False).split("inside ")[1].split(" and")[0], None, thinking=False)
-        == "..."
-    )
+    assert read_action(answer_instruction(False).split("inside ")[1].split(" and")[0], None, thinking=False) == "..."
     assert "<think>" in answer_instruction(True)
     assert "<think>" not in answer_instruction(False)
