@@ -6,13 +6,12 @@ Each has a `manifest.json` with the size and SHA-256 of every other file, and a
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError
 
 from marl_llm.errors import RunError
 from marl_llm.files import remove_folder, sync, sync_tree, writing
@@ -105,11 +104,14 @@ def remove_leftovers(folder: Path) -> None:
 def _fill(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         write(folder)
-    except (RuntimeError, SafetensorError):
-        # torch and safetensors report a full disk as errors of their own: ask the disk itself
-        probe = folder / "probe"
-        probe.write_bytes(bytes(1 << 20))
-        probe.unlink()
+    except OSError:
+        raise
+    except Exception as error:  # safetensors, tokenizers and torch report a full disk by classes of their own
+        number = re.search(r"os error (\d+)", str(error))
+        if number is not None:
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        if "inline_container" in str(error):
+            raise OSError("torch.save failed; is the disk full?") from error
         raise
 
 

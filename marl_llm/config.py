@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from marl_llm.errors import ConfigError
@@ -327,7 +327,7 @@ class EvaluationConfig:
     """Sampled replies per information state where the policy thinks first (an estimate)."""
     games: int = 1000
     """Games per opponent and seat, before and after."""
-    opponents: list[str] = field(default_factory=lambda: ["random"])
+    opponents: list[str] = field(default_factory=list)
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 
     def __post_init__(self) -> None:
@@ -384,13 +384,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         loaded = OmegaConf.load(path)
     except Exception as error:  # the YAML library has several unrelated error classes
         raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
-    if not OmegaConf.is_dict(loaded):
+    if not isinstance(loaded, DictConfig):
         raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), loaded, OmegaConf.from_dotlist(list(overrides)))
+        tree = OmegaConf.merge(_defaults(loaded), loaded, OmegaConf.from_dotlist(list(overrides)))
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config {path}: {_explain(error)}") from error
@@ -398,6 +398,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
+
+
+def _defaults(loaded: DictConfig) -> DictConfig:
+    """Default settings, without the policies or seats that the file replaces: merged in, they would sit there still."""
+    tree: DictConfig = OmegaConf.structured(Config)
+    for parent, key, replaced in (
+        (tree, "policies", "policies"),
+        (tree.matchmaking, "seats", "matchmaking.seats"),
+    ):
+        if OmegaConf.is_dict(OmegaConf.select(loaded, replaced)):
+            with read_write(parent):
+                parent[key] = {}
+    return tree
 
 
 def to_yaml(config: Config) -> str:

@@ -47,6 +47,8 @@ def episode_from_json(line: str | bytes) -> Episode:
     """
     try:
         fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("it is not an object")
         match = Match(**fields.pop("match"))
         turns = tuple(map(_turn, fields.pop("turns")))
         branch = Branch(**fields.pop("branch")) if "branch" in fields else None

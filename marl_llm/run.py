@@ -70,11 +70,11 @@ class Run:
     _seconds_before: float
     _began: float
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, keep_checkpoints: int) -> None:
         """Use `Run.create` or `Run.open`."""
         self.path = path
         self._lock = lock
-        self._keep_checkpoints = Run.config(path).run.keep_checkpoints
+        self._keep_checkpoints = keep_checkpoints
         self._scalars = Scalars(path / "tensorboard")
         self._unsynced: list[Path] = []
         self._metrics: FileIO | None = None
@@ -104,7 +104,7 @@ class Run:
                     raise RunError(f"{final} exists already; resume it, or choose another path")
                 final = _next_path(config)
             sync(final.parent)
-        run = cls(final, lock)
+        run = cls(final, lock, config.run.keep_checkpoints)
         run._open_metrics()
         return run
 
@@ -117,11 +117,11 @@ class Run:
             ConfigError: its config.yaml is damaged.
         """
         path = Path(path)
-        Run.config(path)
+        config = Run.config(path)
         with writing(path):
             lock = _lock(path)
             remove_leftovers(path / "checkpoints")
-        return cls(path, lock)
+        return cls(path, lock, config.run.keep_checkpoints)
 
     @staticmethod
     def config(path: str | Path) -> Config:

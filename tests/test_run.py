@@ -136,7 +136,7 @@ def test_what_json_cannot_express_is_refused() -> None:
     ("line", "reason"),
     [
         ("{", "Expecting"),
-        ("[]", "list"),
+        ("[]", "it is not an object"),
         ("{}", "'match' is missing"),
         (episode_to_json(EPISODE).replace('"seed":7,', ""), "seed"),
         (episode_to_json(EPISODE).replace('"agent":', '"agnet":'), "agnet"),
@@ -379,7 +379,7 @@ def test_without_an_intact_checkpoint_the_message_says_so(tmp_path: Path) -> Non
     with Run.create(settings(tmp_path)) as run:
         play(run, 0, 0)
     (run.path / "checkpoints/step_0/values.json").unlink()
-    with pytest.raises(RunError, match="values.json is missing; no older checkpoint can be used"):
+    with pytest.raises(RunError, match=r"values.json is missing; no older checkpoint can be used"):
         latest_checkpoint(run.path)
     with pytest.raises(RunError, match=r"no checkpoint of step 7; there are \[0\]"):
         checkpoint_path(run.path, 7)
@@ -453,28 +453,31 @@ def test_a_run_killed_before_any_file_operation_can_be_resumed(tmp_path: Path) -
             if writes and left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(hook)
-    n = deaths = 0
-    for n in range(1000):
-        shutil.rmtree(config.run.dir, ignore_errors=True)
-        if n >= 20:
-            session(config)  # so that the killed one resumes, and removes old checkpoints
-        pid, status = os.waitpid(killed_session(config, arm), 0)
-        check(config)
-        session(config)
-        if os.WIFEXITED(status) and n >= 20:
-            break
-        deaths += os.WIFSIGNALED(status)
-    print(deaths)
+    runs, base = Path(config.run.dir), Path(config.run.dir + "-base")
+    session(config)
+    runs.rename(base)  # with records after its last checkpoint, so that resuming deletes some
+    for start in ("nothing", "base"):
+        for n in range(1000):
+            shutil.rmtree(runs, ignore_errors=True)
+            if start == "base":
+                shutil.copytree(base, runs)
+            _, status = os.waitpid(killed_session(config, arm), 0)
+            check(config)
+            if os.WIFEXITED(status):
+                break
+        print(n)
     """
-    assert int(run_script(script, tmp_path / "runs", steps=3)) > 50
+    fresh, resumed = map(int, run_script(script, tmp_path / "runs", steps=3).split())
+    assert fresh > 20
+    assert resumed > 20
 
 
 def test_a_run_killed_at_random_moments_makes_progress(tmp_path: Path) -> None:
     script = """
     chance, reached = random.Random(0), []
-    for _ in range(40):
+    for _ in range(20):
         child = killed_session(config, lambda: None)
-        time.sleep(chance.uniform(0, 0.04))
+        time.sleep(chance.uniform(0, 0.2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         reached.append(check(config))
@@ -540,7 +543,7 @@ filler = open(Path(sys.argv[1]) / "filler", "wb", buffering=0)
 try:
     while filler.write(bytes(4096)): pass
 except OSError: pass
-for attempt in (lambda: play(run, 3, 3), lambda: run.step(3, {{"a": 1.0}}), lambda: run.evaluation(3, {{}}),
+for attempt in (lambda: play(run, 3, 3), lambda: run.step(3, {{f"metric {{i}}": 0.5 for i in range(1000)}}), lambda: run.evaluation(3, {{}}),
                 lambda: Run.create(settings(Path(sys.argv[1])))):
     try:
         attempt()
@@ -571,5 +574,6 @@ def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(tmp_path: Path) -> No
     *lines, last = done.stdout.splitlines()
     files = ["checkpoints/step_1"] * 3 + ["episodes/step_000003.jsonl", "metrics.jsonl", "evaluations/step_3.json"]
     expected = [f"could not write {tmp_path}/kuhn-seed3-1/{file}: No space left on device" for file in files]
+    expected[1] = expected[1].replace("No space left on device", "torch.save failed; is the disk full?")
     assert lines == [*expected, f"could not write {tmp_path}/kuhn-seed3-2: No space left on device"]
     assert last == "4"
