@@ -543,8 +543,12 @@ filler = open(Path(sys.argv[1]) / "filler", "wb", buffering=0)
 try:
     while filler.write(bytes(4096)): pass
 except OSError: pass
-for attempt in (lambda: play(run, 3, 3), lambda: run.step(3, {{f"metric {{i}}": 0.5 for i in range(1000)}}), lambda: run.evaluation(3, {{}}),
-                lambda: Run.create(settings(Path(sys.argv[1])))):
+for attempt in (
+    lambda: play(run, 3, 3),
+    lambda: run.step(3, {{f"metric {{i}}": 0.5 for i in range(1000)}}),
+    lambda: run.evaluation(3, {{}}),
+    lambda: Run.create(settings(Path(sys.argv[1]))),
+):
     try:
         attempt()
     except RunError as error:
