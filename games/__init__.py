@@ -52,9 +52,7 @@ def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
         loaded = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything while it is imported
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}"
-        ) from error
+        raise ValueError(f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}") from error
     factory = getattr(loaded, function, None)
     if not callable(factory):
         raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")

@@ -24,9 +24,7 @@ class KuhnPoker(OpenSpielEnv):
 
     def __init__(self, *, players: int, on_illegal: OnIllegal) -> None:
         if not 2 <= players <= 10:
-            raise ValueError(
-                f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10"
-            )
+            raise ValueError(f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10")
         self._ranks = rank_names(players + 1)
         rules = (
             f"Kuhn poker. Cards, low to high: {', '.join(self._ranks)}, one of each. {players} players pay 1 "

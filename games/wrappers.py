@@ -56,9 +56,7 @@ class MaskedEnv(BaseWrapper):  # type: ignore[misc]  # PettingZoo has no types
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """Tensor and mask of the agent; the mask is all zeros when the agent is not to move."""
         state, player = self.unwrapped.position, self.possible_agents.index(agent)
-        tensor = (
-            state.information_state_tensor(player) if self._from_history else state.observation_tensor(player)
-        )
+        tensor = state.information_state_tensor(player) if self._from_history else state.observation_tensor(player)
         mask = np.zeros(self._num_actions, np.int8)
         # After a forfeit the state still has a player to move, but nobody may.
         if not self.unwrapped.terminations.get(agent, True):

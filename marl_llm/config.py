@@ -5,7 +5,7 @@ refuses, it never rewrites a value.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +85,12 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
-        _require(self.rewards is None or ":" in self.rewards, "play.rewards", self.rewards, "null or module:function")
+        _require(
+            self.rewards is None or ":" in self.rewards,
+            "play.rewards",
+            self.rewards,
+            "null or module:function",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +230,10 @@ class ObjectiveConfig:
         _require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
         _require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
         _require(
-            self.dual_clip is None or self.dual_clip > 1, "objective.dual_clip", self.dual_clip, "null or more than 1"
+            self.dual_clip is None or self.dual_clip > 1,
+            "objective.dual_clip",
+            self.dual_clip,
+            "null or more than 1",
         )
         _require(self.constant > 0, "objective.constant", self.constant, "more than 0")
         _require(
@@ -395,6 +403,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def to_yaml(config: Config) -> str:
     """The resolved tree as YAML; `load_config` of it gives an equal tree."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def require_same_settings(wanted: Config, running: Config) -> None:
+    """Refuse to resume a run with settings other than those it began with.
+
+    Raises:
+        ConfigError: names every key that differs, with both values.
+    """
+    old, new = _flat(running), _flat(wanted)
+    changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
+    if changed:
+        raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return dict(_leaves("", OmegaConf.to_container(OmegaConf.structured(config))))
+
+
+def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    else:
+        yield prefix, node
 
 
 def _explain(error: OmegaConfBaseException) -> str:
