@@ -23,9 +23,7 @@ class Rules:
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         env = games.make(name, **settings).unwrapped
         if not isinstance(env, OpenSpielEnv):
-            raise ConfigError(
-                f"game {name}: only the random scripted policy can play it, it is not on OpenSpiel"
-            )
+            raise ConfigError(f"game {name}: only the random scripted policy can play it, it is not on OpenSpiel")
         kind = env.game.get_type()
         self.name = name
         self.env = env
@@ -86,9 +84,7 @@ class Tree:
         """Mean returns of all players from `state`, which random play meets with probability `reach`."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise ConfigError(
-                f"game {self._name}: too large for a solver (over {MAX_NODES} nodes); use mcts or random"
-            )
+            raise ConfigError(f"game {self._name}: too large to be walked (over {MAX_NODES} nodes); use random")
         if state.is_terminal():
             return list(state.returns())
         legal = state.legal_actions()
@@ -104,9 +100,7 @@ class Tree:
         return [sum(p * below[a][i] for a, p in chances) for i in range(state.num_players())]
 
 
-def board_values(
-    state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]
-) -> dict[int, float]:
+def board_values(state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]) -> dict[int, float]:
     """Value of each action for the player to move.
 
     `combine(player, values)` makes the value of a board out of those of its successors, all for player 0;
@@ -118,9 +112,7 @@ def board_values(
             return float(of.returns()[0])
         board = str(of)
         if board not in memo:
-            memo[board] = combine(
-                of.current_player(), [value(of.child(action)) for action in of.legal_actions()]
-            )
+            memo[board] = combine(of.current_player(), [value(of.child(action)) for action in of.legal_actions()])
         return memo[board]
 
     sign = 1 if state.current_player() == 0 else -1

@@ -179,9 +179,11 @@ class NoisyPolicy(_StatePolicy):
         state = rules.state(key)
         if rules.small_board:
             return board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))
-        rollouts = pyspiel.RandomRolloutEvaluator(self._rollouts, zlib.crc32(key.encode()) % (2**31 - 1))
-        player = state.current_player()
-        return {action: rollouts.evaluate(state.child(action))[player] for action in state.legal_actions()}
+        draws, player, times = random.Random(zlib.crc32(key.encode())), state.current_player(), self._rollouts
+        return {
+            action: sum(_rollout(state.child(action), draws)[player] for _ in range(times)) / times
+            for action in state.legal_actions()
+        }
 
 
 _KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
@@ -205,11 +207,20 @@ def make_scripted(kind: PolicyKind, options: Mapping[str, Any]) -> ScriptedPolic
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
-            hint = (
-                f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
-            )
+            hint = f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
             raise ConfigError(f"policy {kind}: unknown option {option!r}; {hint}")
     return _KINDS[kind](**options)
+
+
+def _rollout(state: Any, draws: random.Random) -> list[float]:
+    """Returns of all players when all play at random from `state`, which is changed."""
+    while not state.is_terminal():
+        if state.is_chance_node():
+            outcomes, chances = zip(*state.chance_outcomes())
+            state.apply_action(draws.choices(outcomes, chances)[0])
+        else:
+            state.apply_action(draws.choice(state.legal_actions()))
+    return list(state.returns())
 
 
 def _softmax(values: Mapping[int, float], temperature: float) -> dict[int, float]:
@@ -227,7 +238,5 @@ def _legal(view: View) -> tuple[str, ...]:
 
 def _positive_int(policy: str, option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
-            f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more"
-        )
+        raise ConfigError(f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more")
     return value
