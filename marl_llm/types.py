@@ -5,7 +5,6 @@ Every noun is a frozen dataclass that a test can write by hand. Nothing here imp
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 Tokens = tuple[int, ...]
@@ -17,8 +16,6 @@ Stop = Literal["eos", "length", "context"]
 Status = Literal["done", "truncated", "fault"]
 """How an episode ended: by the rules, by a limit (context, number of turns), or by an infrastructure fault."""
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
@@ -28,7 +25,7 @@ class Match:
     """Unique within a run, for example `s12/g3/m1` (step, group, member)."""
     game: str
     """Name of the game: `kuhn_poker`, or `package.module:env` for a user's own."""
-    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
     seed: int
     """Fixes the deal, the turn order and every later draw of the game, and the sampling of every reply."""
@@ -79,7 +76,7 @@ class Turn:
     legal: bool | None
     """Whether the game accepted the action, as reported by the game; None when it was never put to the game,
     because the reply was cut off by a full context."""
-    rewards: Mapping[str, float | None] = field(default_factory=lambda: EMPTY)
+    rewards: Mapping[str, float | None] = field(default_factory=dict)
     """Reward by named part. None marks a part that was due and could not be measured: it is not a zero."""
     parent: int | None = None
     """Index of the turn that called this one, in the same episode."""
@@ -87,7 +84,7 @@ class Turn:
     """Equal keys mean equal decision problems (an information state); None when the game has no keys."""
     weight: float = 1.0
     """Weight of this turn in the loss."""
-    probes: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    probes: Mapping[str, float] = field(default_factory=dict)
     """Values that a credit method measured for this turn."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from marl_llm.types import EMPTY, Completion, Tokens
+from marl_llm.types import Completion, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +13,7 @@ class View:
 
     game: str
     """Name of the game."""
-    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the game."""
     match: str
     """Id of the match; with `agent`, the key of a conversation."""
