@@ -92,7 +92,7 @@ def test_tic_tac_toe_draws_the_board_with_the_numbers_of_empty_cells():
     assert env.observe("player_0")["text"] == (
         "You are player_0. You play x. Board:\no 2 3\n4 x 6\n7 8 9\nLegal actions: 2, 3, 4, 6, 7, 8, 9"
     )
-    for move in "3 4 7".split():
+    for move in ["3", "4", "7"]:
         env.step(move)
     assert env.rewards == {"player_0": 1.0, "player_1": -1.0}
 
