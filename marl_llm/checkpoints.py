@@ -1,7 +1,7 @@
 """Checkpoints: folders `step_N` that are complete, or are not there under that name.
 
-Each has a `manifest.json` with the size and SHA-256 of every other file, and a `values.json` for what is not a
-tensor.
+Each has a `manifest.json` with the size and SHA-256 of every other file, and a
+`values.json` for what is no tensor.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The JSON form of an episode: one line of a file, exact in both directions.
 
-Fields that hold their default are left out, so that a line shows what happened and nothing else. Floats are
-written with as many digits as it takes to read back the same number. `settings` and `hidden` hold JSON values; a
-tuple inside them comes back as a list.
+Fields that hold their default are left out, so that a line shows what happened and nothing else. Floats have as
+many digits as it takes to read back the same number. `settings` and `hidden` hold JSON values; a tuple inside
+them comes back as a list.
 """
 
 import json
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
-    """One line without its newline; `tokens=False` leaves out the prompts and completions, which are then None.
+    """One line without its newline; `tokens=False` leaves out prompts and completions.
 
     Raises:
         ValueError: a number is not finite.
@@ -61,7 +61,7 @@ def read_episodes(path: str | Path) -> Iterator[Episode]:
     """The episodes of one file, or of all steps of a run directory in order.
 
     Raises:
-        RunError: there is no such file, or, while iterating, a line is not an episode; file and line are named.
+        RunError: there is no such file, or, while iterating, a line is not an episode (it is named).
     """
     path = Path(path)
     if not path.exists():

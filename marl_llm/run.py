@@ -9,8 +9,8 @@
     run.lock                        held while a process writes here
 
 Whatever the moment a process is killed, the directory can be resumed: a file is either appended to line by
-line, or renamed into place when it is complete. Within a step the order is `episodes`, `step`, `checkpoint`, so
-that a checkpoint stands on complete records.
+line, or renamed into place when it is complete. Within a step the order is `episodes`, `step`, `checkpoint`,
+so that a checkpoint stands on complete records.
 """
 
 import errno
@@ -66,6 +66,9 @@ class Run:
 
     path: Path
     """The directory."""
+    _last_step: int
+    _seconds_before: float
+    _began: float
 
     def __init__(self, path: Path, lock: int) -> None:
         """Use `Run.create` or `Run.open`."""
@@ -78,7 +81,7 @@ class Run:
 
     @classmethod
     def create(cls, config: Config, path: str | Path | None = None) -> Self:
-        """Make and lock a directory: `path`, or `NAME-seedN-K` under `run.dir`, K one above the highest there.
+        """Make and lock a directory: `path`, or `NAME-seedN-K` under `run.dir`, with the next free K.
 
         Raises:
             RunError: `path` exists already, or it could not be written.
@@ -225,7 +228,7 @@ class Run:
         """Forget all that came after the checkpoint of `step` (None: all), since it will be played again.
 
         Raises:
-            RunError: a line of metrics.jsonl is malformed, other than a half-written last one, or the disk failed.
+            RunError: a line of metrics.jsonl (not a half-written last one) is malformed, or the disk failed.
         """
         last = -1 if step is None else step
         checkpoints = list_checkpoints(self.path / "checkpoints")
