@@ -1,9 +1,13 @@
-"""Reading recipes: every mistake is refused with the place, the value and what is allowed."""
+"""Recipes, that is credit methods as short lists of stages, and how they are read from YAML.
+
+Every mistake is refused with its place, the value and what is allowed.
+"""
 
 import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -12,7 +16,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from marl_llm.credit import stages
-from marl_llm.credit.recipe import Recipe, Step, Term
 from marl_llm.credit.table import KEY_COLUMNS
 from marl_llm.errors import ConfigError
 
@@ -25,6 +28,42 @@ _STAGES: Mapping[str, Callable[..., Any]] = {
     **stages.PLAIN,
 }
 _FIRST = ("reward", "sum")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One stage of a recipe with its parameters."""
+
+    stage: str
+    """Name of the stage."""
+    label: str
+    """Unique within the recipe: the stage's name, numbered from the second occurrence on."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters, checked."""
+    terms: "tuple[Term, ...]" = ()
+    """What `sum` adds up; empty for every other stage."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """One summand of the stage `sum`."""
+
+    steps: tuple[Step, ...]
+    """Stages from a reward on."""
+    weight: float = 1.0
+    """Factor of their result."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A credit method."""
+
+    name: str
+    """Name of the file, or `inline`."""
+    stages: tuple[Step, ...]
+    """What is done, in order; the first is `reward` or `sum`."""
+    about: str = ""
+    """What it is for and where it comes from."""
 
 
 def recipe_names() -> list[str]:

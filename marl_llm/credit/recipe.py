@@ -1,54 +1,20 @@
-"""Recipes: a credit method as a short list of stages, read from YAML and run over episodes."""
+"""Running a recipe over episodes: what it makes of them, stage by stage."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from marl_llm.credit import stages
+from marl_llm.credit.load import Recipe, Step, Term, load_recipe
 from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
-from marl_llm.types import EMPTY, Episode
+from marl_llm.types import Episode
+
+__all__ = ["Credited", "Recipe", "State", "credit", "credit_table", "load_recipe"]
 
 State = Mapping[str, Mapping[str, float]]
 """What stages remember from batch to batch: label of the stage, key, number. JSON keeps it exactly."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One stage of a recipe with its parameters."""
-
-    stage: str
-    """Name of the stage."""
-    label: str
-    """Unique within the recipe: the stage's name, numbered from the second occurrence on."""
-    params: Mapping[str, Any] = EMPTY
-    """Parameters, checked."""
-    terms: "tuple[Term, ...]" = ()
-    """What `sum` adds up; empty for every other stage."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Term:
-    """One summand of the stage `sum`."""
-
-    steps: tuple[Step, ...]
-    """Stages from a reward on."""
-    weight: float = 1.0
-    """Factor of their result."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """A credit method."""
-
-    name: str
-    """Name of the file, or `inline`."""
-    stages: tuple[Step, ...]
-    """What is done, in order; the first is `reward` or `sum`."""
-    about: str = ""
-    """What it is for and where it comes from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,12 +31,6 @@ class Credited:
     """Label of each stage and its value per row, NaN where unknown."""
     state: State
     """To hand to the next call, and to save."""
-
-    def by_episode(self) -> dict[str, FloatArray]:
-        """Advantages of each episode's turns in play order, by match id."""
-        codes_N, labels = self.table.episode.codes_N, self.table.episode.labels
-        starts = np.flatnonzero(np.diff(codes_N, prepend=-1))[1:]
-        return dict(zip(labels, np.split(self.advantages, starts), strict=False))
 
 
 def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = None) -> Credited:

@@ -84,9 +84,9 @@ def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signa
         return signal
     values_N, illegal_N = signal.values_N.copy(), signal.illegal_N.copy()
     next_N = _next_turn(table)
-    by_step_N = np.argsort(table.step_N, kind="stable")
-    num_steps = int(table.step_N.max(initial=-1)) + 1
-    starts = np.searchsorted(table.step_N[by_step_N], np.arange(num_steps + 1))
+    by_step_N = np.argsort(table.step, kind="stable")
+    num_steps = int(table.step.max(initial=-1)) + 1
+    starts = np.searchsorted(table.step[by_step_N], np.arange(num_steps + 1))
     for step in range(num_steps - 2, -1, -1):
         rows = by_step_N[starts[step] : starts[step + 1]]
         rows = rows[next_N[rows] >= 0]
@@ -179,13 +179,13 @@ def whiten(
     Raises:
         ConfigError: there are turns, and none of them has sampled tokens.
     """
-    if len(table) and not table.num_tokens_N.any():
+    if len(table) and not table.num_tokens.any():
         raise ConfigError(
             "credit: stage whiten counts sampled tokens, and no turn of these episodes has any (were they "
             "logged with run.tokens=false?); use center and scale instead"
         )
     codes_N, num_keys = table.key(keys)
-    known_N, tokens_N = ~np.isnan(signal.values_N), table.num_tokens_N.astype(np.float64)
+    known_N, tokens_N = ~np.isnan(signal.values_N), table.num_tokens.astype(np.float64)
     # One entry with a weight for the tokens of a turn that hold the same value.
     entries: list[tuple[FloatArray, FloatArray]] = [(signal.values_N, tokens_N)]
     if at == "last_token":
@@ -258,7 +258,7 @@ def _weights(table: TurnTable, units_N: IntArray, counted_N: BoolArray, per: Per
     """Weight of each row in a statistic: 0 where it is not counted; each counted unit or token sums to 1."""
     weights_N = counted_N.astype(np.float64)
     if per == "token":
-        return weights_N * table.num_tokens_N
+        return weights_N * table.num_tokens
     counted_U = np.bincount(units_N, weights_N)
     return weights_N / np.maximum(counted_U, 1.0)[units_N]
 

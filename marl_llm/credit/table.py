@@ -15,7 +15,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-KEY_COLUMNS = ("agent", "episode", "game", "group", "policy", "role", "step", "turn")
+TextArray = NDArray[np.str_]
+
+_NAMES = ("episode", "game", "group", "agent", "role", "policy")
+
+KEY_COLUMNS = (*_NAMES, "turn", "step")
 """Columns that a key may be made of."""
 
 
@@ -45,43 +49,26 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Column:
-    """A column of names as integer codes."""
-
-    codes_N: IntArray
-    """Position in `labels`, per row."""
-    labels: tuple[str, ...]
-    """Distinct names in order of first occurrence."""
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> "Column":
-        """The column that holds `names`."""
-        code = {name: index for index, name in enumerate(dict.fromkeys(names))}
-        codes_N = np.fromiter((code[name] for name in names), np.int64, len(names))
-        return cls(codes_N=codes_N, labels=tuple(code))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TurnTable:
     """N turns with P reward parts, ordered by (episode id, turn index). Never mutated."""
 
-    episode: Column
+    episode: TextArray
     """Id of the match."""
-    game: Column
+    game: TextArray
     """Name of the game."""
-    group: Column
+    group: TextArray
     """Group of the match."""
-    agent: Column
+    agent: TextArray
     """Agent that decided."""
-    role: Column
+    role: TextArray
     """Role of the turn."""
-    policy: Column
+    policy: TextArray
     """Policy that decided."""
-    turn_N: IntArray
+    turn: IntArray
     """Index of the turn in its episode."""
-    step_N: IntArray
+    step: IntArray
     """Index of the turn among its agent's turns in the episode."""
-    num_tokens_N: IntArray
+    num_tokens: IntArray
     """Sampled tokens."""
     parts: tuple[str, ...]
     """Names of the reward parts, sorted."""
@@ -91,15 +78,17 @@ class TurnTable:
     """Whether the part was due."""
     actions: tuple[str | None, ...]
     """What was played."""
+    codes: Mapping[str, IntArray]
+    """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal."""
 
     def __len__(self) -> int:
-        return len(self.turn_N)
+        return len(self.turn)
 
     def key(self, names: Sequence[str]) -> tuple[IntArray, int]:
         """Number the distinct values of the columns `names` together: code per row, and their number."""
         codes_N, num_keys = np.zeros(len(self), dtype=np.int64), 1
         for name in names:
-            column_N = self._codes(name)
+            column_N = self.codes[name]
             radix = int(column_N.max(initial=-1)) + 1
             _, codes_N = np.unique(codes_N * radix + column_N, return_inverse=True)
             num_keys = int(codes_N.max(initial=-1)) + 1
@@ -107,22 +96,7 @@ class TurnTable:
 
     def label(self, names: Sequence[str], row: int) -> tuple[str, ...]:
         """The values of the columns `names` in one row, as text."""
-        return tuple(self._text(name, row) for name in names)
-
-    def _codes(self, name: str) -> IntArray:
-        assert name in KEY_COLUMNS, name
-        if name in ("turn", "step"):
-            codes_N: IntArray = getattr(self, f"{name}_N")
-            return codes_N
-        column: Column = getattr(self, name)
-        return column.codes_N
-
-    def _text(self, name: str, row: int) -> str:
-        code = int(self._codes(name)[row])
-        if name in ("turn", "step"):
-            return str(code)
-        column: Column = getattr(self, name)
-        return column.labels[code]
+        return tuple(str(getattr(self, name)[row]) for name in names)
 
 
 def turn_table(episodes: Iterable[Episode]) -> TurnTable:
@@ -160,22 +134,25 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
     for before, after in itertools.pairwise(ordered):
         if before[:2] == after[:2]:
             raise ConfigError(f"credit: episode {after.episode!r} occurs twice; match ids must be unique")
+    names = {name: [getattr(row, name) for row in ordered] for name in _NAMES}
     rewards_NP, due_NP, parts = _rewards([row.rewards for row in ordered])
+    turn, step = np.array([row.turn for row in ordered], dtype=np.int64), _steps(ordered)
     return TurnTable(
-        episode=Column.of([row.episode for row in ordered]),
-        game=Column.of([row.game for row in ordered]),
-        group=Column.of([row.group for row in ordered]),
-        agent=Column.of([row.agent for row in ordered]),
-        role=Column.of([row.role for row in ordered]),
-        policy=Column.of([row.policy for row in ordered]),
-        turn_N=np.array([row.turn for row in ordered], dtype=np.int64),
-        step_N=_steps(ordered),
-        num_tokens_N=np.array([row.num_tokens for row in ordered], dtype=np.int64),
+        **{name: np.array(column, dtype=np.str_) for name, column in names.items()},
+        turn=turn,
+        step=step,
+        num_tokens=np.array([row.num_tokens for row in ordered], dtype=np.int64),
         parts=parts,
         rewards_NP=rewards_NP,
         due_NP=due_NP,
         actions=tuple(row.action for row in ordered),
+        codes={name: _codes(column) for name, column in names.items()} | {"turn": turn, "step": step},
     )
+
+
+def _codes(names: Sequence[str]) -> IntArray:
+    code = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    return np.fromiter((code[name] for name in names), np.int64, len(names))
 
 
 def _steps(ordered: Sequence[Row]) -> IntArray:
