@@ -1,7 +1,7 @@
-"""Where a number comes from: every turn with its reward parts, each stage's value, and who it was compared with."""
+"""Where a number comes from: each turn's reward parts, stage values, and who it was compared with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from marl_llm.credit.table import FloatArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditRow:
-    """One turn. The mappings that are named so go by recipe; a second recipe of one name is called `name_2`."""
+    """One turn. Most mappings go by recipe; a second recipe of one name is called `name_2`."""
 
     episode: str
     """Id of the match."""
@@ -76,14 +76,13 @@ def audit(credited: Sequence[Credited]) -> tuple[AuditRow, ...]:
 
 
 def as_json(rows: Sequence[AuditRow]) -> dict[str, Any]:
-    """The audit as plain values: `rows`, and under `groups` the members of each recipe's keys, written once."""
+    """The audit as plain values: `rows`, and once under `groups` the members of each recipe's keys."""
     groups: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for name, key in row.keys.items():
             groups.setdefault(name, {}).setdefault(key, list(row.members[name]))
-    plain = [asdict(row) for row in rows]
-    for row_values in plain:
-        del row_values["members"]
+    shown = [field.name for field in fields(AuditRow) if field.name != "members"]
+    plain = [{name: getattr(row, name) for name in shown} for row in rows]
     return {"recipes": list(rows[0].advantages) if rows else [], "rows": plain, "groups": groups}
 
 

@@ -4,7 +4,7 @@ from marl_llm.types import Episode
 
 
 def length_bonus(num_tokens: float, *, alpha: float = 0.5, shortest: int = 11, longest: int = 2048) -> float:
-    """Bonus for a short reply: alpha at `shortest` tokens, falling linearly to 0 at `longest` (arXiv 2510.15414)."""
+    """Bonus for a short reply: alpha at `shortest` tokens, linearly down to 0 at `longest` (2510.15414)."""
     return alpha * max(0.0, 1 - (num_tokens - shortest) / (longest - shortest))
 
 

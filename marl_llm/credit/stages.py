@@ -117,7 +117,7 @@ def center(
 
     `per` says what is counted once: each turn, each (episode, agent), so that long games weigh no more than
     short ones, or each token. `leave_one_out` leaves out the turn, or with `per: episode` the whole (episode,
-    agent). `unique` is the mean of the distinct values after rounding to `decimals`, whatever `per`;
+    agent). `unique` is the mean of the values that differ in their first `decimals`, whatever `per`;
     `include_zero` counts 0 among them.
     """
     codes_N, num_keys = table.key(keys)
@@ -128,9 +128,9 @@ def center(
     elif reference == "leave_one_out":
         reference_N = mean_of_others(codes_N, num_keys, units_N, signal.values_N, weights_N)
     else:
-        rounded_N = np.round(signal.values_N, decimals)
         extra = (0.0,) if include_zero else ()
-        reference_N = mean_of_distinct(codes_N[known_N], num_keys, rounded_N[known_N], extra)[codes_N]
+        codes, values = codes_N[known_N], signal.values_N[known_N]
+        reference_N = mean_of_distinct(codes, num_keys, values, decimals=decimals, extra=extra)[codes_N]
     lone_N = _units_per_key(codes_N, num_keys, units_N, known_N)[codes_N] <= 1
     return _with_values(signal, np.where(lone_N, 0.0, signal.values_N - reference_N))
 

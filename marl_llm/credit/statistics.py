@@ -48,15 +48,19 @@ def mean_of_others(
 
 
 def mean_of_distinct(
-    codes_N: IntArray, num_keys: int, values_N: FloatArray, extra: Sequence[float] = ()
+    codes_N: IntArray, num_keys: int, values_N: FloatArray, *, decimals: int, extra: Sequence[float] = ()
 ) -> FloatArray:
-    """Mean of the distinct values of each key, `extra` counted in every key; 0 where there are none."""
+    """Mean of the distinct values of each key, `extra` counted in every key; 0 where there are none.
+
+    Values that agree to `decimals` are one value, the smallest of them.
+    """
     codes = np.concatenate([codes_N, *(np.arange(num_keys) for _ in extra)])
     values = np.concatenate([values_N, *(np.full(num_keys, value) for value in extra)])
-    order = np.lexsort((values, codes))
-    codes, values = codes[order], values[order]
+    rounded = np.round(values, decimals)
+    order = np.lexsort((values, rounded, codes))
+    codes, values, rounded = codes[order], values[order], rounded[order]
     fresh = np.ones(len(codes), dtype=np.bool_)
-    fresh[1:] = (codes[1:] != codes[:-1]) | (values[1:] != values[:-1])
+    fresh[1:] = (codes[1:] != codes[:-1]) | (rounded[1:] != rounded[:-1])
     return moments(codes, num_keys, values, fresh.astype(np.float64))[0]
 
 
