@@ -1,7 +1,7 @@
 """What every policy does, and what it may know."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from marl_llm.types import EMPTY, Completion, Tokens
@@ -13,7 +13,7 @@ class View:
 
     game: str
     """Name of the game."""
-    settings: Mapping[str, Any] = EMPTY
+    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     """Settings of the game."""
     match: str
     """Id of the match; with `agent`, the key of a conversation."""
