@@ -28,7 +28,7 @@ class Match:
     """Unique within a run, for example `s12/g3/m1` (step, group, member)."""
     game: str
     """Name of the game: `kuhn_poker`, or `package.module:env` for a user's own."""
-    settings: Mapping[str, Any] = EMPTY
+    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     """Keyword arguments of the game."""
     seed: int
     """Fixes the deal, the turn order and every later draw of the game, and the sampling of every reply."""
@@ -78,7 +78,7 @@ class Turn:
     """The action read from the reply; None when none could be read."""
     legal: bool
     """Whether the game accepted the action, as reported by the game."""
-    rewards: Mapping[str, float | None] = EMPTY
+    rewards: Mapping[str, float | None] = field(default_factory=lambda: EMPTY)
     """Reward by named part. None marks a part that was due and could not be measured: it is not a zero."""
     parent: int | None = None
     """Index of the turn that called this one, in the same episode."""
@@ -86,7 +86,7 @@ class Turn:
     """Equal keys mean equal decision problems (an information state); None when the game has no keys."""
     weight: float = 1.0
     """Weight of this turn in the loss."""
-    probes: Mapping[str, float] = EMPTY
+    probes: Mapping[str, float] = field(default_factory=lambda: EMPTY)
     """Values that a credit method measured for this turn."""
 
 
