@@ -136,16 +136,12 @@ def _step(where: str, item: Any, index: int, prefix: str, used: dict[str, int]) 
 
 def _terms(where: str, raw: Any, *, prefix: str, used: dict[str, int]) -> tuple[Term, ...]:
     if not isinstance(raw, list | tuple) or not raw:
-        raise ConfigError(
-            f"{where}: {raw!r} is not allowed; it must be a list of terms with weight and stages"
-        )
+        raise ConfigError(f"{where}: {raw!r} is not allowed; it must be a list of terms with weight and stages")
     terms = []
     for index, item in enumerate(raw):
         place = f"{where}: term {index + 1}"
         if not isinstance(item, Mapping):
-            raise ConfigError(
-                f"{place}: {item!r} is not allowed; it must be a mapping with weight and stages"
-            )
+            raise ConfigError(f"{place}: {item!r} is not allowed; it must be a mapping with weight and stages")
         for key in item:
             _known(place, "key", key, ("weight", "stages"))
         weight = _value(f"{place}: weight", float, item.get("weight", 1.0))

@@ -47,9 +47,7 @@ def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = No
 def credit_table(table: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
     """As `credit`, over a table that may have been made by hand."""
     signal, trace, state = _run(table, recipe.stages, state or {})
-    return Credited(
-        recipe=recipe, table=table, advantages=np.nan_to_num(signal.values_N), trace=trace, state=state
-    )
+    return Credited(recipe=recipe, table=table, advantages=np.nan_to_num(signal.values_N), trace=trace, state=state)
 
 
 Trace = tuple[tuple[str, FloatArray], ...]

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ import numpy as np
 from marl_llm.credit.statistics import FLAT, mean_of_distinct, mean_of_others, moments, total
 from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
 from marl_llm.errors import ConfigError
-from marl_llm.types import EMPTY
 
 ILLEGAL = "illegal"
 """Name of the reward part that is the price of an illegal move."""
@@ -59,7 +59,7 @@ class Signal:
     """Whether an illegal move's price is part of the value."""
 
 
-def reward(table: TurnTable, *, weights: Weights = EMPTY, others: float = 1.0) -> Signal:
+def reward(table: TurnTable, *, weights: Weights = MappingProxyType({}), others: float = 1.0) -> Signal:
     """Weighted sum of the reward parts: `weights` by name, `others` for every part that is not named.
 
     A name that these episodes do not hold is allowed, since parts may be rare. A part of weight 0 is not

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.errors import ConfigError
-from marl_llm.types import EMPTY, Episode
+from marl_llm.types import Episode
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """Id of the match."""
     turn: int = 0
     """Index of the turn in the episode."""
-    rewards: Mapping[str, float | None] = EMPTY
+    rewards: Mapping[str, float | None] = {}
     """Reward by part; None or NaN marks a part that was due and could not be measured."""
     agent: str = "agent_0"
     """Who decided."""

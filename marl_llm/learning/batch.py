@@ -61,9 +61,7 @@ def flatten(samples: Sequence[Sample]) -> SampledTokens:
         advantages_N=torch.tensor([x for *_, span in spans for x in span.advantages], dtype=torch.float32),
         turn_weights_N=spread([span.weight for *_, span in spans], torch.float32),
         sequences_N=spread([index for index, *_ in spans], torch.int64),
-        turns_N=spread(
-            [turns.setdefault((s.episode, span.turn), len(turns)) for _, s, span in spans], torch.int64
-        ),
+        turns_N=spread([turns.setdefault((s.episode, span.turn), len(turns)) for _, s, span in spans], torch.int64),
         roles_N=spread([roles.setdefault(span.role, len(roles)) for *_, span in spans], torch.int64),
         episodes_N=spread([episodes.setdefault(s.episode, len(episodes)) for _, s, _ in spans], torch.int64),
     )

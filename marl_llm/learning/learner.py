@@ -183,9 +183,7 @@ class Learner:
                 device = value.device if key == "step" else parameter.device
                 self._optimizer.state[parameter][key] = value.to(device, copy=True)
         if self._reference is not None:
-            found = {
-                n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")
-            }
+            found = {n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")}
             self._reference.load(found)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -256,9 +254,7 @@ class Learner:
         if self._reference is not None:
             self._reference.after_optimizer_step()
 
-    def _descend(
-        self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss
-    ) -> float:
+    def _descend(self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss) -> float:
         """One optimizer step; returns the norm of the gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
         for batch in self._micro_batches(samples):
@@ -299,9 +295,7 @@ class Learner:
         names = [name for name, bad in zip(terms, bad_M.any(dim=1).tolist()) if bad]
         turns = span_names(samples, sorted(batch.sampled_M[bad_M.any(dim=0)].tolist()))
         terms_named = ", ".join(names) or "the sum of the loss"
-        return TrainingError(
-            f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}"
-        )
+        return TrainingError(f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}")
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

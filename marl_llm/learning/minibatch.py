@@ -97,9 +97,7 @@ class Minibatch:
         now_M, behaviour_M = values.logprobs_M, self.behaviour_N[sampled_M]
         proximal_M = now_M.detach() if self.proximal_N is None else self.proximal_N[sampled_M]
         groups_M = None if self.groups_N is None else self.groups_N[sampled_M]
-        policy = policy_losses(
-            objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M
-        )
+        policy = policy_losses(objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M)
         kl_M = torch.zeros_like(now_M) if values.kl_M is None else values.kl_M
         if values.reference_M is not None and objective.kl.kind != "full":
             kl_M = kl_estimate(objective.kl.kind, now_M, values.reference_M)

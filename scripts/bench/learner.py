@@ -160,7 +160,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results))
         return
-    print(f"{'data':<10} {'packed tok/s':>13} {'padded tok/s':>13} {'ratio':>6} {'computed':>9} {'padding':>8} gradient")
+    print(
+        f"{'data':<10} {'packed tok/s':>13} {'padded tok/s':>13} {'ratio':>6} {'computed':>9} {'padding':>8} gradient"
+    )
     for name, row in results.items():
         print(
             f"{name:<10} {row['packed_tokens_per_s']:>13.0f} {row['padded_tokens_per_s']:>13.0f} {row['ratio']:>6.2f} "

@@ -21,16 +21,12 @@ def cases(method: str) -> pytest.MarkDecorator:
 
 
 def close(actual: np.ndarray, expected: Sequence[Any]) -> None:
-    np.testing.assert_allclose(
-        actual, np.concatenate([np.atleast_1d(e) for e in expected]), rtol=1e-6, atol=6e-7
-    )
+    np.testing.assert_allclose(actual, np.concatenate([np.atleast_1d(e) for e in expected]), rtol=1e-6, atol=6e-7)
 
 
 def one_turn_each(inputs: Mapping[str, Any]) -> list[Row]:
     """One sample per episode, named so that the canonical order is the order of the list."""
-    rewards = [
-        {f"part_{p}": float(v) for p, v in enumerate(np.atleast_1d(r).tolist())} for r in inputs["rewards"]
-    ]
+    rewards = [{f"part_{p}": float(v) for p, v in enumerate(np.atleast_1d(r).tolist())} for r in inputs["rewards"]]
     return [
         Row(f"m{i}", 0, by_part, group=group)
         for i, (by_part, group) in enumerate(zip(rewards, inputs["group"], strict=True))
@@ -47,12 +43,7 @@ def one_role_each(episodes: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def by_token(rewards: Sequence[Sequence[float]], mask: Sequence[Sequence[float]]) -> list[Row]:
     """A row is a token; tokens that nobody sampled are no rows."""
-    return [
-        Row(f"m{i}", t, {"r": value})
-        for i, row in enumerate(rewards)
-        for t, value in enumerate(row)
-        if mask[i][t]
-    ]
+    return [Row(f"m{i}", t, {"r": value}) for i, row in enumerate(rewards) for t, value in enumerate(row) if mask[i][t]]
 
 
 def run(rows: Sequence[Row], *stages: Any) -> Credited:
@@ -123,9 +114,7 @@ def test_history_baseline_of_spiral(case: Any) -> None:
 
 def test_the_recipe_rae_is_spirals_release() -> None:
     case = GOLDEN["spiral_rae"][0]
-    rows = [
-        Row(f"m{i}", 0, {"r": v}, game=g, role=str(r)) for i, (g, r, v) in enumerate(case["inputs"]["stream"])
-    ]
+    rows = [Row(f"m{i}", 0, {"r": v}, game=g, role=str(r)) for i, (g, r, v) in enumerate(case["inputs"]["stream"])]
     close(credit_table(table_of(rows), load_recipe("rae")).advantages, case["outputs"]["A"])
 
 
@@ -152,9 +141,7 @@ def test_grpo(case: Any) -> None:
     inputs = case["inputs"]
     scale = {key: inputs[key] for key in ("eps", "ddof") if key in inputs}
     center = {"keys": ["group", "role"], "per": "episode"}
-    result = run(
-        one_turn_each(inputs), "reward", "broadcast", {"center": center}, {"scale": {**center, **scale}}
-    )
+    result = run(one_turn_each(inputs), "reward", "broadcast", {"center": center}, {"scale": {**center, **scale}})
     close(result.advantages, case["outputs"]["adv"])
 
 
@@ -217,8 +204,7 @@ def test_reinforce_pp_over_tokens(case: Any) -> None:
 def test_reinforce_pp_with_a_group_baseline(case: Any) -> None:
     inputs, outputs = case["inputs"], case["outputs"]
     rows = [
-        row._replace(num_tokens=int(sum(mask)))
-        for row, mask in zip(one_turn_each(inputs), inputs["mask"], strict=True)
+        row._replace(num_tokens=int(sum(mask))) for row, mask in zip(one_turn_each(inputs), inputs["mask"], strict=True)
     ]
     result = run(rows, "reward", "broadcast", {"center": {"keys": ["group"], "per": "episode"}}, "whiten")
     close(dict(result.trace)["center"], outputs["centered"])
