@@ -158,7 +158,10 @@ def _random_game(make_env: MakeEnv, seed: int) -> Iterator[str]:
     env, game = make_env(), _Game(seed=seed)
     for _ in _play(env, _Game(seed=seed + 1)):
         pass  # so that whatever an earlier game left behind shows in the next
-    yield from _play(env, game)
+    found = list(_play(env, game))
+    if found:  # what follows would only be consequences
+        yield from found
+        return
     metadata = env.metadata
     total, (low, high) = sum(game.returns.values()), metadata["utility_range"]
     if metadata["zero_sum"] and not _near(total, 0):

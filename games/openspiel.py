@@ -83,7 +83,7 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         """What the player to move calls the action; in lower case, without spaces around it."""
 
     def legal(self, state: Any, player: int) -> dict[str, int]:
-        """Text to OpenSpiel id of the player's legal actions, in the order of ids; {} unless it is to move."""
+        """Text to OpenSpiel id of the player's legal actions, by id; empty unless it is to move."""
         if state.current_player() != player:
             return {}
         return {self.action_text(state, action): action for action in state.legal_actions()}

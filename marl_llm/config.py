@@ -309,7 +309,7 @@ class PolicyConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {strength}`."""
+    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")

@@ -124,18 +124,21 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
 
 
 def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageModel, *, learn: bool) -> Member:
+    chat = Chat(model.tokenizer, thinking=config.play.thinking)
     engine = HFEngine(
-        model.model.to(getattr(torch, settings.engine.dtype)) if settings.engine.dtype != "float32" else model.model,
+        model.model,
         policy=name,
         slots=settings.engine.slots,
         cache_slots=settings.engine.cache_slots,
         context_tokens=config.play.context_tokens,
-        eos_token_id=model.tokenizer.eos_token_id,
+        eos_token_id=chat.eos_token_id,
+        device=settings.engine.device,
+        dtype=getattr(torch, settings.engine.dtype),
     )
     policy = LLMPolicy(
         name=name,
         engine=engine,
-        chat=Chat(model.tokenizer),
+        chat=chat,
         play=config.play,
         temperature=settings.temperature,
         samples=config.evaluation.samples,

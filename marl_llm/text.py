@@ -69,6 +69,10 @@ class Chat:
         closing = () if tokens[-1] == end else (end,)
         return (*tokens, *closing, *message)
 
+    def encode_reply(self, text: str) -> Tokens:
+        """A reply as a model writes it, end token included."""
+        return self._encode(self._plain(text) + self._end_text)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """A reply as text, without its end token."""
         if tokens and tokens[-1] == self.eos_token_id:

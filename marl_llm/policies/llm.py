@@ -118,7 +118,7 @@ class LLMPolicy:
             for ticket, completion in self.engine.poll():
                 index = ticket[0]  # type: ignore[index]
                 view = views[index]
-                action = read_action(self.chat.decode(completion.tokens), view.legal_actions, thinking=True)
+                action = self._read(view, self.chat.decode(completion.tokens), completion)
                 if action is not None:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
@@ -140,14 +140,20 @@ class LLMPolicy:
 
     def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
         text = self.chat.decode(completion.tokens)
-        complete = completion.stop == "eos"
+        full = len(prompt) + len(completion.tokens) >= self.engine.context_tokens
         return Reply(
             text=text,
-            action=read_action(text, view.legal_actions, thinking=self._play.thinking) if complete else None,
+            action=self._read(view, text, completion),
             prompt=prompt,
             completion=completion,
-            overflow=not complete and len(prompt) + len(completion.tokens) >= self.engine.context_tokens,
+            overflow=full and completion.stop != "eos",
         )
+
+    def _read(self, view: View, text: str, completion: Completion) -> str | None:
+        """The action of a reply; a reply without its end has none."""
+        if completion.stop != "eos":
+            return None
+        return read_action(self.chat.opened + text, view.legal_actions, thinking=self._play.thinking)
 
 
 def _normalised(mass: dict[str, float], samples: int | None) -> Strategy:

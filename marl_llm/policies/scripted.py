@@ -1,32 +1,24 @@
 """Scripted players: random, noisy, equilibrium (CFR), perfect (minimax) and searching (MCTS).
 
-All but the random one read the state from `View.state_key` alone, so that they know no more than their seat, and
-play only games on OpenSpiel's rules. Every draw comes from `View.seed`.
+All but the random one read the state from `View.state_key` alone, so that they know no more than their seat,
+and play only games on OpenSpiel's rules. Every draw comes from `View.seed`.
 """
 
 import difflib
 import inspect
-import json
 import math
 import random
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property, lru_cache
 from typing import Any
 
 import pyspiel
 
-import games
-from games.openspiel import OpenSpielEnv
 from marl_llm.config import PolicyKind
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
-
-MAX_NODES = 1_000_000
-"""Largest game tree of a game with hidden information that is walked."""
-MAX_BOARD_GAMES = 10**9
-"""Upper bound of actions ** moves up to which every board of a game is evaluated; tic-tac-toe has 9**9."""
+from marl_llm.policies.openspiel import Rules, board_values, rules_of
 
 
 class ScriptedPolicy(ABC):
@@ -75,12 +67,12 @@ class _StatePolicy(ScriptedPolicy):
     """Decides by the state that the state key stands for."""
 
     @abstractmethod
-    def _chances(self, rules: "_Rules", key: str, seed: int) -> dict[int, float]:
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         """Probability of OpenSpiel's actions in the information state; an action left out has none."""
 
     def distribution(self, view: View) -> dict[str, float]:
         legal = _legal(view)
-        rules = _rules(view.game, json.dumps(dict(view.settings), sort_keys=True))
+        rules = rules_of(view.game, view.settings)
         if view.state_key is None:
             raise ConfigError(f"game {view.game}: has no state keys, which {type(self).__name__} needs")
         state = rules.state(view.state_key)
@@ -98,14 +90,14 @@ class CFRPolicy(_StatePolicy):
     def __init__(self, *, iterations: int = 1000) -> None:
         super().__init__()
         self._iterations = _positive_int("cfr", "iterations", iterations)
-        self._solved: dict[_Rules, dict[str, list[tuple[int, float]]]] = {}
+        self._solved: dict[Rules, dict[str, list[tuple[int, float]]]] = {}
 
-    def _chances(self, rules: "_Rules", key: str, seed: int) -> dict[int, float]:
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if rules not in self._solved:
             self._solved[rules] = self._solve(rules)
         return dict(self._solved[rules][key])
 
-    def _solve(self, rules: "_Rules") -> dict[str, list[tuple[int, float]]]:
+    def _solve(self, rules: Rules) -> dict[str, list[tuple[int, float]]]:
         if not rules.hidden:
             raise ConfigError(f"policy cfr: {rules.name} hides nothing; use minimax or mcts")
         solver = pyspiel.CFRPlusSolver(rules.env.game)
@@ -116,20 +108,20 @@ class CFRPolicy(_StatePolicy):
 
 
 class MinimaxPolicy(_StatePolicy):
-    """Perfect play of small two-player zero-sum games without chance or secrets; uniform among the best moves."""
+    """Perfect play of small two-player zero-sum games in the open; uniform among the best moves."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._values: dict[_Rules, dict[str, float]] = {}
+        self._values: dict[Rules, dict[str, float]] = {}
 
-    def _chances(self, rules: "_Rules", key: str, seed: int) -> dict[int, float]:
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if not rules.small_board:
             raise ConfigError(
-                f"policy minimax: {rules.name} is not a small two-player zero-sum game without chance or secrets; "
-                f"use {'cfr' if rules.hidden else 'mcts'}"
+                f"policy minimax: {rules.name} is not a small two-player zero-sum game without chance or "
+                f"secrets; use {'cfr' if rules.hidden else 'mcts'}"
             )
         memo = self._values.setdefault(rules, {})
-        values = _board_values(rules.state(key), memo, lambda player, of: (max, min)[player](of))
+        values = board_values(rules.state(key), memo, lambda player, of: (max, min)[player](of))
         best = max(values.values())
         best_moves = [action for action, value in values.items() if value == best]
         return dict.fromkeys(best_moves, 1 / len(best_moves))
@@ -138,14 +130,14 @@ class MinimaxPolicy(_StatePolicy):
 class MCTSPolicy(_StatePolicy):
     """UCT search with random rollouts; where something is hidden, over sampled worlds (ISMCTS).
 
-    A decision is a search seeded by `View.seed`, so that `strategies` reports what that one search would play.
+    A decision is a search seeded by `View.seed`: `strategies` reports what that one search would play.
     """
 
     def __init__(self, *, simulations: int = 100) -> None:
         super().__init__()
         self._simulations = _positive_int("mcts", "simulations", simulations)
 
-    def _chances(self, rules: "_Rules", key: str, seed: int) -> dict[int, float]:
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         seed %= 2**31 - 1  # OpenSpiel's seeds are 32-bit
         rollouts = pyspiel.RandomRolloutEvaluator(1, seed)
         if rules.hidden:
@@ -159,37 +151,39 @@ class MCTSPolicy(_StatePolicy):
 class NoisyPolicy(_StatePolicy):
     """Prefers what pays if all seats play at random afterwards: softmax(mean return / temperature).
 
-    `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes. Mean
-    returns are exact for games with hidden information and for small boards, else from `rollouts` random games
-    per action, the same ones whenever a state is met.
+    `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes.
+    Mean returns are exact for games with hidden information and for small boards, else from `rollouts` random
+    games per action, the same ones whenever a state is met.
     """
 
-    def __init__(self, *, temperature: float = 0.375, rollouts: int = 32) -> None:
+    def __init__(self, *, temperature: float = 0.4, rollouts: int = 32) -> None:
         super().__init__()
         number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
         if not (number and 0 < temperature < math.inf):
             raise ConfigError(f"noisy.temperature: {temperature!r} is not allowed; it must be more than 0")
         self._temperature = float(temperature)
         self._rollouts = _positive_int("noisy", "rollouts", rollouts)
-        self._boards: dict[_Rules, dict[str, float]] = {}
-        self._cache: dict[tuple[_Rules, str], dict[int, float]] = {}
+        self._boards: dict[Rules, dict[str, float]] = {}
+        self._cache: dict[tuple[Rules, str], dict[int, float]] = {}
 
-    def _chances(self, rules: "_Rules", key: str, seed: int) -> dict[int, float]:
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if (rules, key) not in self._cache:
             low, high = rules.env.metadata["utility_range"]
             self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * (high - low))
         return self._cache[rules, key]
 
-    def _returns(self, rules: "_Rules", key: str) -> dict[int, float]:
+    def _returns(self, rules: Rules, key: str) -> dict[int, float]:
         """Mean return of each action for the player to move."""
         if rules.hidden:
             return rules.tree.returns(key)
         state = rules.state(key)
         if rules.small_board:
-            return _board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))
-        rollouts = pyspiel.RandomRolloutEvaluator(self._rollouts, zlib.crc32(key.encode()) % (2**31 - 1))
-        player = state.current_player()
-        return {action: rollouts.evaluate(state.child(action))[player] for action in state.legal_actions()}
+            return board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))
+        draws, player, times = random.Random(zlib.crc32(key.encode())), state.current_player(), self._rollouts
+        return {
+            action: sum(_rollout(state.child(action), draws)[player] for _ in range(times)) / times
+            for action in state.legal_actions()
+        }
 
 
 _KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
@@ -218,98 +212,15 @@ def make_scripted(kind: PolicyKind, options: Mapping[str, Any]) -> ScriptedPolic
     return _KINDS[kind](**options)
 
 
-class _Rules:
-    """One game with its settings, and the way from a state key to a state."""
-
-    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        env = games.make(name, **settings).unwrapped
-        if not isinstance(env, OpenSpielEnv):
-            raise ConfigError(f"game {name}: only the random scripted policy can play it, it is not on OpenSpiel")
-        kind = env.game.get_type()
-        self.name = name
-        self.env = env
-        self.hidden = kind.information != pyspiel.GameType.Information.PERFECT_INFORMATION
-        self.small_board = (
-            not self.hidden
-            and kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC
-            and kind.utility == pyspiel.GameType.Utility.ZERO_SUM
-            and env.game.num_players() == 2
-            and env.game.num_distinct_actions() ** env.game.max_game_length() <= MAX_BOARD_GAMES
-        )
-
-    @cached_property
-    def tree(self) -> "_Tree":
-        return _Tree(self.name, self.env.game)
-
-    def state(self, key: str) -> Any:
-        """A state in which the player to move knows exactly `key`; not to be changed."""
-        if self.hidden:
-            return self.tree.states[key]
-        state = self.env.game.new_initial_state()
-        for action in key.split(", ") if key else ():
-            state.apply_action(int(action))
-        return state
-
-
-@lru_cache(maxsize=64)
-def _rules(name: str, settings: str) -> _Rules:
-    """The same object for the same game and settings (JSON), since walking a tree is not free."""
-    return _Rules(name, json.loads(settings))
-
-
-class _Tree:
-    """The information states of a game, with the mean return of each action under uniformly random play."""
-
-    def __init__(self, name: str, game: Any) -> None:
-        self.states: dict[str, Any] = {}
-        """One of the states behind each key."""
-        self._name = name
-        self._reach: dict[str, float] = {}
-        self._sums: dict[str, dict[int, float]] = {}
-        self._nodes = 0
-        self._walk(game.new_initial_state(), 1.0)
-
-    def returns(self, key: str) -> dict[int, float]:
-        """Mean return of each action for the player to move, all seats playing at random before and after."""
-        return {action: total / self._reach[key] for action, total in self._sums[key].items()}
-
-    def _walk(self, state: Any, reach: float) -> list[float]:
-        """Mean returns of all players from `state`, which random play meets with probability `reach`."""
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise ConfigError(f"game {self._name}: too large for a solver (over {MAX_NODES} nodes); use mcts or random")
-        if state.is_terminal():
-            return list(state.returns())
-        legal = state.legal_actions()
-        chances = state.chance_outcomes() if state.is_chance_node() else [(a, 1 / len(legal)) for a in legal]
-        below = {action: self._walk(state.child(action), reach * chance) for action, chance in chances}
-        if state.is_player_node():
-            key, player = state.information_state_string(), state.current_player()
-            self.states.setdefault(key, state)
-            self._reach[key] = self._reach.get(key, 0.0) + reach
-            sums = self._sums.setdefault(key, dict.fromkeys(legal, 0.0))
-            for action in legal:
-                sums[action] += reach * below[action][player]
-        return [sum(p * below[a][i] for a, p in chances) for i in range(state.num_players())]
-
-
-def _board_values(state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]) -> dict[int, float]:
-    """Value of each action for the player to move.
-
-    `combine(player, values)` makes the value of a board out of those of its successors, all for player 0; `memo`
-    keeps it by board, since many orders of moves lead to one board.
-    """
-
-    def value(of: Any) -> float:
-        if of.is_terminal():
-            return float(of.returns()[0])
-        board = str(of)
-        if board not in memo:
-            memo[board] = combine(of.current_player(), [value(of.child(action)) for action in of.legal_actions()])
-        return memo[board]
-
-    sign = 1 if state.current_player() == 0 else -1
-    return {action: sign * value(state.child(action)) for action in state.legal_actions()}
+def _rollout(state: Any, draws: random.Random) -> list[float]:
+    """Returns of all players when all play at random from `state`, which is changed."""
+    while not state.is_terminal():
+        if state.is_chance_node():
+            outcomes, chances = zip(*state.chance_outcomes())
+            state.apply_action(draws.choices(outcomes, chances)[0])
+        else:
+            state.apply_action(draws.choice(state.legal_actions()))
+    return list(state.returns())
 
 
 def _softmax(values: Mapping[int, float], temperature: float) -> dict[int, float]:

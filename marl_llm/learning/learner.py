@@ -1,0 +1,311 @@
+"""The learner: the only owner of one policy's trainable weights and optimizer."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from marl_llm.config import LearnerConfig, ObjectiveConfig
+from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.learning.batch import MicroBatch, flatten, micro_batches, pack, span_names
+from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
+from marl_llm.learning.minibatch import Minibatch, Tally, stats
+from marl_llm.learning.reference import Reference
+from marl_llm.types import Sample
+
+Loss = Callable[[MicroBatch], torch.Tensor]
+
+
+def learning_rate(config: LearnerConfig, step: int, total_steps: int) -> float:
+    """The rate of training step `step` (from 0): a linear rise over `warmup_steps`, then the decay of the
+    schedule.
+
+    The decay would reach `lr * final` at step `total_steps`, one after the last.
+    """
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    progress = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
+    left = {
+        "constant": 1.0,
+        "linear": 1 - progress * (1 - config.final),
+        "cosine": config.final + (1 - config.final) * (1 + math.cos(math.pi * progress)) / 2,
+    }
+    return config.lr * left[config.schedule]
+
+
+class Learner:
+    """Trains one model on samples of its own play.
+
+    The model is moved to the configured device and to float32 and from then on belongs to the learner. It
+    stays in evaluation mode: dropout would make the learner disagree with the engine. Every random choice
+    follows from (`seed`, `version`).
+
+    Raises:
+        ConfigError: the device is not available.
+        ModelError: the model's attention or head cannot be trained on packed samples.
+    """
+
+    version: int
+    """Number of training steps so far."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: LearnerConfig,
+        objective: ObjectiveConfig,
+        *,
+        temperature: float,
+        total_steps: int,
+        seed: int,
+    ) -> None:
+        self._device = _device(config.device)
+        self.model: PreTrainedModel = model.to(device=self._device, dtype=torch.float32).eval()
+        check_model(self.model)
+        self.version = 0
+        self._config = config
+        self._objective = objective
+        self._temperature = temperature
+        self._total_steps = total_steps
+        self._seed = seed
+        self._keys_per_token = keys_per_token(self.model)
+        self._names = {p: name for name, p in self.model.named_parameters()}
+        self._optimizer = self._make_optimizer()
+        self._imitation_optimizer: torch.optim.Optimizer | None = None
+        moving = objective.kl.reference != "none"
+        self._reference = Reference(self.model, objective.kl) if moving else None
+
+    def update(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """One training step: `epochs` passes over the samples, each of `minibatches` optimizer steps.
+
+        A minibatch is made of whole episodes. Returns metrics: `loss` and its parts (`policy_loss`,
+        `kl_loss`, `entropy_loss`; means over optimizer steps), `kl` and `entropy` (nats per token),
+        `clip_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability difference between
+        engine and learner, before the first optimizer step), `grad_norm` (largest, before clipping), `lr`,
+        `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over optimizer
+        steps), `padding_share`. Mutates weights, optimizer and reference, and increments `version`.
+
+        Raises:
+            TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
+                weights are those after the last good optimizer step, and `version` stays.
+        """
+        samples = [sample for sample in samples if any(span.logprobs for span in sample.spans)]
+        if not samples:
+            raise TrainingError(f"step {self.version}: no sample has a sampled token")
+        self._imitation_optimizer = None
+        lr = learning_rate(self._config, self.version, self._total_steps)
+        minibatches = self._minibatches(samples)
+        proximal = self._proximal(samples) if len(minibatches) > 1 else None
+        tally = Tally()
+        for chosen in minibatches:
+            proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
+            part = [samples[index] for index in chosen]
+            self._optimizer_step(Minibatch.make(part, self._objective, proximal_N, self._device), lr, tally)
+        self.version += 1
+        if self._reference is not None:
+            self._reference.after_training_step(self.version)
+        return {
+            **tally.metrics(),
+            "lr": lr,
+            "tokens": float(sum(len(sample.tokens) for sample in samples)),
+            "sampled_tokens": float(sum(len(span.logprobs) for sample in samples for span in sample.spans)),
+        }
+
+    def imitate(self, samples: Sequence[Sample], lr: float) -> float:
+        """One supervised step; returns the mean negative log-probability (nats) of the span tokens before it.
+
+        For warm-up: it has an optimizer of its own, which the first `update` discards, and until then the
+        reference follows the weights. `version` stays. The values of behaviour log-probabilities and
+        advantages are not read.
+
+        Raises:
+            TrainingError: no sample has a span token, or the loss or the gradient is not finite; the
+                weights stay.
+        """
+        samples = [sample for sample in samples if any(span.logprobs for span in sample.spans)]
+        if not samples:
+            raise TrainingError(f"imitation at step {self.version}: no sample has a span token")
+        if self._imitation_optimizer is None:
+            self._imitation_optimizer = self._make_optimizer()
+        targets_N = flatten(samples).tokens_N.to(self._device)
+        total = 0.0
+
+        def loss(batch: MicroBatch) -> torch.Tensor:
+            nonlocal total
+            nll_M = -self._values(batch, targets_N, reference=False).logprobs_M / len(targets_N)
+            part = nll_M.sum()
+            if not math.isfinite(part):
+                raise self._not_finite({"log-probability": nll_M}, batch, samples)
+            total += part.item()
+            return part
+
+        self._descend(self._imitation_optimizer, lr, samples, loss)
+        if self._reference is not None and self.version == 0:
+            self._reference.copy_policy()
+        return total
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The model's state dict: detached, not copied, so that the next `update` changes it."""
+        weights: Mapping[str, torch.Tensor] = self.model.state_dict()
+        return weights
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What resuming needs besides the model's weights: named tensors (not copied) and JSON values."""
+        tensors = {
+            f"optimizer.{self._names[parameter]}.{key}": value
+            for parameter, slots in self._optimizer.state.items()
+            for key, value in slots.items()
+        }
+        if self._reference is not None:
+            tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.tensors().items()}
+        return tensors, {"version": self.version}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave, bit for bit, in a learner whose model has the weights of that
+        moment.
+
+        The learning rate needs no state: it follows from `version`.
+
+        Raises:
+            RunError: a tensor is missing or has another shape than the model's.
+        """
+        self.version = int(values["version"])
+        self._optimizer = self._make_optimizer()
+        self._imitation_optimizer = None
+        trained = any(name.startswith("optimizer.") for name in tensors)
+        for parameter, name in self._names.items() if trained or self.version else ():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = tensors.get(f"optimizer.{name}.{key}")
+                if value is None or (key != "step" and value.shape != parameter.shape):
+                    raise RunError(f"learner state: {key} of {name} is missing or has another shape")
+                device = value.device if key == "step" else parameter.device
+                self._optimizer.state[parameter][key] = value.to(device, copy=True)
+        if self._reference is not None:
+            found = {n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")}
+            self._reference.load(found)
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        config = self._config
+        return torch.optim.AdamW(list(self._names), betas=config.betas, weight_decay=config.weight_decay)
+
+    def _minibatches(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Sample indices of every optimizer step: whole episodes, reshuffled in every epoch."""
+        episodes = list(dict.fromkeys(sample.episode for sample in samples))
+        generator = np.random.default_rng([self._seed, self.version])
+        result = []
+        for _ in range(self._config.epochs):
+            shuffled = generator.permutation(len(episodes))
+            for part in np.array_split(shuffled, min(self._config.minibatches, len(episodes))):
+                names = {episodes[index] for index in part}
+                result.append([index for index, sample in enumerate(samples) if sample.episode in names])
+        return result
+
+    def _micro_batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
+        rows = pack(samples, self._config.row_tokens, keys_per_token=self._keys_per_token)
+        return [b.to(self._device) for b in micro_batches(rows, self._config.micro_batch_tokens)]
+
+    def _values(self, batch: MicroBatch, targets_N: torch.Tensor, *, reference: bool) -> TokenValues:
+        """Run the model on a micro-batch, and the reference, if there is one and it is wanted."""
+        other = self._reference.model if reference and self._reference is not None else None
+        bfloat16 = self._config.dtype == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return token_values(
+                self.model,
+                batch,
+                targets_N[batch.sampled_M],
+                temperature=self._temperature,
+                reference=other,
+                full_kl=other is not None and self._objective.kl.kind == "full",
+                entropy_gradient=self._objective.entropy != 0,
+            )
+
+    @torch.no_grad()
+    def _proximal(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
+        """Log-probabilities under the present weights, one vector per sample."""
+        table = flatten(samples)
+        targets_N = table.tokens_N.to(self._device)
+        result_N = torch.zeros(len(targets_N), device=self._device)
+        for batch in self._micro_batches(samples):
+            result_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).logprobs_M
+        return list(torch.split(result_N, torch.bincount(table.sequences_N).tolist()))
+
+    def _optimizer_step(self, minibatch: Minibatch, lr: float, tally: Tally) -> None:
+        def loss(batch: MicroBatch) -> torch.Tensor:
+            terms = minibatch.terms(self._values(batch, minibatch.tokens_N, reference=True), batch)
+            total = terms.loss
+            numbers = stats(terms, total)
+            if not all(map(math.isfinite, numbers)):
+                parts = {
+                    "policy loss": terms.policy_M,
+                    "kl": terms.kl_M,
+                    "entropy": terms.entropy_M,
+                    "ratio": terms.ratio_M,
+                    "gap between engine and learner": terms.gap_M,
+                }
+                raise self._not_finite(parts, batch, minibatch.samples)
+            tally.add(numbers, batch)
+            return total
+
+        norm = self._descend(self._optimizer, lr, minibatch.samples, loss)
+        tally.grad_norm = max(tally.grad_norm, norm)
+        tally.optimizer_steps += 1
+        if self._reference is not None:
+            self._reference.after_optimizer_step()
+
+    def _descend(self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss) -> float:
+        """One optimizer step; returns the norm of the gradient before clipping."""
+        optimizer.zero_grad(set_to_none=True)
+        for batch in self._micro_batches(samples):
+            loss(batch).backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self._names if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not math.isfinite(norm):
+            culprits = self._without_finite_gradient(optimizer, samples, loss)
+            raise TrainingError(
+                f"step {self.version}: the gradient's norm is {norm:g}; no step was taken; "
+                f"not finite alone: {_listed(culprits)}"
+            )
+        torch.nn.utils.clip_grads_with_norm_(list(self._names), self._config.grad_clip, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        return norm.item()
+
+    def _without_finite_gradient(
+        self, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], loss: Loss
+    ) -> list[str]:
+        """The turns of those sequences whose gradient is not finite when they are run alone."""
+        culprits: list[int] = []
+        for batch in micro_batches(pack(samples, row_tokens=1), micro_batch_tokens=1):
+            optimizer.zero_grad(set_to_none=True)
+            batch = batch.to(self._device)
+            loss(batch).backward()  # type: ignore[no-untyped-call]
+            if any(p.grad is not None and not p.grad.isfinite().all() for p in self._names):
+                culprits += batch.sampled_M.tolist()
+        optimizer.zero_grad(set_to_none=True)
+        return span_names(samples, sorted(culprits))
+
+    def _not_finite(
+        self, terms: Mapping[str, torch.Tensor], batch: MicroBatch, samples: Sequence[Sample]
+    ) -> TrainingError:
+        """Say which terms of which turns are not finite."""
+        bad_M = torch.stack([~values_M.isfinite() for values_M in terms.values()])
+        names = [name for name, bad in zip(terms, bad_M.any(dim=1).tolist()) if bad]
+        turns = span_names(samples, sorted(batch.sampled_M[bad_M.any(dim=0)].tolist()))
+        terms_named = ", ".join(names) or "the sum of the loss"
+        return TrainingError(f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}")
+
+
+def _listed(names: Sequence[str], limit: int = 8) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ("; ".join(names[:limit]) or "none") + more
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # how PyTorch reports unknown and missing devices
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"learner.device: {name!r} is not available ({reason})") from error

@@ -1,0 +1,169 @@
+"""One optimizer batch: its flat vectors, its loss, and what is measured on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from marl_llm.config import ObjectiveConfig
+from marl_llm.learning.batch import MicroBatch, flatten
+from marl_llm.learning.forward import TokenValues
+from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
+from marl_llm.types import Sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossTerms:
+    """The loss of one micro-batch, per sampled token; the three parts are weighted."""
+
+    policy_M: torch.Tensor
+    """Clipped policy loss."""
+    kl_loss_M: torch.Tensor
+    """Divergence times its coefficient; 0 without a reference."""
+    entropy_loss_M: torch.Tensor
+    """Negative entropy times its coefficient."""
+    kl_M: torch.Tensor
+    """Divergence from the reference (nats), without gradient."""
+    entropy_M: torch.Tensor
+    """Entropy (nats), without gradient."""
+    ratio_M: torch.Tensor
+    """Policy now over the proximal policy, without gradient."""
+    clipped_M: torch.Tensor
+    """Whether clipping took the gradient away (bool)."""
+    gap_M: torch.Tensor
+    """Learner before the update minus engine, in log-probability, without gradient."""
+
+    @property
+    def loss(self) -> torch.Tensor:
+        """What is differentiated."""
+        return (self.policy_M + self.kl_loss_M + self.entropy_loss_M).sum()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Minibatch:
+    """The samples of one optimizer step, as flat vectors over their N sampled tokens."""
+
+    samples: Sequence[Sample]
+    """Every sample has a sampled token."""
+    objective: ObjectiveConfig
+    """The loss."""
+    tokens_N: torch.Tensor
+    """Sampled token ids."""
+    behaviour_N: torch.Tensor
+    """Log-probabilities by the engine."""
+    proximal_N: torch.Tensor | None
+    """Log-probabilities before the update's first optimizer step; None if this is it, and the only one."""
+    advantages_N: torch.Tensor
+    """Advantages."""
+    weights_N: torch.Tensor
+    """Weight of each token in the loss."""
+    groups_N: torch.Tensor | None
+    """Number of the turn or sequence over which the ratio is taken; None for the token itself."""
+
+    @classmethod
+    def make(
+        cls,
+        samples: Sequence[Sample],
+        objective: ObjectiveConfig,
+        proximal_N: torch.Tensor | None,
+        device: torch.device,
+    ) -> "Minibatch":
+        """Flatten the samples and weigh their tokens, over the whole batch."""
+        table = flatten(samples)
+        weights_N = aggregation_weights(
+            objective.aggregation,
+            table.sequences_N,
+            table.turns_N,
+            table.roles_N,
+            table.episodes_N,
+            table.turn_weights_N.double(),
+            objective.constant,
+        )
+        groups_N = {"token": None, "turn": table.turns_N, "sequence": table.sequences_N}[objective.ratio]
+        return cls(
+            samples=samples,
+            objective=objective,
+            tokens_N=table.tokens_N.to(device),
+            behaviour_N=table.behaviour_N.to(device),
+            proximal_N=proximal_N,
+            advantages_N=table.advantages_N.to(device),
+            weights_N=weights_N.float().to(device),
+            groups_N=None if groups_N is None else groups_N.to(device),
+        )
+
+    def terms(self, values: TokenValues, batch: MicroBatch) -> LossTerms:
+        """The loss of the tokens of one micro-batch, which holds whole samples."""
+        objective, sampled_M = self.objective, batch.sampled_M
+        now_M, behaviour_M = values.logprobs_M, self.behaviour_N[sampled_M]
+        proximal_M = now_M.detach() if self.proximal_N is None else self.proximal_N[sampled_M]
+        groups_M = None if self.groups_N is None else self.groups_N[sampled_M]
+        policy = policy_losses(objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M)
+        kl_M = torch.zeros_like(now_M) if values.kl_M is None else values.kl_M
+        if values.reference_M is not None and objective.kl.kind != "full":
+            kl_M = kl_estimate(objective.kl.kind, now_M, values.reference_M)
+        weights_M = self.weights_N[sampled_M]
+        return LossTerms(
+            policy_M=weights_M * policy.policy_M,
+            kl_loss_M=weights_M * objective.kl.coef * kl_M,
+            entropy_loss_M=-weights_M * objective.entropy * values.entropy_M,
+            kl_M=kl_M.detach(),
+            entropy_M=values.entropy_M.detach(),
+            ratio_M=policy.ratio_M,
+            clipped_M=policy.clipped_M,
+            gap_M=proximal_M - behaviour_M,
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Adds up the metrics of one training step."""
+
+    optimizer_steps: int = 0
+    grad_norm: float = 0.0
+    visits: int = 0
+    nodes: int = 0
+    padded: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 8)
+    ratio_max: float = 0.0
+    gap_max: float = 0.0
+
+    def add(self, stats: Sequence[float], batch: MicroBatch) -> None:
+        """Add the `stats` of a micro-batch's terms."""
+        *sums, ratio_max, gap_max = stats
+        self.sums = [total + value for total, value in zip(self.sums, sums)]
+        self.ratio_max, self.gap_max = max(self.ratio_max, ratio_max), max(self.gap_max, gap_max)
+        self.visits += len(batch.sampled_M)
+        self.nodes += batch.num_nodes
+        self.padded += batch.tokens_BT.numel()
+
+    def metrics(self) -> dict[str, float]:
+        """Losses as means over optimizer steps, token values as means over tokens."""
+        losses = [value / self.optimizer_steps for value in self.sums[:4]]
+        means = [value / self.visits for value in self.sums[4:]]
+        return {
+            **dict(zip(("loss", "policy_loss", "kl_loss", "entropy_loss"), losses)),
+            **dict(zip(("kl", "entropy", "clip_fraction", "gap_mean"), means)),
+            "ratio_max": self.ratio_max,
+            "gap_max": self.gap_max,
+            "grad_norm": self.grad_norm,
+            "packed_tokens": float(self.nodes),
+            "padding_share": 1 - self.nodes / self.padded,
+        }
+
+
+@torch.no_grad()
+def stats(terms: LossTerms, loss: torch.Tensor) -> list[float]:
+    """The numbers that `Tally.add` takes, fetched from the device at once."""
+    gap_M = terms.gap_M.abs()
+    sums = (
+        terms.policy_M,
+        terms.kl_loss_M,
+        terms.entropy_loss_M,
+        terms.kl_M,
+        terms.entropy_M,
+        terms.clipped_M,
+        gap_M,
+    )
+    numbers = [loss, *(values.sum(dtype=loss.dtype) for values in sums), terms.ratio_M.max(), gap_M.max()]
+    result: list[float] = torch.stack(numbers).tolist()
+    return result
