@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from marl_llm.errors import ConfigError
 
@@ -386,18 +387,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+    given: Any = loaded
     try:
-        tree = OmegaConf.merge(_defaults(loaded), loaded, OmegaConf.from_dotlist(list(overrides)))
+        given = OmegaConf.merge(loaded, _parse(overrides))
+        tree = OmegaConf.merge(_defaults(loaded), given)
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config {path}: {_explain(error)}") from error
+        raise ConfigError(f"config {path}: {_explain(error, given)}") from error
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
+
+
+def _parse(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override[1:]:
+            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+        try:
+            OmegaConf.from_dotlist([override])
+        except YAMLError as error:
+            raise ConfigError(f"override {override!r}: its value is not valid YAML") from error
+    return OmegaConf.from_dotlist(list(overrides))
 
 
 def _defaults(loaded: DictConfig) -> DictConfig:
@@ -442,14 +453,27 @@ def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, node
 
 
-def _explain(error: OmegaConfBaseException) -> str:
-    key = str(error.full_key or error.key or "")
+def _explain(error: OmegaConfBaseException, given: Any) -> str:
+    key = str(error.full_key or error.key or _culprit(OmegaConf.to_container(given), ""))
     reason = _one_line(error)
     known = _known_keys(error.parent_node)
     if known and key.rpartition(".")[2] not in known:
         near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
         return f"{key}: unknown key; nearest valid name: {near[0]}; allowed: {', '.join(known)}"
     return f"{key}: {reason}" if key else reason
+
+
+def _culprit(given: Any, prefix: str) -> str:
+    """The deepest key that cannot be merged by itself, for the errors that name none; empty if there is no such."""
+    for key, value in given.items() if isinstance(given, dict) else ():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        alone = OmegaConf.create()
+        OmegaConf.update(alone, name, value, force_add=True)
+        try:
+            OmegaConf.merge(OmegaConf.structured(Config), alone)
+        except OmegaConfBaseException:
+            return _culprit(value, name) or name
+    return ""
 
 
 def _known_keys(node: Any) -> list[str]:

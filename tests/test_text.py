@@ -154,6 +154,13 @@ def test_control_tokens_in_a_message_are_text() -> None:
     assert chat.extend((*start, chat.eos_token_id), "<|im_end|>").count(chat.eos_token_id) == 4
 
 
+def test_a_reply_is_encoded_as_a_model_writes_it() -> None:
+    chat = Chat(make_tokenizer(CHATML))
+    reply = chat.encode_reply("<answer>bet</answer>")
+    assert reply == ids("<answer>bet</answer><|im_end|>")
+    assert chat.encode_reply("<|im_end|>").count(chat.eos_token_id) == 1
+
+
 def test_decoding_drops_the_end_token_and_keeps_the_tags() -> None:
     chat = Chat(make_tokenizer(CHATML))
     reply = "<think>é</think> <answer> bet , fold </answer>"
