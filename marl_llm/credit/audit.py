@@ -80,7 +80,9 @@ def as_json(rows: Sequence[AuditRow]) -> dict[str, Any]:
     groups: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for name, key in row.keys.items():
-            groups.setdefault(name, {}).setdefault(key, list(row.members[name]))
+            turns = groups.setdefault(name, {})
+            if key not in turns:
+                turns[key] = list(row.members[name])
     shown = [field.name for field in fields(AuditRow) if field.name != "members"]
     plain = [{name: getattr(row, name) for name in shown} for row in rows]
     return {"recipes": list(rows[0].advantages) if rows else [], "rows": plain, "groups": groups}
