@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -439,7 +440,14 @@ def run_script(script: str, folder: Path, steps: int) -> str:
     return done.stdout
 
 
-def test_a_run_killed_before_any_file_operation_can_be_resumed(tmp_path: Path) -> None:
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: these tests write some thousand files and wait for each."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+def test_a_run_killed_before_any_file_operation_can_be_resumed(memory_folder: Path) -> None:
     """Python announces each change of a file's name or existence; the child dies at the n-th, for every n."""
     script = """
     import shutil
@@ -467,24 +475,24 @@ def test_a_run_killed_before_any_file_operation_can_be_resumed(tmp_path: Path) -
                 break
         print(n)
     """
-    fresh, resumed = map(int, run_script(script, tmp_path / "runs", steps=3).split())
+    fresh, resumed = map(int, run_script(script, memory_folder / "runs", steps=3).split())
     assert fresh > 20
     assert resumed > 20
 
 
-def test_a_run_killed_at_random_moments_makes_progress(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_makes_progress(memory_folder: Path) -> None:
     script = """
     chance, reached = random.Random(0), []
-    for _ in range(20):
+    for _ in range(15):
         child = killed_session(config, lambda: None)
-        time.sleep(chance.uniform(0, 0.2))
+        time.sleep(chance.uniform(0, 0.15))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         reached.append(check(config))
     assert reached == sorted(reached), reached
     print(reached[-1])
     """
-    assert int(run_script(script, tmp_path / "runs", steps=1000)) > 0
+    assert int(run_script(script, memory_folder / "runs", steps=1000)) > 0
 
 
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
