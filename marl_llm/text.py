@@ -48,8 +48,13 @@ class Chat:
         self._control = [
             str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and not TAG.search(str(t))
         ]
-        self._merge_system = not self._has_system_role()
-        end, self._before, self._after = self._form()
+        self._merge_system = False
+        try:
+            form = self._form()
+        except ModelError:  # many templates have no system role, or move its text from message to message
+            self._merge_system = True
+            form = self._form()
+        end, self._before, self._after = form
         self._end_text = end
         self.eos_token_id = tokenizer.convert_tokens_to_ids(end)
         thoughts = [tag[0] for tag in TAG.finditer(self._after) if tag["name"].lower() == "think"]
@@ -100,12 +105,6 @@ class Chat:
         )
         return text
 
-    def _has_system_role(self) -> bool:
-        try:
-            return SYSTEM in self._render([{"role": "system", "content": SYSTEM}, _user(FIRST)])
-        except TemplateError:
-            return False
-
     def _form(self) -> tuple[str, str, str]:
         """End token of a reply, text before the user's message that follows, text after that.
 
@@ -121,6 +120,8 @@ class Chat:
             begun, continued = self._render(one, prompt=False), self._render(two, prompt=False)
         except TemplateError as error:
             raise self._unusable(f"it refuses a conversation of several rounds: {error}") from error
+        if SYSTEM not in first:
+            raise self._unusable("it leaves out the system prompt")
         if not shorter.startswith(begun) or not longer.startswith(continued):
             raise self._unusable("it renders earlier messages differently when a later one follows")
         form = self._split(shorter, REPLIES[0], SECOND)

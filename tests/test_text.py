@@ -25,10 +25,11 @@ NO_SYSTEM = """
 {%- for m in messages %}<|turn|>{{ 'model' if m.role == 'assistant' else 'user' }}\n{{ m.content | trim }}<|end|>\n
 {%- endfor %}{% if add_generation_prompt %}<|turn|>model\n{% endif %}"""
 
-# Puts the system prompt in front of the last message, wherever that is.
+# Puts the system prompt in front of the last message, wherever that is, in the manner of Mistral.
 SYSTEM_LAST = """
-{%- for m in messages %}{% if m.role == 'user' %}[INST]{% if loop.last %}{{ messages[0].content }} {% endif %}
-{{- m.content }}[/INST]{% elif m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"""
+{%- for m in messages %}{% if m.role == 'user' %}[INST]
+{%- if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}[/INST]
+{%- elif m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"""
 
 
 def make_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
@@ -114,6 +115,13 @@ def test_without_a_system_role_the_system_prompt_opens_the_first_message() -> No
     )
 
 
+def test_a_system_prompt_that_would_move_along_stays_in_the_first_message() -> None:
+    chat = Chat(make_tokenizer(SYSTEM_LAST))
+    start = chat.start("Rules.", "one")
+    assert start == ids("[INST]Rules.\n\none[/INST]")
+    assert chat.extend((*start, *ids("bet<|im_end|>")), "two") == (*start, *ids("bet<|im_end|>[INST]two[/INST]"))
+
+
 def test_a_silently_dropped_system_prompt_is_noticed() -> None:
     template = CHATML.replace("messages %}", "messages if m.role != 'system' %}")
     start = Chat(make_tokenizer(template)).start("Rules.", "one")
@@ -124,15 +132,18 @@ def test_a_silently_dropped_system_prompt_is_noticed() -> None:
     ("template", "reason"),
     [
         (None, "has no chat template"),
-        (SYSTEM_LAST, "it renders earlier messages differently when a later one follows"),
+        (
+            CHATML.replace("{{ m.content }}", "{{ m.content[loop.revindex0:] }}"),
+            "it renders earlier messages differently",
+        ),
         (
             CHATML.replace("{{ m.content }}<|im_end|>", "{{ m.content }};"),
             "it does not end a reply with a special token",
         ),
         (CHATML.replace("{{ m.role }}", "{{ m.role }}{{ loop.index }}"), "is not always the same"),
-        (CHATML.replace("messages %}", "messages[:2] %}"), "it does not end a reply with a special token"),
+        (CHATML.replace("messages %}", "messages[:2] %}"), "it leaves out a message"),
         (
-            CHATML.replace("{{ m.content }}", "{{ messages[1].content }}{{ m.content }}"),
+            CHATML.replace("{{ m.content }}", "{{ messages[0].content }}{{ m.content }}"),
             "it repeats earlier messages",
         ),
         ("{{ raise_exception('no') }}", "it refuses a conversation of several rounds: no"),
