@@ -27,13 +27,20 @@ def make(name: str, **settings: Any) -> AECEnv:
             such function, or a setting is unknown or out of range.
     """
     factory = _factory(name)
+    try:
+        return factory(**settings)
+    except TypeError:
+        _refuse_unknown(name, factory, settings)
+        raise
+
+
+def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[str, Any]) -> None:
     signature = inspect.signature(factory)
     try:
         signature.bind(**settings)
     except TypeError as error:
         known = ", ".join(signature.parameters) or "none"
         raise ValueError(f"game {name}: {error}; its settings: {known}") from error
-    return factory(**settings)
 
 
 def _factory(name: str) -> Callable[..., AECEnv]:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from bisect import bisect_right
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal, Self, get_args
 
@@ -69,10 +70,16 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
             "is_parallelizable": False,
             "render_modes": [],
         }
-        self.observation_spaces = {
-            agent: spaces.Dict({"text": AnyText(MAX_OBSERVATION)}) for agent in self.possible_agents
-        }
-        self.action_spaces = {agent: AnyText(MAX_ACTION) for agent in self.possible_agents}
+
+    @cached_property
+    def observation_spaces(self) -> dict[str, spaces.Dict]:
+        """The space of each agent's observations; made when first asked for, since play does without."""
+        return {agent: spaces.Dict({"text": AnyText(MAX_OBSERVATION)}) for agent in self.possible_agents}
+
+    @cached_property
+    def action_spaces(self) -> dict[str, AnyText]:
+        """The space of each agent's actions."""
+        return {agent: AnyText(MAX_ACTION) for agent in self.possible_agents}
 
     @abstractmethod
     def see(self, state: Any, player: int) -> str:

@@ -224,7 +224,7 @@ def _plot(cells: Sequence[Cell], folder: Path) -> Path:
     exact = any("eval/exploitability" in line for lines in metrics.values() for line in lines)
     key = "eval/exploitability" if exact else "play/illegal_fraction"
     for cell, lines in metrics.items():
-        curves[cell.variant].append({int(line["step"]): line[key] for line in lines if key in line})
+        curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
     figure, axes = pyplot.subplots(figsize=(8, 5))
     for variant, seeds in curves.items():
         steps = sorted(set.intersection(*(set(curve) for curve in seeds)))

@@ -122,14 +122,16 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The sampled tokens of one turn inside a `Sample`: `tokens[start : start + len(logprobs)]`."""
+    """The tokens of one turn that carry loss inside a `Sample`: `tokens[start : start + length]`."""
 
     start: int
-    """Index of the first sampled token; at least 1, since nothing predicts the first token of a sequence."""
-    logprobs: tuple[float, ...]
-    """Behaviour log-probabilities (nats), one per token."""
-    advantages: tuple[float, ...]
-    """Advantages, one per token."""
+    """Index of the first of them; at least 1, since nothing predicts the first token of a sequence."""
+    length: int
+    """How many they are."""
+    logprobs: tuple[float, ...] | None = None
+    """Behaviour log-probabilities (nats), one per token; None in a demonstration, which nobody sampled."""
+    advantages: tuple[float, ...] | None = None
+    """Advantages, one per token; None in a demonstration."""
     role: str
     """Role of the turn."""
     turn: int

@@ -10,7 +10,7 @@ from marl_llm.policies.llm import LLMPolicy
 from marl_llm.seeds import generator
 from marl_llm.team import Team
 from marl_llm.text import canonical_reply
-from marl_llm.types import Episode, Tokens
+from marl_llm.types import Episode, Sample, Span
 
 
 def warm_up(config: Config, team: Team, report: Callable[[str, int, int, float], None]) -> None:
@@ -19,34 +19,31 @@ def warm_up(config: Config, team: Team, report: Callable[[str, int, int, float],
         warmup = config.policies[name].warmup
         if warmup is None or member.learner is None:
             continue
-        pairs = demonstrations(config, member.policy, team.policies[warmup.teacher], num_games=warmup.games)
+        samples = demonstrations(config, member.policy, team.policies[warmup.teacher], num_games=warmup.games)
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
-            batch = [pairs[i] for i in random.integers(len(pairs), size=warmup.batch)]
+            batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
-        member.learner.restart()
         member.publish()
 
 
-def demonstrations(
-    config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int
-) -> list[tuple[Tokens, Tokens]]:
-    """The teacher's turns against itself: (prompt, reply) as the policy's model would have read and written them."""
+def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:
+    """The teacher's turns against itself: as the policy's model would have read and written them."""
     matches = series(config.game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
     return [
-        pair
+        sample
         for episode in play(matches, {"teacher": teacher}, max_turns=config.play.max_turns)
-        for pair in _as_written(episode, policy)
+        for sample in _as_written(episode, policy)
     ]
 
 
-def _as_written(episode: Episode, policy: LLMPolicy) -> list[tuple[Tokens, Tokens]]:
+def _as_written(episode: Episode, policy: LLMPolicy) -> list[Sample]:
     match = episode.match
     rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
     histories: dict[str, tuple[tuple[str, str], ...]] = {}
-    pairs = []
-    for turn in episode.turns:
+    samples = []
+    for index, turn in enumerate(episode.turns):
         assert turn.action is not None, "a scripted player always has an action"
         reply = canonical_reply(turn.action)
         view = View(
@@ -62,5 +59,15 @@ def _as_written(episode: Episode, policy: LLMPolicy) -> list[tuple[Tokens, Token
             history=histories.get(turn.agent, ()),
         )
         histories[turn.agent] = (*view.history, (turn.observation, reply))
-        pairs.append((policy.prompt(view), policy.chat.encode_reply(reply)))
-    return pairs
+        prompt, written = policy.prompt(view), policy.chat.encode_reply(reply)
+        samples.append(
+            Sample(
+                policy=policy.name,
+                game=match.game,
+                episode=match.id,
+                agent=turn.agent,
+                tokens=prompt + written,
+                spans=(Span(start=len(prompt), length=len(written), role=turn.role, turn=index),),
+            )
+        )
+    return samples

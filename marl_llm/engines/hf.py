@@ -68,7 +68,7 @@ class HFEngine:
             ModelError: the model has other than full attention, cannot be run by this engine, or does not know
                 `context_tokens` positions.
         """
-        self.policies = (policy,)
+        self.policies: tuple[str, ...] = (policy,)
         self.context_tokens = context_tokens
         self._eos = eos_token_id
         self._version = version

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from marl_llm.config import ObjectiveConfig
-from marl_llm.learning.batch import MicroBatch, flatten
+from marl_llm.learning.batch import MicroBatch, behaviour, flatten
 from marl_llm.learning.forward import TokenValues
 from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
 from marl_llm.types import Sample
@@ -70,6 +70,7 @@ class Minibatch:
     ) -> "Minibatch":
         """Flatten the samples and weigh their tokens, over the whole batch."""
         table = flatten(samples)
+        behaviour_N, advantages_N = behaviour(samples)
         weights_N = aggregation_weights(
             objective.aggregation,
             table.sequences_N,
@@ -84,9 +85,9 @@ class Minibatch:
             samples=samples,
             objective=objective,
             tokens_N=table.tokens_N.to(device),
-            behaviour_N=table.behaviour_N.to(device),
+            behaviour_N=behaviour_N.to(device),
             proximal_N=proximal_N,
-            advantages_N=table.advantages_N.to(device),
+            advantages_N=advantages_N.to(device),
             weights_N=weights_N.float().to(device),
             groups_N=None if groups_N is None else groups_N.to(device),
         )

@@ -50,6 +50,7 @@ def _span(turn: Turn, index: int, advantage: float) -> Span:
     assert turn.completion is not None
     return Span(
         start=len(turn.prompt),
+        length=len(turn.completion.tokens),
         logprobs=turn.completion.logprobs,
         advantages=(advantage,) * len(turn.completion.tokens),
         role=turn.role,

@@ -39,9 +39,7 @@ def test_every_named_recipe_loads_and_says_where_it_comes_from(name: str) -> Non
 
 
 def test_a_recipe_may_be_written_out() -> None:
-    recipe = load_recipe(
-        {"about": "mine", "stages": ["reward", {"center": {"keys": ["group"]}}, {"clip": None}]}
-    )
+    recipe = load_recipe({"about": "mine", "stages": ["reward", {"center": {"keys": ["group"]}}, {"clip": None}]})
     assert (recipe.name, recipe.about) == ("inline", "mine")
     assert [step.label for step in recipe.stages] == ["reward", "center", "clip"]
     assert recipe.stages[1].params == {"keys": ("group",)}
@@ -143,9 +141,7 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_holds_no_mapping_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("- reward")
-    with pytest.raises(
-        ConfigError, match="credit recipe mine: must be a mapping with about and stages, not list"
-    ):
+    with pytest.raises(ConfigError, match="credit recipe mine: must be a mapping with about and stages, not list"):
         load_recipe(path)
 
 

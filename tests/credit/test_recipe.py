@@ -80,15 +80,11 @@ def test_an_episode_whose_rewards_are_unknown_changes_nobody_else(games: Any, na
 
 
 @quick
-@given(
-    games=matches, name=st.sampled_from([name for name in NAMES if name != PARITY]), shift=st.floats(-3, 3)
-)
+@given(games=matches, name=st.sampled_from([name for name in NAMES if name != PARITY]), shift=st.floats(-3, 3))
 def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, shift: float) -> None:
     rows = [row for row in rows_of(games) if None not in row.rewards.values()]
     changed = [
-        row._replace(
-            rewards={part: value + shift for part, value in row.rewards.items() if value is not None}
-        )
+        row._replace(rewards={part: value + shift for part, value in row.rewards.items() if value is not None})
         if row.role == "player_1"
         else row
         for row in rows
@@ -141,10 +137,7 @@ def test_state_goes_on_exactly_after_a_trip_through_json() -> None:
 
 
 def test_state_within_a_sum_is_kept_per_term() -> None:
-    terms = [
-        {"stages": ["reward", {"history": {"keys": [], "alpha": alpha, "per": "turn"}}]}
-        for alpha in (0.5, 0.0)
-    ]
+    terms = [{"stages": ["reward", {"history": {"keys": [], "alpha": alpha, "per": "turn"}}]} for alpha in (0.5, 0.0)]
     result = credit_table(table_of([Row("a", 0, {"r": 1.0})]), load_recipe({"stages": [{"sum": terms}]}))
     assert result.state == {"sum.1.history": {"[]": 0.5}, "sum.2.history": {"[]": 1.0}}
     assert [label for label, _ in result.trace] == [

@@ -22,9 +22,7 @@ def samples(*values: float | None, **columns: Any) -> tuple[TurnTable, Signal]:
 
 def played(*episodes: Sequence[float | None]) -> tuple[TurnTable, Signal]:
     """Episodes of one agent with a reward per turn."""
-    rows = [
-        Row(f"m{i}", k, {"outcome": r}) for i, rewards in enumerate(episodes) for k, r in enumerate(rewards)
-    ]
+    rows = [Row(f"m{i}", k, {"outcome": r}) for i, rewards in enumerate(episodes) for k, r in enumerate(rewards)]
     table = table_of(rows)
     return table, stages.reward(table)
 
@@ -41,18 +39,14 @@ def same(signal: Signal, expected: Sequence[float]) -> None:
 
 
 def test_reward_weighs_parts_and_a_part_of_weight_zero_is_not_read() -> None:
-    table = table_of(
-        [Row("a", 0, {"outcome": 1.0, "format": 0.5, "judge": None}), Row("b", 0, {"outcome": 2.0})]
-    )
+    table = table_of([Row("a", 0, {"outcome": 1.0, "format": 0.5, "judge": None}), Row("b", 0, {"outcome": 2.0})])
     same(stages.reward(table), [NAN, 2.0])
     same(stages.reward(table, weights={"format": 2.0, "judge": 0.0, "nowhere": 9.0}), [2.0, 2.0])
     same(stages.reward(table, weights={"outcome": 3.0}, others=0.0), [3.0, 6.0])
 
 
 def test_reward_notes_which_values_hold_the_price_of_an_illegal_move() -> None:
-    table = table_of(
-        [Row("a", 0, {"illegal": -3.0}), Row("b", 0, {"illegal": 0.0}), Row("c", 0, {"outcome": -1.0})]
-    )
+    table = table_of([Row("a", 0, {"illegal": -3.0}), Row("b", 0, {"illegal": 0.0}), Row("c", 0, {"outcome": -1.0})])
     assert stages.reward(table).illegal_N.tolist() == [True, False, False]
     assert not stages.reward(table, weights={"illegal": 0.0}).illegal_N.any()
 

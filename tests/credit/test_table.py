@@ -31,9 +31,7 @@ def test_every_turn_is_a_row_with_what_credit_needs() -> None:
     table = turn_table(
         [
             episode("b", turn("player_1", outcome=-1.0)),
-            episode(
-                "a", turn("player_0", SAMPLED), turn("player_1"), turn("player_0", outcome=1.0, judge=None)
-            ),
+            episode("a", turn("player_0", SAMPLED), turn("player_1"), turn("player_0", outcome=1.0, judge=None)),
         ]
     )
     assert table.episode.tolist() == ["a", "a", "a", "b"]
@@ -51,9 +49,7 @@ def test_every_turn_is_a_row_with_what_credit_needs() -> None:
 
 
 def test_an_absent_reward_is_zero_and_not_due_and_an_unmeasured_one_is_unknown() -> None:
-    table = turn_table(
-        [episode("a", turn("p_0"), turn("p_0", judge=None), turn("p_0", outcome=1.0, judge=0.0))]
-    )
+    table = turn_table([episode("a", turn("p_0"), turn("p_0", judge=None), turn("p_0", outcome=1.0, judge=0.0))])
     assert table.parts == ("judge", "outcome")
     np.testing.assert_array_equal(table.rewards_NP, [[0, 0], [np.nan, 0], [0, 1]])
     np.testing.assert_array_equal(table.due_NP, [[False, False], [True, False], [True, True]])
@@ -71,9 +67,7 @@ def test_two_episodes_of_one_id_are_refused() -> None:
 
 
 def test_keys_number_tuples_of_columns() -> None:
-    table = table_of(
-        Row(f"m{i}", i % 2, group=g, role=r) for i, (g, r) in enumerate(["xa", "xb", "ya", "xa"])
-    )
+    table = table_of(Row(f"m{i}", i % 2, group=g, role=r) for i, (g, r) in enumerate(["xa", "xb", "ya", "xa"]))
     codes, num_keys = table.key(["group", "role"])
     assert num_keys == 3
     assert codes[0] == codes[3]
