@@ -68,16 +68,13 @@ def load_model(path: str | Path) -> LanguageModel:
 
 def _require_files(folder: Path) -> None:
     wanted = {
-        "a model (config.json)": ("config.json",),
-        "weights (model.safetensors or model.safetensors.index.json)": (
-            "model.safetensors",
-            "model.safetensors.index.json",
-        ),
-        "a tokenizer (tokenizer.json or tokenizer_config.json)": ("tokenizer.json", "tokenizer_config.json"),
+        "model": ("config.json",),
+        "weights": ("model.safetensors", "model.safetensors.index.json"),
+        "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
     }
     for what, names in wanted.items():
         if not any((folder / name).is_file() for name in names):
-            raise ModelError(f"model {folder}: the folder has no {what.partition(' (')[0]}; needed: {what}")
+            raise ModelError(f"model {folder}: the folder has no {what}; needed: {' or '.join(names)}")
 
 
 def make_tiny(config: TinyModelConfig, texts: Iterable[str], *, context_tokens: int, seed: int) -> LanguageModel:

@@ -11,17 +11,21 @@ from typing import Any, Protocol
 
 import torch
 
+from games import conformance
 from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
-from marl_llm.errors import ConfigError
+from marl_llm.errors import ConfigError, GameError
 from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
 from marl_llm.learning.samples import to_samples
 from marl_llm.matchmaking import schedule
-from marl_llm.play import Rewards, play
+from marl_llm.play import Rewards, make_game, play
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_evaluation
 from marl_llm.team import Team, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode
 from marl_llm.warmup import warm_up
+
+CHECKED_GAMES = 3
+"""Random games that a game must survive before it is trained on."""
 
 
 class Observer(Protocol):
@@ -114,8 +118,14 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 
     Raises:
         ConfigError: a recipe, reward function or seat is wrong.
+        GameError: the game breaks its contract.
     """
     check_seats(config)
+    name, settings = config.game.name, config.game.settings
+    problems = conformance.check(lambda: make_game(name, settings), games=CHECKED_GAMES)
+    if problems:
+        more = f" (and {len(problems) - 1} more: marl-llm games check {name})" if len(problems) > 1 else ""
+        raise GameError(f"game {name} breaks its contract: {problems[0]}{more}")
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None

@@ -140,7 +140,7 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
         prepare(replace(config, credit="gro"))
     with pytest.raises(ConfigError, match="kuhn_pokr"):
         prepare(replace(config, game=replace(config.game, name="kuhn_pokr")))
+    seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
-        seats = replace(config.matchmaking, seats={"player_0": "agent"})
         prepare(replace(config, matchmaking=seats))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,216 @@
+"""The command line as a person meets it: what it prints, its exit codes, and one clear line for each mistake."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from marl_llm import cli
+from marl_llm.run import Run
+
+SMALL = Path(__file__).parent / "small.yaml"
+FAST = ["policies.agent.warmup.steps=1", "evaluation.games=2", "run.steps=1"]
+
+
+def marl(*arguments: str, **options: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command, through the same entry point as a person's."""
+    result = CliRunner().invoke(cli.app, list(arguments), **options)  # type: ignore[arg-type]
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one step."""
+    folder = tmp_path_factory.mktemp("runs")
+    code, out, err = marl("train", str(SMALL), f"run.dir={folder}", *FAST)
+    assert code == 0, err
+    return Path(out.splitlines()[-1].removeprefix("run: "))
+
+
+def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The one line that the program prints for a mistake; the exit code must be 2."""
+    monkeypatch.setattr(sys, "argv", ["marl-llm", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_training_ends_with_the_run_and_the_next_commands(run: Path) -> None:
+    assert (run / "checkpoints" / "step_1").is_dir()
+    code, out, _ = marl("train", str(run), "--resume")
+    assert code == 0
+    assert out.splitlines()[-1] == f"run: {run}"
+    assert f"marl-llm play {run}" in out
+
+
+def test_evaluate_prints_one_json_object_that_other_programs_rely_on(run: Path) -> None:
+    code, out, _ = marl("evaluate", str(run), "--json", "--games", "3")
+    assert code == 0
+    (line,) = out.splitlines()
+    result = json.loads(line)
+    assert 0 <= result["exploitability"] <= 2
+    assert 0 <= result["illegal_fraction"] <= 1
+    assert set(result["opponents"]) == {"random", "start"}
+    assert {"mean", "low", "high"} <= result["opponents"]["random"]["player_1"].keys()
+    code, out, _ = marl("evaluate", str(run), "--step", "0", "--opponent", "random", "--games", "2")
+    assert code == 0
+    assert "exploitability (exact)" in out
+
+
+def test_a_person_can_play(run: Path) -> None:
+    code, out, _ = marl("play", str(run), "--seat", "player_0", "--seed", "4", input="xyzzy\ncheck\nfold\n")
+    assert code == 0, out
+    assert "'xyzzy' is not possible" in out
+    assert "your return:" in out
+
+
+def test_credit_shows_recipes_side_by_side(run: Path) -> None:
+    code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "--json")
+    assert code == 0
+    row = json.loads(out)["rows"][0]
+    assert set(row["advantages"]) == {"mars", "grpo"}
+    code, out, _ = marl("credit", "mars", str(run / "episodes" / "step_000001.jsonl"), "--limit", "2")
+    assert code == 0
+    assert "--limit shows more" in out
+
+
+def test_games_can_be_listed_described_and_checked() -> None:
+    code, out, _ = marl("games", "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "connect_four",
+        "kuhn_poker",
+        "leduc_poker",
+        "tic_tac_toe",
+    ]
+    code, out, _ = marl("games", "describe", "kuhn_poker", "--json")
+    assert json.loads(out)["utility_range"] == [-2.0, 2.0]
+    assert marl("games", "check", "tic_tac_toe")[0] == 0
+    code, out, _ = marl("games", "check", "tests.test_play:Exploding")
+    assert code == 1
+    assert "metadata has no 'utility_range'" in out
+
+
+def test_doctor_names_what_is_there() -> None:
+    code, out, _ = marl("doctor", "--json")
+    assert code == 0
+    assert {"torch", "pettingzoo", "cuda"} <= {row["what"] for row in json.loads(out)}
+
+
+def test_print_config_shows_the_resolved_tree() -> None:
+    code, out, _ = marl("train", str(SMALL), "run.seed=7", "--print-config")
+    assert code == 0
+    assert "seed: 7" in out
+    assert "importance_cap: 2.0" in out
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "evaluate", "play", "credit", "games", "doctor"])
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    code, out, _ = marl(command, "--help")
+    assert code == 0
+    if command != "games":
+        assert f"Example: marl-llm {command}" in " ".join(out.split())
+
+
+def test_a_sweep_is_resumable_and_ends_in_a_table_and_a_plot(tmp_path: Path) -> None:
+    command = ["sweep", str(SMALL), "credit=mars,grpo", f"run.dir={tmp_path}", *FAST, "--seeds", "0-1", "--json"]
+    code, out, err = marl(*command, "--folder", str(tmp_path / "sweep"))
+    assert code == 0, err
+    result = json.loads(out)
+    assert len(result["variants"]) == 2
+    assert all(len(v["exploitability"]["values"]) == 2 for v in result["variants"].values())
+    assert Path(result["plot"]).stat().st_size > 1000
+    code, out, err = marl(*command, "--folder", str(tmp_path / "sweep"))
+    assert "4 already finished" in err
+    assert json.loads(out) == result
+
+
+# What can go wrong, each in one line with exit code 2.
+
+
+def test_a_missing_or_malformed_file(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "no such file" in refused(capfd, monkeypatch, "train", "nowhere.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("run: [")
+    assert "not valid YAML" in refused(capfd, monkeypatch, "train", str(bad))
+
+
+def test_an_unknown_key_names_the_nearest(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    line = refused(capfd, monkeypatch, "train", str(SMALL), "policies.agent.learner.learning_rate=1")
+    assert "policies.agent.learner.learning_rate: unknown key" in line
+    assert "run.sede" in refused(capfd, monkeypatch, "train", str(SMALL), "run.sede=1")
+
+
+def test_an_unknown_or_broken_game(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    into = f"run.dir={tmp_path}"
+    assert "nearest valid name: kuhn_poker" in refused(capfd, monkeypatch, "train", str(SMALL), into, "game.name=kuhn")
+    line = refused(capfd, monkeypatch, "train", str(SMALL), into, "game.name=tests.test_play:Exploding")
+    assert "breaks its contract" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_tokenizer(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run / "checkpoints" / "step_1" / "agent", tmp_path / "model")
+    for file in (tmp_path / "model").glob("tokenizer*"):
+        file.unlink()
+    options = [f"policies.agent.model={tmp_path / 'model'}", f"run.dir={tmp_path / 'runs'}"]
+    line = refused(capfd, monkeypatch, "train", str(SMALL), *options)
+    assert "has no tokenizer" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_rules_that_do_not_fit(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = refused(capfd, monkeypatch, "train", str(SMALL), f"run.dir={tmp_path}", "play.context_tokens=64")
+    assert "play.context_tokens: 64 is too small for kuhn_poker" in line
+
+
+def test_a_damaged_checkpoint(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    file = copy / "checkpoints" / "step_1" / "agent" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    for command in (["train", str(copy), "--resume"], ["evaluate", str(copy)]):
+        line = refused(capfd, monkeypatch, *command)
+        assert "agent/model.safetensors has changed" in line
+
+
+def test_a_run_directory_in_use(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    with Run.open(run):
+        assert "is in use by process" in refused(capfd, monkeypatch, "train", str(run), "--resume")
+
+
+def test_resuming_with_other_settings(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path
+) -> None:
+    line = refused(capfd, monkeypatch, "train", str(run), "run.steps=9", "--resume")
+    assert "run.steps is 1, not 9" in line
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """In a file system of 2 MB, in a namespace of its own; earlier files stay."""
+    marl = f"{sys.executable} -m marl_llm.cli train {SMALL}"
+    script = f"mount -t tmpfs -o size=2m none {tmp_path} && exec {marl} run.dir={tmp_path}"
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: could not write")
