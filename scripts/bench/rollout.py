@@ -186,17 +186,24 @@ def play_vllm(model: PreTrainedModel, load: Load) -> Callable[[], int]:
     return play
 
 
-def measure(name: str, play: Callable[[], int], repeats: int) -> float:
-    """Best tokens per second of some repeats, after a warm-up by the first of them."""
-    rates = []
-    for _ in range(repeats):
-        gc.collect()
-        began = time.perf_counter()
-        sampled = play()
-        rates.append(sampled / (time.perf_counter() - began))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"{name:28s} {max(rates):9.0f} tokens/s  {sampled} sampled; peak memory so far {peak:.0f} MiB", flush=True)
-    return max(rates)
+def measure(contenders: dict[str, Callable[[], int]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Best tokens per second of each. All take turns, so that a busy machine is busy for all of them."""
+    rates = dict.fromkeys(contenders, 0.0)
+    for _ in range(rounds):
+        for name, play in contenders.items():
+            gc.collect()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            began = clock()
+            sampled = play()
+            rate = sampled / (clock() - began)
+            rates[name] = max(rates[name], rate)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(
+                f"{name:20s} {rate:7.0f} tokens/s, {sampled} sampled, "
+                f"peak memory {peak / 2**10:.0f} MiB (+{(peak - before) / 2**10:.0f})",
+                flush=True,
+            )
+    return rates
 
 
 def main() -> None:
@@ -207,7 +214,10 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--cache-slots", type=int, default=64)
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32, 64, 128, 256])
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1 (not for vLLM)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = make_model()
@@ -231,18 +241,22 @@ def main() -> None:
         engine.load_weights("p", model.state_dict(), version=0)
         return play_engine(engine, load)
 
-    ours = measure("engine hf", play_ours, args.repeats)
-    counters = engine.stats()
-    share = 1 - counters["forward_s"] / counters["total_s"]
-    reused = counters["reused_tokens"] / counters["prompt_tokens"]
-    print(f"{'':28s} {share:.1%} of the time outside the model's forward; {reused:.1%} of prompt tokens reused")
-    best = 0.0
+    contenders: dict[str, Callable[[], int]] = {"engine hf": play_ours}
     for batch in args.batches:
-        best = max(best, measure(f"generate, batch {batch}", partial(play_generate, model, load, batch), args.repeats))
-    if best:
-        print(f"ratio to generate: {ours / best:.2f}")
+        contenders[f"generate, batch {batch}"] = partial(play_generate, model, load, batch)
     if importlib.util.find_spec("vllm"):
-        print(f"ratio to vllm: {ours / measure('vllm', play_vllm(model, load), args.repeats):.2f}")
+        contenders["vllm"] = play_vllm(model, load)
+    rates = measure(contenders, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
+    counters = engine.stats()
+    outside = 1 - counters["forward_s"] / counters["total_s"]
+    reused = counters["reused_tokens"] / counters["prompt_tokens"]
+    print(f"engine hf: {outside:.1%} of its time outside the model's forward; {reused:.1%} of prompt tokens reused")
+    ours = rates.pop("engine hf")
+    if "vllm" in rates:
+        print(f"ratio to vllm: {ours / rates.pop('vllm'):.2f}")
+    if rates:
+        best = max(rates, key=rates.__getitem__)
+        print(f"ratio to {best}: {ours / rates[best]:.2f}")
 
 
 if __name__ == "__main__":
