@@ -1,5 +1,6 @@
 """Rows of keys and values, and one forward pass that reads and extends them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,7 +59,7 @@ class KVCache:
 
     def _grown(self, old_RHCD: torch.Tensor) -> torch.Tensor:
         rows, heads, used, dim = old_RHCD.shape
-        new_RHCD = torch.zeros(rows, heads, self.positions, dim, **self._options)
+        new_RHCD = _zeros((rows, heads, self.positions, dim), **self._options)
         new_RHCD[:, :, :used] = old_RHCD
         return new_RHCD
 
@@ -211,6 +212,13 @@ class CachedStep:
         )
         out_RHD = out_RHGD.flatten(1, 2)
         return out_RHD if run.among is None else out_RHD[run.among]
+
+
+def _zeros(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on CPU in memory that numpy asks the kernel to back with huge pages: decoding jumps from row to row."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _round_up(number: int, step: int) -> int:
