@@ -106,3 +106,15 @@ def test_forgetting_makes_running_rows_read_again_and_frees_the_others() -> None
     ask(slots, "a", PROMPT)
     (a,), copies = slots.admit()
     assert (a.row, a.filled, copies) == (0, 0, [])
+
+
+def test_being_copied_counts_as_use() -> None:
+    slots = Slots(slots=1, cache_slots=2)
+    rows = []
+    for prompt in ((1,) * 20, (2,) * 20, (*(1,) * 10, 5), (3,) * 20):
+        ask(slots, "x", prompt)
+        (run,), _ = slots.admit()
+        rows.append(run.row)
+        read(slots)
+        slots.release(run)
+    assert rows == [0, 1, 2, 1]
