@@ -5,13 +5,14 @@ refuses, it never rewrites a value.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from marl_llm.errors import ConfigError
 
@@ -85,7 +86,12 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
-        _require(self.rewards is None or ":" in self.rewards, "play.rewards", self.rewards, "null or module:function")
+        _require(
+            self.rewards is None or ":" in self.rewards,
+            "play.rewards",
+            self.rewards,
+            "null or module:function",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +231,10 @@ class ObjectiveConfig:
         _require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
         _require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
         _require(
-            self.dual_clip is None or self.dual_clip > 1, "objective.dual_clip", self.dual_clip, "null or more than 1"
+            self.dual_clip is None or self.dual_clip > 1,
+            "objective.dual_clip",
+            self.dual_clip,
+            "null or more than 1",
         )
         _require(self.constant > 0, "objective.constant", self.constant, "more than 0")
         _require(
@@ -301,7 +310,7 @@ class PolicyConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {strength}`."""
+    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
@@ -319,7 +328,7 @@ class EvaluationConfig:
     """Sampled replies per information state where the policy thinks first (an estimate)."""
     games: int = 1000
     """Games per opponent and seat, before and after."""
-    opponents: list[str] = field(default_factory=lambda: ["random"])
+    opponents: list[str] = field(default_factory=list)
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 
     def __post_init__(self) -> None:
@@ -376,20 +385,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         loaded = OmegaConf.load(path)
     except Exception as error:  # the YAML library has several unrelated error classes
         raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
-    if not OmegaConf.is_dict(loaded):
+    if not isinstance(loaded, DictConfig):
         raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+    given: Any = loaded
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), loaded, OmegaConf.from_dotlist(list(overrides)))
+        given = OmegaConf.merge(loaded, _parse(overrides))
+        tree = OmegaConf.merge(_defaults(loaded), given)
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config {path}: {_explain(error)}") from error
+        raise ConfigError(f"config {path}: {_explain(error, given)}") from error
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
+
+
+def _parse(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override[1:]:
+            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+        try:
+            OmegaConf.from_dotlist([override])
+        except YAMLError as error:
+            raise ConfigError(f"override {override!r}: its value is not valid YAML") from error
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _defaults(loaded: DictConfig) -> DictConfig:
+    """Default settings, without the policies or seats that the file replaces: merged in, they would sit there still."""
+    tree: DictConfig = OmegaConf.structured(Config)
+    for parent, key, replaced in (
+        (tree, "policies", "policies"),
+        (tree.matchmaking, "seats", "matchmaking.seats"),
+    ):
+        if OmegaConf.is_dict(OmegaConf.select(loaded, replaced)):
+            with read_write(parent):
+                parent[key] = {}
+    return tree
 
 
 def to_yaml(config: Config) -> str:
@@ -397,14 +429,51 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _explain(error: OmegaConfBaseException) -> str:
-    key = str(error.full_key or error.key or "")
+def require_same_settings(wanted: Config, running: Config) -> None:
+    """Refuse to resume a run with settings other than those it began with.
+
+    Raises:
+        ConfigError: names every key that differs, with both values.
+    """
+    old, new = _flat(running), _flat(wanted)
+    changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
+    if changed:
+        raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return dict(_leaves("", OmegaConf.to_container(OmegaConf.structured(config))))
+
+
+def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    else:
+        yield prefix, node
+
+
+def _explain(error: OmegaConfBaseException, given: Any) -> str:
+    key = str(error.full_key or error.key or _culprit(OmegaConf.to_container(given), ""))
     reason = _one_line(error)
     known = _known_keys(error.parent_node)
     if known and key.rpartition(".")[2] not in known:
         near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
         return f"{key}: unknown key; nearest valid name: {near[0]}; allowed: {', '.join(known)}"
     return f"{key}: {reason}" if key else reason
+
+
+def _culprit(given: Any, prefix: str) -> str:
+    """The deepest key that cannot be merged by itself, for the errors that name none; empty if there is no such."""
+    for key, value in given.items() if isinstance(given, dict) else ():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        alone = OmegaConf.create()
+        OmegaConf.update(alone, name, value, force_add=True)
+        try:
+            OmegaConf.merge(OmegaConf.structured(Config), alone)
+        except OmegaConfBaseException:
+            return _culprit(value, name) or name
+    return ""
 
 
 def _known_keys(node: Any) -> list[str]:

@@ -5,7 +5,6 @@ Every noun is a frozen dataclass that a test can write by hand. Nothing here imp
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 Tokens = tuple[int, ...]
@@ -17,8 +16,6 @@ Stop = Literal["eos", "length", "context"]
 Status = Literal["done", "truncated", "fault"]
 """How an episode ended: by the rules, by a limit (context, number of turns), or by an infrastructure fault."""
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
@@ -28,7 +25,7 @@ class Match:
     """Unique within a run, for example `s12/g3/m1` (step, group, member)."""
     game: str
     """Name of the game: `kuhn_poker`, or `package.module:env` for a user's own."""
-    settings: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
     seed: int
     """Fixes the deal, the turn order and every later draw of the game, and the sampling of every reply."""
@@ -76,9 +73,10 @@ class Turn:
     """The reply as text."""
     action: str | None
     """The action read from the reply; None when none could be read."""
-    legal: bool
-    """Whether the game accepted the action, as reported by the game."""
-    rewards: Mapping[str, float | None] = field(default_factory=lambda: EMPTY)
+    legal: bool | None
+    """Whether the game accepted the action, as reported by the game; None when it was never put to the game,
+    because the reply was cut off by a full context."""
+    rewards: Mapping[str, float | None] = field(default_factory=dict)
     """Reward by named part. None marks a part that was due and could not be measured: it is not a zero."""
     parent: int | None = None
     """Index of the turn that called this one, in the same episode."""
@@ -86,7 +84,7 @@ class Turn:
     """Equal keys mean equal decision problems (an information state); None when the game has no keys."""
     weight: float = 1.0
     """Weight of this turn in the loss."""
-    probes: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    probes: Mapping[str, float] = field(default_factory=dict)
     """Values that a credit method measured for this turn."""
 
 
@@ -124,14 +122,16 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The sampled tokens of one turn inside a `Sample`: `tokens[start : start + len(logprobs)]`."""
+    """The tokens of one turn that carry loss inside a `Sample`: `tokens[start : start + length]`."""
 
     start: int
-    """Index of the first sampled token; at least 1, since nothing predicts the first token of a sequence."""
-    logprobs: tuple[float, ...]
-    """Behaviour log-probabilities (nats), one per token."""
-    advantages: tuple[float, ...]
-    """Advantages, one per token."""
+    """Index of the first of them; at least 1, since nothing predicts the first token of a sequence."""
+    length: int
+    """How many they are."""
+    logprobs: tuple[float, ...] | None = None
+    """Behaviour log-probabilities (nats), one per token; None in a demonstration, which nobody sampled."""
+    advantages: tuple[float, ...] | None = None
+    """Advantages, one per token; None in a demonstration."""
     role: str
     """Role of the turn."""
     turn: int

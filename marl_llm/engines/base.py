@@ -48,7 +48,13 @@ class Engine(Protocol):
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
-        """Log-probabilities (nats) of each continuation's tokens after its prompt, teacher-forced."""
+        """Log-probabilities (nats) of each continuation's tokens after its prompt, teacher-forced.
+
+        Requests in flight are not affected.
+
+        Raises:
+            ValueError: the policy is unknown, a prompt is empty, or a pair is longer than the context.
+        """
 
     def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """Replace the policy's weights between polls; requests in flight go on with the new ones.

@@ -30,10 +30,6 @@ class SampledTokens:
 
     tokens_N: torch.Tensor
     """Token ids (int64)."""
-    behaviour_N: torch.Tensor
-    """Log-probabilities (nats, float32) of the distribution they were drawn from."""
-    advantages_N: torch.Tensor
-    """Advantages (float32)."""
     turn_weights_N: torch.Tensor
     """Weight of the token's turn (float32)."""
     sequences_N: torch.Tensor
@@ -49,7 +45,7 @@ class SampledTokens:
 def flatten(samples: Sequence[Sample]) -> SampledTokens:
     """Gather the sampled tokens of all spans; equal names get equal numbers."""
     spans = [(index, sample, span) for index, sample in enumerate(samples) for span in sample.spans]
-    lengths = torch.tensor([len(span.logprobs) for _, _, span in spans], dtype=torch.int64)
+    lengths = torch.tensor([span.length for _, _, span in spans], dtype=torch.int64)
     turns: dict[tuple[str, int], int] = {}
     roles: dict[str, int] = {}
     episodes: dict[str, int] = {}
@@ -57,19 +53,32 @@ def flatten(samples: Sequence[Sample]) -> SampledTokens:
     def spread(values: list[int] | list[float], dtype: torch.dtype) -> torch.Tensor:
         return torch.repeat_interleave(torch.tensor(values, dtype=dtype), lengths)
 
-    tokens = [t for _, s, span in spans for t in s.tokens[span.start : span.start + len(span.logprobs)]]
+    tokens = [t for _, s, span in spans for t in s.tokens[span.start : span.start + span.length]]
     return SampledTokens(
         tokens_N=torch.tensor(tokens, dtype=torch.int64),
-        behaviour_N=torch.tensor([x for *_, span in spans for x in span.logprobs], dtype=torch.float32),
-        advantages_N=torch.tensor([x for *_, span in spans for x in span.advantages], dtype=torch.float32),
         turn_weights_N=spread([span.weight for *_, span in spans], torch.float32),
         sequences_N=spread([index for index, *_ in spans], torch.int64),
-        turns_N=spread(
-            [turns.setdefault((s.episode, span.turn), len(turns)) for _, s, span in spans], torch.int64
-        ),
+        turns_N=spread([turns.setdefault((s.episode, span.turn), len(turns)) for _, s, span in spans], torch.int64),
         roles_N=spread([roles.setdefault(span.role, len(roles)) for *_, span in spans], torch.int64),
         episodes_N=spread([episodes.setdefault(s.episode, len(episodes)) for _, s, _ in spans], torch.int64),
     )
+
+
+def behaviour(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities that the sampled tokens were drawn with, and their advantages: two float32 vectors over N.
+
+    Raises:
+        ValueError: a sample is a demonstration.
+    """
+    logprobs: list[float] = []
+    advantages: list[float] = []
+    for sample in samples:
+        for span in sample.spans:
+            if span.logprobs is None or span.advantages is None:
+                raise ValueError(f"episode {sample.episode}, turn {span.turn}: a demonstration has no advantages")
+            logprobs += span.logprobs
+            advantages += span.advantages
+    return torch.tensor(logprobs, dtype=torch.float32), torch.tensor(advantages, dtype=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -101,13 +110,13 @@ def pack(samples: Sequence[Sample], row_tokens: int, *, keys_per_token: float = 
     the row's last sequence. It joins the row if the prefix saves more work than attending within a longer row
     costs, where one token's pass without attention costs as much as attending to `keys_per_token` keys.
     """
-    lengths = [sum(len(span.logprobs) for span in sample.spans) for sample in samples]
+    lengths = [sum(span.length for span in sample.spans) for sample in samples]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     users: dict[Tokens, list[int]] = {}
     for index, sample in enumerate(samples):
         if lengths[index]:
             last = sample.spans[-1]
-            users.setdefault(sample.tokens[: last.start + len(last.logprobs) - 1], []).append(index)
+            users.setdefault(sample.tokens[: last.start + last.length - 1], []).append(index)
     rows: list[Row] = []
     builder = _RowBuilder()
     for sequence in sorted(users):
@@ -157,10 +166,9 @@ class _RowBuilder:
     def attach(self, path: Ints, sample: Sample, offset: int) -> None:
         """Note the nodes that predict the sampled tokens, which start at `offset` in the flat vectors."""
         for span in sample.spans:
-            count = len(span.logprobs)
-            self.nodes.append(path[span.start - 1 : span.start - 1 + count])
-            self.sampled.append(np.arange(offset, offset + count))
-            offset += count
+            self.nodes.append(path[span.start - 1 : span.start - 1 + span.length])
+            self.sampled.append(np.arange(offset, offset + span.length))
+            offset += span.length
 
     def build(self) -> Row:
         for node in self._path:
@@ -268,6 +276,6 @@ def span_names(samples: Sequence[Sample], indices: Sequence[int]) -> list[str]:
         f"episode {sample.episode}, agent {sample.agent}, turn {span.turn}"
         for sample in samples
         for span in sample.spans
-        for _ in span.logprobs
+        for _ in range(span.length)
     ]
     return list(dict.fromkeys(names[index] for index in indices))

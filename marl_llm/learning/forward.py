@@ -43,23 +43,15 @@ def check_model(model: PreTrainedModel) -> None:
         kinds = ["sliding_attention"]
     other = sorted(set(kinds or ()) - {"full_attention"})
     if other:
-        raise ModelError(
-            f"{config.model_type}: layers of kind {', '.join(other)}; only full attention can be trained"
-        )
+        raise ModelError(f"{config.model_type}: layers of kind {', '.join(other)}; only full attention can be trained")
     for key in ("final_logit_softcapping", "attn_logit_softcapping"):
         if getattr(config, key, None) is not None:
-            raise ModelError(
-                f"{config.model_type}: {key} is set; models with capped logits cannot be trained"
-            )
+            raise ModelError(f"{config.model_type}: {key} is set; models with capped logits cannot be trained")
     attention = config._attn_implementation
     if attention not in ("sdpa", "eager"):
-        raise ModelError(
-            f"{config.model_type}: attention {attention!r} ignores explicit masks; load it with 'sdpa'"
-        )
+        raise ModelError(f"{config.model_type}: attention {attention!r} ignores explicit masks; load it with 'sdpa'")
     if not _trees_are_exact(model):
-        raise ModelError(
-            f"{config.model_type}: its forward does not follow explicit masks, positions or the head"
-        )
+        raise ModelError(f"{config.model_type}: its forward does not follow explicit masks, positions or the head")
 
 
 @torch.no_grad()
@@ -141,9 +133,7 @@ def token_values(
     parts = []
     for low in range(0, len(states_KH), size):
         high = min(low + size, len(states_KH))
-        first, last = torch.searchsorted(
-            batch.visits_M, torch.tensor([low, high], device=states_KH.device)
-        ).tolist()
+        first, last = torch.searchsorted(batch.visits_M, torch.tensor([low, high], device=states_KH.device)).tolist()
         visits_m, targets_m = batch.visits_M[first:last] - low, targets_M[first:last]
         reference_kH = None if reference_KH is None else reference_KH[low:high]
         if len(states_KH) <= size or not torch.is_grad_enabled():

@@ -91,7 +91,7 @@ class Learner:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
                 weights are those after the last good optimizer step, and `version` stays.
         """
-        samples = [sample for sample in samples if any(span.logprobs for span in sample.spans)]
+        samples = [sample for sample in samples if any(span.length for span in sample.spans)]
         if not samples:
             raise TrainingError(f"step {self.version}: no sample has a sampled token")
         self._imitation_optimizer = None
@@ -110,21 +110,21 @@ class Learner:
             **tally.metrics(),
             "lr": lr,
             "tokens": float(sum(len(sample.tokens) for sample in samples)),
-            "sampled_tokens": float(sum(len(span.logprobs) for sample in samples for span in sample.spans)),
+            "sampled_tokens": float(sum(span.length for sample in samples for span in sample.spans)),
         }
 
     def imitate(self, samples: Sequence[Sample], lr: float) -> float:
         """One supervised step; returns the mean negative log-probability (nats) of the span tokens before it.
 
         For warm-up: it has an optimizer of its own, which the first `update` discards, and until then the
-        reference follows the weights. `version` stays. The values of behaviour log-probabilities and
-        advantages are not read.
+        reference follows the weights. `version` stays. The samples are demonstrations: spans need neither
+        log-probabilities nor advantages.
 
         Raises:
             TrainingError: no sample has a span token, or the loss or the gradient is not finite; the
                 weights stay.
         """
-        samples = [sample for sample in samples if any(span.logprobs for span in sample.spans)]
+        samples = [sample for sample in samples if any(span.length for span in sample.spans)]
         if not samples:
             raise TrainingError(f"imitation at step {self.version}: no sample has a span token")
         if self._imitation_optimizer is None:
@@ -136,7 +136,7 @@ class Learner:
             nonlocal total
             nll_M = -self._values(batch, targets_N, reference=False).logprobs_M / len(targets_N)
             part = nll_M.sum()
-            if not math.isfinite(part):
+            if not part.isfinite():
                 raise self._not_finite({"log-probability": nll_M}, batch, samples)
             total += part.item()
             return part
@@ -183,9 +183,7 @@ class Learner:
                 device = value.device if key == "step" else parameter.device
                 self._optimizer.state[parameter][key] = value.to(device, copy=True)
         if self._reference is not None:
-            found = {
-                n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")
-            }
+            found = {n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")}
             self._reference.load(found)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -256,9 +254,7 @@ class Learner:
         if self._reference is not None:
             self._reference.after_optimizer_step()
 
-    def _descend(
-        self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss
-    ) -> float:
+    def _descend(self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss) -> float:
         """One optimizer step; returns the norm of the gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
         for batch in self._micro_batches(samples):
@@ -299,9 +295,7 @@ class Learner:
         names = [name for name, bad in zip(terms, bad_M.any(dim=1).tolist()) if bad]
         turns = span_names(samples, sorted(batch.sampled_M[bad_M.any(dim=0)].tolist()))
         terms_named = ", ".join(names) or "the sum of the loss"
-        return TrainingError(
-            f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}"
-        )
+        return TrainingError(f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}")
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from marl_llm.config import ObjectiveConfig
-from marl_llm.learning.batch import MicroBatch, flatten
+from marl_llm.learning.batch import MicroBatch, behaviour, flatten
 from marl_llm.learning.forward import TokenValues
 from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
 from marl_llm.types import Sample
@@ -70,6 +70,7 @@ class Minibatch:
     ) -> "Minibatch":
         """Flatten the samples and weigh their tokens, over the whole batch."""
         table = flatten(samples)
+        behaviour_N, advantages_N = behaviour(samples)
         weights_N = aggregation_weights(
             objective.aggregation,
             table.sequences_N,
@@ -84,9 +85,9 @@ class Minibatch:
             samples=samples,
             objective=objective,
             tokens_N=table.tokens_N.to(device),
-            behaviour_N=table.behaviour_N.to(device),
+            behaviour_N=behaviour_N.to(device),
             proximal_N=proximal_N,
-            advantages_N=table.advantages_N.to(device),
+            advantages_N=advantages_N.to(device),
             weights_N=weights_N.float().to(device),
             groups_N=None if groups_N is None else groups_N.to(device),
         )
@@ -97,9 +98,7 @@ class Minibatch:
         now_M, behaviour_M = values.logprobs_M, self.behaviour_N[sampled_M]
         proximal_M = now_M.detach() if self.proximal_N is None else self.proximal_N[sampled_M]
         groups_M = None if self.groups_N is None else self.groups_N[sampled_M]
-        policy = policy_losses(
-            objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M
-        )
+        policy = policy_losses(objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M)
         kl_M = torch.zeros_like(now_M) if values.kl_M is None else values.kl_M
         if values.reference_M is not None and objective.kl.kind != "full":
             kl_M = kl_estimate(objective.kl.kind, now_M, values.reference_M)

@@ -54,9 +54,7 @@ def group_mean(values_M: torch.Tensor, groups_M: torch.Tensor | None) -> torch.T
     if groups_M is None:
         return values_M
     groups, inverse_M = torch.unique(groups_M, return_inverse=True)
-    sums = torch.zeros(len(groups), dtype=values_M.dtype, device=values_M.device).index_add(
-        0, inverse_M, values_M
-    )
+    sums = torch.zeros(len(groups), dtype=values_M.dtype, device=values_M.device).index_add(0, inverse_M, values_M)
     return (sums / torch.bincount(inverse_M))[inverse_M]
 
 

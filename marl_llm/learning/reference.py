@@ -57,7 +57,5 @@ class Reference:
         """
         for name, parameter in self.model.named_parameters():
             if name not in tensors or tensors[name].shape != parameter.shape:
-                raise RunError(
-                    f"learner state: weight {name} of the reference is missing or has another shape"
-                )
+                raise RunError(f"learner state: weight {name} of the reference is missing or has another shape")
             parameter.copy_(tensors[name])

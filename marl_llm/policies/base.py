@@ -1,10 +1,10 @@
 """What every policy does, and what it may know."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from marl_llm.types import EMPTY, Completion, Tokens
+from marl_llm.types import Completion, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +13,7 @@ class View:
 
     game: str
     """Name of the game."""
-    settings: Mapping[str, Any] = EMPTY
+    settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the game."""
     match: str
     """Id of the match; with `agent`, the key of a conversation."""
@@ -31,6 +31,8 @@ class View:
     """Fixes the draws of this decision."""
     history: tuple[tuple[str, str], ...] = ()
     """Earlier (observation, reply) pairs of this seat in this match, oldest first."""
+    conversation: Tokens | None = None
+    """The tokens of this seat's latest turn, prompt and completion; None before its first turn, or without a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

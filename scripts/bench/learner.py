@@ -50,6 +50,7 @@ def make_sample(rng: np.random.Generator, name: str, prompt: Sequence[int], repl
     tokens = (*prompt, *rng.integers(VOCABULARY, size=reply).tolist())
     span = Span(
         start=len(prompt),
+        length=reply,
         logprobs=tuple((-6.2 + 0.1 * rng.standard_normal(reply)).tolist()),
         advantages=(float(rng.standard_normal()),) * reply,
         role="player",
@@ -81,7 +82,7 @@ def self_play(rng: np.random.Generator) -> list[Sample]:
 
 def padded_step(model: Any, optimizer: torch.optim.Optimizer, samples: Sequence[Sample]) -> None:
     """One update as it is commonly written: PPO's clipped loss, mean over sampled tokens."""
-    total = sum(len(sample.spans[0].logprobs) for sample in samples)
+    total = sum(sample.spans[0].length for sample in samples)
     optimizer.zero_grad()
     for start in range(0, len(samples), 16):
         part = samples[start : start + 16]
@@ -160,7 +161,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results))
         return
-    print(f"{'data':<10} {'packed tok/s':>13} {'padded tok/s':>13} {'ratio':>6} {'computed':>9} {'padding':>8} gradient")
+    print(
+        f"{'data':<10} {'packed tok/s':>13} {'padded tok/s':>13} {'ratio':>6} {'computed':>9} {'padding':>8} gradient"
+    )
     for name, row in results.items():
         print(
             f"{name:<10} {row['packed_tokens_per_s']:>13.0f} {row['padded_tokens_per_s']:>13.0f} {row['ratio']:>6.2f} "

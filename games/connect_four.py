@@ -1,0 +1,40 @@
+"""Connect four."""
+
+from typing import Any
+
+import pyspiel
+
+from games.openspiel import OnIllegal, OpenSpielEnv
+
+
+def env(*, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
+    """Connect four on 6 rows; the columns are called 1 to 7.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    return ConnectFour(on_illegal=on_illegal)
+
+
+class ConnectFour(OpenSpielEnv):
+    """Utility: 1 for a win, -1 for a loss, 0 for a draw. `player_0` plays x and moves first."""
+
+    def __init__(self, *, on_illegal: OnIllegal) -> None:
+        rules = (
+            "Connect four. player_0 plays x and moves first, player_1 plays o. In turn, drop a mark into a "
+            "column, 1 to 7, that is not full; it falls to the lowest empty cell. Four equal marks in a row, "
+            "column or diagonal win; a full board without them is a draw."
+        )
+        super().__init__(
+            pyspiel.load_game("connect_four"),
+            name="connect_four",
+            rules=rules,
+            action_names=tuple("1234567"),
+            on_illegal=on_illegal,
+        )
+
+    def see(self, state: Any, player: int) -> str:
+        return f"You play {'xo'[player]}. Board:\n{state}1234567\n"
+
+    def action_text(self, state: Any, action: int) -> str:
+        return self.action_names[action]

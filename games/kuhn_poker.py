@@ -1,0 +1,52 @@
+"""Kuhn poker: one card each, one chip to bet. The smallest game in which bluffing pays."""
+
+from typing import Any
+
+import pyspiel
+
+from games.cards import rank_names
+from games.openspiel import OnIllegal, OpenSpielEnv
+
+_NAMES = {False: ("check", "bet"), True: ("fold", "call")}
+
+
+def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
+    """Kuhn poker for 2 to 10 players.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    return KuhnPoker(players=players, on_illegal=on_illegal)
+
+
+class KuhnPoker(OpenSpielEnv):
+    """Utility: chips won or lost. Who moves first is `player_0`."""
+
+    def __init__(self, *, players: int, on_illegal: OnIllegal) -> None:
+        if not 2 <= players <= 10:
+            raise ValueError(f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10")
+        self._ranks = rank_names(players + 1)
+        rules = (
+            f"Kuhn poker. Cards, low to high: {', '.join(self._ranks)}, one of each. {players} players pay 1 "
+            "chip each into the pot and get one card each. In turn, check or bet 1 chip. After a bet, every "
+            "other player once may fold or call (pay 1 chip). The highest card not folded wins the pot."
+        )
+        super().__init__(
+            pyspiel.load_game("kuhn_poker", {"players": players}),
+            name="kuhn_poker",
+            rules=rules,
+            action_names=("check/fold", "bet/call"),
+            on_illegal=on_illegal,
+        )
+
+    def see(self, state: Any, player: int) -> str:
+        history = state.history()
+        moves, done = history[len(self.possible_agents) :], []
+        facing = False
+        for move in moves:
+            done.append(_NAMES[facing][move])
+            facing = facing or move == 1
+        return f"Your card: {self._ranks[history[player]]}. Moves so far: {', '.join(done) or 'none'}."
+
+    def action_text(self, state: Any, action: int) -> str:
+        return _NAMES[1 in state.history()[len(self.possible_agents) :]][action]

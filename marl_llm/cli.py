@@ -1,0 +1,294 @@
+"""The command line: `marl-llm COMMAND --help` explains each command with an example."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import games
+from games.conformance import check as check_game
+from marl_llm.config import load_config, require_same_settings, to_yaml
+from marl_llm.credit.audit import as_json, audit, table
+from marl_llm.credit.recipe import credit as compute_credit
+from marl_llm.credit.recipe import load_recipe
+from marl_llm.doctor import examine, findings
+from marl_llm.errors import ConfigError, MarlError, RunError
+from marl_llm.evaluation.measure import evaluate as measure
+from marl_llm.evaluation.tournament import score
+from marl_llm.live import LiveView, comparison
+from marl_llm.matchmaking import one_against, series
+from marl_llm.play import make_game
+from marl_llm.play import play as play_matches
+from marl_llm.policies.human import HumanPolicy
+from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run, read_episodes
+from marl_llm.sweep import sweep as run_sweep
+from marl_llm.team import found, trained_policy
+from marl_llm.train import train as run_training
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
+)
+games_app = typer.Typer(no_args_is_help=True, help="List, describe and check games.")
+app.add_typer(games_app, name="games")
+
+out = Console(highlight=False, soft_wrap=True)
+log = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, for example run.steps=50")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table")]
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend end in one line and exit code 2."""
+    try:
+        app()
+    except MarlError as error:
+        log.print(f"[bold red]error:[/] {' '.join(str(error).split())}", markup=True)
+        sys.exit(2)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, or a run directory to resume")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run of this experiment")] = False,
+    into: Annotated[Path | None, typer.Option(help="Run directory; default: a new one under run.dir")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show the resolved settings and stop")] = False,
+) -> None:
+    """Train as the YAML file says, and measure the policy before and after.
+
+    Example: marl-llm train configs/kuhn.yaml run.seed=1 policies.agent.learner.lr=0.001
+    """
+    settings = load_config(_config_file(config), overrides or [])
+    if print_config:
+        out.print(to_yaml(settings), markup=False)
+        return
+    path = into or (config if config.is_dir() else None)
+    if resume:
+        path = path or latest_run(settings)
+        if path is None:
+            raise RunError(f"{settings.run.dir}: no run of {settings.run.name} with seed {settings.run.seed} to resume")
+        require_same_settings(settings, Run.config(path))
+    with LiveView(out) as view, _finish_step_on_interrupt() as interrupted:
+        path = run_training(settings, view, path=path, resume=resume, stop=lambda: bool(interrupted))
+    if interrupted:
+        out.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
+    else:
+        policy = trained_policy(settings)
+        out.print("\nnext:")
+        out.print(f"  marl-llm play {path}                # sit down against {policy}", markup=False)
+        out.print(f"  marl-llm evaluate {path} --json     # the numbers above, from the saved weights", markup=False)
+        out.print(f"  marl-llm credit mars {path} --compare grpo   # who was praised for what", markup=False)
+    out.print(f"run: {path}", markup=False)
+
+
+def _config_file(path: Path) -> Path:
+    return path / "config.yaml" if path.is_dir() else path
+
+
+@contextmanager
+def _finish_step_on_interrupt() -> Iterator[list[int]]:
+    """The first Ctrl-C (or SIGTERM) fills the list; the second ends the program at once."""
+    received: list[int] = []
+
+    def handler(number: int, frame: Any) -> None:
+        received.append(number)
+        log.print("finishing this step, then saving; press Ctrl-C again to stop at once")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment")],
+    overrides: Overrides = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, for example 0-4 or 0,3,7")] = "0-2",
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default: one per core")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the sweep is kept; default runs/sweep-NAME")] = None,
+    as_json_: Json = False,
+) -> None:
+    """Run an experiment for several seeds and settings; resumable; one table and one plot with bands.
+
+    Example: marl-llm sweep configs/kuhn.yaml --seeds 0-4 credit=mars,grpo
+    """
+    result = run_sweep(_config_file(config), overrides or [], seeds=seeds, jobs=jobs, folder=folder, console=log)
+    if as_json_:
+        print(json.dumps(result.to_json()))
+    else:
+        out.print(result.table())
+        out.print(f"plot: {result.plot}\nsweep: {result.folder}", markup=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory")],
+    step: Annotated[int | None, typer.Option(help="Checkpoint to measure; default: the latest")] = None,
+    games_: Annotated[int | None, typer.Option("--games", help="Games per opponent and seat")] = None,
+    opponent: Annotated[list[str] | None, typer.Option(help="Policy of the run's settings, or start")] = None,
+    as_json_: Json = False,
+) -> None:
+    """Measure the saved weights of a run: exploitability, and results against opponents from each seat.
+
+    Example: marl-llm evaluate runs/kuhn-seed0 --opponent random --games 500 --json
+    """
+    settings = Run.config(run)
+    wanted = settings.evaluation
+    wanted = replace(wanted, games=wanted.games if games_ is None else games_)
+    wanted = replace(wanted, opponents=wanted.opponents if opponent is None else opponent)
+    settings = replace(settings, evaluation=wanted)
+    at, checkpoint = _checkpoint(run, step)
+    team = found(settings, checkpoint, learn=False)
+    evaluation = measure(settings, team.policies, checkpoint_path(run, 0))
+    if as_json_:
+        print(json.dumps({"run": str(run), "step": at, **evaluation.to_json()}))
+    else:
+        out.print(comparison(None, evaluation, at))
+
+
+def _checkpoint(run: Path, step: int | None) -> tuple[int, Path]:
+    if step is not None:
+        return step, checkpoint_path(run, step)
+    latest = latest_checkpoint(run)
+    if latest is None:
+        raise RunError(f"{run}: has no checkpoint yet")
+    return latest
+
+
+@app.command()
+def play(
+    run: Annotated[Path, typer.Argument(help="Run directory")],
+    seat: Annotated[str | None, typer.Option(help="Your seat; default: the first")] = None,
+    against: Annotated[str | None, typer.Option(help="Policy of the run's settings; default: the trained one")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the deal")] = 0,
+    step: Annotated[int | None, typer.Option(help="Checkpoint; default: the latest")] = None,
+) -> None:
+    """Sit down yourself against a policy of a run.
+
+    Example: marl-llm play runs/kuhn-seed0 --seat player_1 --seed 7
+    """
+    settings = Run.config(run)
+    agents = list(make_game(settings.game.name, settings.game.settings).unwrapped.possible_agents)
+    mine = seat or agents[0]
+    if mine not in agents:
+        raise ConfigError(f"--seat: {mine!r} is not allowed; it must be one of {agents}")
+    opponent = against or trained_policy(settings)
+    if opponent not in settings.policies:
+        raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
+    team = found(settings, _checkpoint(run, step)[1], learn=False)
+    out.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n")
+    person = HumanPolicy(lambda text: out.print(text, markup=False), input)
+    matches = series(settings.game, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)
+    try:
+        episodes = list(play_matches(matches, {**team.policies, "you": person}))
+    except (EOFError, KeyboardInterrupt):
+        out.print("\nyou left the table")
+        raise typer.Exit(1) from None
+    for turn in episodes[0].turns:
+        out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
+    out.print(f"your return: {score(episodes, mine).mean:+g}")
+
+
+@app.command()
+def credit(
+    recipe: Annotated[str, typer.Argument(help="Name in configs/credit, or a YAML file")],
+    episodes: Annotated[Path, typer.Argument(help="An episodes file, or a run directory")],
+    compare: Annotated[list[str] | None, typer.Option(help="Further recipes, shown side by side")] = None,
+    limit: Annotated[int, typer.Option(help="Turns to show in the table")] = 40,
+    as_json_: Json = False,
+) -> None:
+    """Compute the advantages of logged episodes, with the value of every stage per turn.
+
+    Example: marl-llm credit mars runs/kuhn-seed0/episodes/step_000010.jsonl --compare grpo --compare rae
+    """
+    logged = list(read_episodes(episodes))
+    credited = [compute_credit(logged, load_recipe(name)) for name in [recipe, *(compare or [])]]
+    rows = audit(credited)
+    if as_json_:
+        print(json.dumps(as_json(rows)))
+    else:
+        out.print(table(rows[:limit]))
+        if len(rows) > limit:
+            out.print(f"{limit} of {len(rows)} turns; --limit shows more, --json all of them")
+
+
+@games_app.command("list")
+def games_list(as_json_: Json = False) -> None:
+    """List the games that come with the program.
+
+    Example: marl-llm games list
+    """
+    rules = {name: make_game(name, {}).unwrapped.metadata["rules"] for name in games.names()}
+    if as_json_:
+        print(json.dumps(rules))
+    else:
+        for name, text in rules.items():
+            out.print(f"{name:16}{text.split('. ')[0]}.", markup=False)
+
+
+@games_app.command("describe")
+def games_describe(name: str, as_json_: Json = False) -> None:
+    """Show a game's rules, what it declares, and a first observation.
+
+    Example: marl-llm games describe leduc_poker
+    """
+    env = make_game(name, {})
+    env.reset(seed=0)
+    first = env.observe(env.unwrapped.agent_selection)["text"]
+    metadata = {key: value for key, value in env.unwrapped.metadata.items() if key != "render_modes"}
+    if as_json_:
+        print(json.dumps({**metadata, "agents": list(env.unwrapped.possible_agents), "first_observation": first}))
+    else:
+        for key, value in metadata.items():
+            out.print(f"{key:18}{value}", markup=False)
+        out.print(f"{'agents':18}{list(env.unwrapped.possible_agents)}\n\n{first}", markup=False)
+
+
+@games_app.command("check")
+def games_check(name: str, as_json_: Json = False) -> None:
+    """Tell a game's author, in words, what is wrong with it; exit code 1 if anything is.
+
+    Example: marl-llm games check mypackage.mygame:env
+    """
+    make_game(name, {})
+    problems = check_game(lambda: make_game(name, {}))
+    if as_json_:
+        print(json.dumps({"game": name, "problems": problems}))
+    else:
+        for problem in problems:
+            out.print(f"- {problem}", markup=False)
+        out.print(f"{name}: {f'{len(problems)} problems' if problems else 'conforms'}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json_: Json = False) -> None:
+    """Show versions and devices, what is missing, and how to install it.
+
+    Example: marl-llm doctor
+    """
+    rows = examine()
+    if as_json_:
+        print(json.dumps([row.__dict__ for row in rows]))
+    else:
+        out.print(findings(rows))
+
+
+if __name__ == "__main__":
+    main()

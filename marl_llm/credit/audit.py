@@ -1,0 +1,173 @@
+"""Where a number comes from: each turn's reward parts, stage values, and who it was compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from marl_llm.credit.load import Step
+from marl_llm.credit.recipe import Credited
+from marl_llm.credit.table import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditRow:
+    """One turn. Most mappings go by recipe; a second recipe of one name is called `name_2`."""
+
+    episode: str
+    """Id of the match."""
+    turn: int
+    """Index of the turn in the episode."""
+    group: str
+    """Group of the match."""
+    agent: str
+    """Who decided."""
+    role: str
+    """What the agent was doing."""
+    action: str | None
+    """What was played."""
+    rewards: Mapping[str, float | None]
+    """The parts that were due; None: could not be measured."""
+    stages: Mapping[str, Mapping[str, float | None]]
+    """By recipe, each stage's value; None: unknown."""
+    advantages: Mapping[str, float]
+    """By recipe, the advantage."""
+    keys: Mapping[str, str]
+    """By recipe, the key of its first stage that compares turns; absent where none does."""
+    members: Mapping[str, tuple[str, ...]]
+    """By recipe, all turns of that key as `episode#turn`, this one included."""
+
+
+def audit(credited: Sequence[Credited]) -> tuple[AuditRow, ...]:
+    """Line up what several recipes made of the same episodes, one row per turn in canonical order."""
+    if not credited:
+        return ()
+    names = _unique([one.recipe.name for one in credited])
+    table = credited[0].table
+    for one in credited:
+        assert np.array_equal(one.table.episode, table.episode), "recipes must see the same episodes"
+        assert np.array_equal(one.table.turn, table.turn), "recipes must see the same episodes"
+    compared = {name: _compared(one) for name, one in zip(names, credited, strict=True)}
+    keyed = {name: found for name, found in compared.items() if found is not None}
+    stages = {name: _stage_values(one) for name, one in zip(names, credited, strict=True)}
+    return tuple(
+        AuditRow(
+            episode=str(table.episode[row]),
+            turn=int(table.turn[row]),
+            group=str(table.group[row]),
+            agent=str(table.agent[row]),
+            role=str(table.role[row]),
+            action=table.actions[row],
+            rewards={
+                part: _or_none(table.rewards_NP[row, column])
+                for column, part in enumerate(table.parts)
+                if table.due_NP[row, column]
+            },
+            stages={name: stages[name][row] for name in names},
+            advantages={n: float(one.advantages[row]) for n, one in zip(names, credited, strict=True)},
+            keys={name: labels[row] for name, (labels, _) in keyed.items()},
+            members={name: groups[labels[row]] for name, (labels, groups) in keyed.items()},
+        )
+        for row in range(len(table))
+    )
+
+
+def as_json(rows: Sequence[AuditRow]) -> dict[str, Any]:
+    """The audit as plain values: `rows`, and once under `groups` the members of each recipe's keys."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, key in row.keys.items():
+            turns = groups.setdefault(name, {})
+            if key not in turns:
+                turns[key] = list(row.members[name])
+    shown = [field.name for field in fields(AuditRow) if field.name != "members"]
+    plain = [{name: getattr(row, name) for name in shown} for row in rows]
+    return {"recipes": list(rows[0].advantages) if rows else [], "rows": plain, "groups": groups}
+
+
+def table(rows: Sequence[AuditRow]) -> Table:
+    """The audit for the terminal: the stages of the first recipe, then the advantage by every recipe."""
+    drawn = Table(title="credit per turn")
+    for header in ("episode", "turn", "agent", "role", "action", "rewards", "compared with"):
+        drawn.add_column(header)
+    if not rows:
+        return drawn
+    recipes = list(rows[0].advantages)
+    for label in rows[0].stages[recipes[0]]:
+        drawn.add_column(label, justify="right", style="dim")
+    for name in recipes:
+        drawn.add_column(name, justify="right", style="bold")
+    for row in rows:
+        members = f"{len(row.members[recipes[0]])} turns" if recipes[0] in row.members else "-"
+        cells = [
+            row.episode,
+            str(row.turn),
+            row.agent,
+            row.role,
+            row.action or "-",
+            _parts(row.rewards),
+            members,
+        ]
+        cells += [_number(value) for value in row.stages[recipes[0]].values()]
+        cells += [_number(row.advantages[name]) for name in recipes]
+        drawn.add_row(*map(Text, cells))
+    return drawn
+
+
+def _compared(credited: Credited) -> tuple[list[str], dict[str, tuple[str, ...]]] | None:
+    """Key of each row under the recipe's first comparing stage, and the turns of each key."""
+    keys = _first_keys(credited.recipe.stages)
+    if keys is None:
+        return None
+    table = credited.table
+    labels = [
+        " ".join(f"{name}={value}" for name, value in zip(keys, table.label(keys, row), strict=True)) or "all"
+        for row in range(len(table))
+    ]
+    groups: dict[str, list[str]] = {}
+    for label, episode, turn in zip(labels, table.episode.tolist(), table.turn.tolist(), strict=True):
+        groups.setdefault(label, []).append(f"{episode}#{turn}")
+    return labels, {label: tuple(turns) for label, turns in groups.items()}
+
+
+def _first_keys(steps: Sequence[Step]) -> tuple[str, ...] | None:
+    for step in steps:
+        if step.stage in ("center", "history", "whiten"):
+            keys: tuple[str, ...] = step.params.get("keys", ())
+            return keys
+        for term in step.terms:
+            inner = _first_keys(term.steps)
+            if inner is not None:
+                return inner
+    return None
+
+
+def _stage_values(credited: Credited) -> list[dict[str, float | None]]:
+    columns = [(label, _plain(values_N)) for label, values_N in credited.trace]
+    return [{label: column[row] for label, column in columns} for row in range(len(credited.table))]
+
+
+def _plain(values_N: FloatArray) -> list[float | None]:
+    return [_or_none(value) for value in values_N.tolist()]
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return [
+        name if names[:index].count(name) == 0 else f"{name}_{names[:index].count(name) + 1}"
+        for index, name in enumerate(names)
+    ]
+
+
+def _parts(rewards: Mapping[str, float | None]) -> str:
+    return " ".join(f"{part} {_number(value)}" for part, value in rewards.items()) or "-"
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.4g}"

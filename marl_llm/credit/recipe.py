@@ -1,0 +1,86 @@
+"""Running a recipe over episodes: what it makes of them, stage by stage."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from marl_llm.credit import stages
+from marl_llm.credit.load import Recipe, Step, Term, load_recipe
+from marl_llm.credit.stages import Signal
+from marl_llm.credit.table import FloatArray, TurnTable, turn_table
+from marl_llm.types import Episode
+
+__all__ = ["Credited", "Recipe", "State", "credit", "credit_table", "load_recipe"]
+
+State = Mapping[str, Mapping[str, float]]
+"""What stages remember from batch to batch: label of the stage, key, number. JSON keeps it exactly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Credited:
+    """What a recipe made of some episodes."""
+
+    recipe: Recipe
+    """Which recipe."""
+    table: TurnTable
+    """The turns, in canonical order; N rows."""
+    advantages: FloatArray
+    """Advantage per row; finite: 0 where it is unknown."""
+    trace: tuple[tuple[str, FloatArray], ...]
+    """Label of each stage and its value per row, NaN where unknown."""
+    state: State
+    """To hand to the next call, and to save."""
+
+
+def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = None) -> Credited:
+    """Compute the advantage of every turn; episodes with status `fault` take part in nothing.
+
+    The order of the episodes changes nothing. `state` is that of the previous call; None: a fresh start.
+
+    Raises:
+        ConfigError: two episodes have the same id, or a stage needs what the episodes do not hold.
+    """
+    return credit_table(turn_table(episodes), recipe, state)
+
+
+def credit_table(table: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
+    """As `credit`, over a table that may have been made by hand."""
+    signal, trace, state = _run(table, recipe.stages, state or {})
+    return Credited(recipe=recipe, table=table, advantages=np.nan_to_num(signal.values_N), trace=trace, state=state)
+
+
+Trace = tuple[tuple[str, FloatArray], ...]
+
+
+def _run(table: TurnTable, steps: Sequence[Step], state: State) -> tuple[Signal, Trace, State]:
+    signal, trace, state = _first(table, steps[0], state)
+    for step in steps[1:]:
+        if step.stage == "history":
+            baselines = state.get(step.label, {})
+            signal, baselines = stages.history(table, signal, baselines, **step.params)
+            state = {**state, step.label: baselines}
+        else:
+            signal = stages.PLAIN[step.stage](table, signal, **step.params)
+        trace += ((step.label, signal.values_N),)
+    return signal, trace, state
+
+
+def _first(table: TurnTable, step: Step, state: State) -> tuple[Signal, Trace, State]:
+    trace: Trace = ()
+    if step.stage == "reward":
+        signal = stages.reward(table, **step.params)
+    else:
+        signal, trace, state = _sum(table, step.terms, state)
+    return signal, (*trace, (step.label, signal.values_N)), state
+
+
+def _sum(table: TurnTable, terms: Sequence[Term], state: State) -> tuple[Signal, Trace, State]:
+    trace: Trace = ()
+    values_N, illegal_N = np.zeros(len(table)), np.zeros(len(table), dtype=np.bool_)
+    for term in terms:
+        signal, inner, state = _run(table, term.steps, state)
+        trace += inner
+        values_N = values_N + term.weight * signal.values_N
+        illegal_N = illegal_N | signal.illegal_N
+    return Signal(values_N=values_N, illegal_N=illegal_N), trace, state

@@ -1,0 +1,17 @@
+"""Reward parts that methods come with, for `play.rewards: module:function`."""
+
+from marl_llm.types import Episode
+
+
+def length_bonus(num_tokens: float, *, alpha: float = 0.5, shortest: int = 11, longest: int = 2048) -> float:
+    """Bonus for a short reply: alpha at `shortest` tokens, linearly down to 0 at `longest` (2510.15414)."""
+    return alpha * max(0.0, 1 - (num_tokens - shortest) / (longest - shortest))
+
+
+def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `length` for every turn that a model answered: `marl_llm.credit.rewards:marshal_length`."""
+    return {
+        index: {"length": length_bonus(len(turn.completion.tokens))}
+        for index, turn in enumerate(episode.turns)
+        if turn.completion is not None
+    }

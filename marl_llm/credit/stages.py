@@ -1,0 +1,293 @@
+"""The stages of credit: pure functions `(table, signal, *, parameters) -> signal`, one float per row.
+
+Nearly every method is `A = d * (x - W x)`: x from `reward`, `returns` or `broadcast`, the reference W from
+`center` or `history`, the scale d from `scale` or `whiten`. One edge policy holds for all of them:
+
+- NaN means unknown. It enters no statistic, spreads only to values made of it, and ends as advantage 0.
+- A lone member of a key gets 0, never its raw value. Where there is no spread, the result is 0.
+- Values that contain an `illegal` reward stay out of the spread that normalises ordinary outcomes (they are
+  scaled by it all the same), unless a stage is told `illegal: include`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+
+from marl_llm.credit.statistics import FLAT, mean_of_distinct, mean_of_others, moments, total
+from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
+from marl_llm.errors import ConfigError
+
+ILLEGAL = "illegal"
+"""Name of the reward part that is the price of an illegal move."""
+
+
+class Bounds(NamedTuple):
+    """Smallest and largest allowed value of a parameter."""
+
+    low: float
+    high: float
+
+    def text(self) -> str:
+        """In words."""
+        if math.isfinite(self.high):
+            return f"a number between {self.low:g} and {self.high:g}"
+        return "a number of 0 or more" if self.low == 0 else "a number"
+
+
+Keys = tuple[str, ...]
+Weights = Mapping[str, float]
+Fraction = Annotated[float, Bounds(0.0, 1.0)]
+NonNegative = Annotated[float, Bounds(0.0, math.inf)]
+Per = Literal["turn", "episode", "token"]
+Ddof = Literal[0, 1]
+IllegalRule = Literal["exclude", "include"]
+TRAJECTORY: Keys = ("episode", "agent")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Signal:
+    """What stages hand on."""
+
+    values_N: FloatArray
+    """Value per row; NaN: unknown."""
+    illegal_N: BoolArray
+    """Whether an illegal move's price is part of the value."""
+
+
+def reward(table: TurnTable, *, weights: Weights = MappingProxyType({}), others: float = 1.0) -> Signal:
+    """Weighted sum of the reward parts: `weights` by name, `others` for every part that is not named.
+
+    A name that these episodes do not hold is allowed, since parts may be rare. A part of weight 0 is not
+    read: it cannot make a value unknown.
+    """
+    values_N, illegal_N = np.zeros(len(table)), np.zeros(len(table), dtype=np.bool_)
+    for column, part in enumerate(table.parts):
+        weight = weights.get(part, others)
+        if weight != 0:
+            values_N += weight * table.rewards_NP[:, column]
+            if part == ILLEGAL:
+                illegal_N |= table.rewards_NP[:, column] != 0
+    return Signal(values_N=values_N, illegal_N=illegal_N)
+
+
+def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signal:
+    """Reward-to-go within the episode, R_k = r_k + gamma R_{k+1} over the turns of one agent.
+
+    Linear in rows. A turn whose later rewards are unknown is unknown.
+    """
+    if gamma == 0:
+        return signal
+    values_N, illegal_N = signal.values_N.copy(), signal.illegal_N.copy()
+    next_N = _next_turn(table)
+    by_step_N = np.argsort(table.step, kind="stable")
+    num_steps = int(table.step.max(initial=-1)) + 1
+    starts = np.searchsorted(table.step[by_step_N], np.arange(num_steps + 1))
+    for step in range(num_steps - 2, -1, -1):
+        rows = by_step_N[starts[step] : starts[step + 1]]
+        rows = rows[next_N[rows] >= 0]
+        values_N[rows] += gamma * values_N[next_N[rows]]
+        illegal_N[rows] |= illegal_N[next_N[rows]]
+    return Signal(values_N=values_N, illegal_N=illegal_N)
+
+
+def broadcast(table: TurnTable, signal: Signal) -> Signal:
+    """Every turn gets the total of its agent in its episode."""
+    codes_N, num_keys = table.key(TRAJECTORY)
+    total_K = total(codes_N, num_keys, signal.values_N)
+    illegal_K = total(codes_N, num_keys, signal.illegal_N.astype(np.float64)) > 0
+    return Signal(values_N=total_K[codes_N], illegal_N=illegal_K[codes_N])
+
+
+def center(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    keys: Keys,
+    reference: Literal["mean", "leave_one_out", "unique"] = "mean",
+    per: Per = "turn",
+    include_zero: bool = False,
+    decimals: int = 5,
+) -> Signal:
+    """Subtract a reference taken over the rows that share `keys`.
+
+    `per` says what is counted once: each turn, each (episode, agent), so that long games weigh no more than
+    short ones, or each token. `leave_one_out` leaves out the turn, or with `per: episode` the whole (episode,
+    agent). `unique` is the mean of the values that differ in their first `decimals`, whatever `per`;
+    `include_zero` counts 0 among them.
+    """
+    codes_N, num_keys = table.key(keys)
+    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
+    weights_N = _weights(table, units_N, known_N, per)
+    if reference == "mean":
+        reference_N = moments(codes_N, num_keys, signal.values_N, weights_N)[0][codes_N]
+    elif reference == "leave_one_out":
+        reference_N = mean_of_others(codes_N, num_keys, units_N, signal.values_N, weights_N)
+    else:
+        extra = (0.0,) if include_zero else ()
+        codes, values = codes_N[known_N], signal.values_N[known_N]
+        reference_N = mean_of_distinct(codes, num_keys, values, decimals=decimals, extra=extra)[codes_N]
+    lone_N = _units_per_key(codes_N, num_keys, units_N, known_N)[codes_N] <= 1
+    return _with_values(signal, np.where(lone_N, 0.0, signal.values_N - reference_N))
+
+
+def scale(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    keys: Keys,
+    per: Per = "turn",
+    ddof: Ddof = 1,
+    eps: NonNegative = 1e-6,
+    illegal: IllegalRule = "exclude",
+) -> Signal:
+    """Divide by (standard deviation + eps) of the rows that share `keys`; `per` as in `center`.
+
+    Where ordinary rows have no spread there is nothing to protect, and illegal ones count too.
+    """
+    codes_N, num_keys = table.key(keys)
+    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
+
+    def variance(counted_N: BoolArray) -> FloatArray:
+        weights_N = _weights(table, units_N, counted_N, per)
+        return moments(codes_N, num_keys, signal.values_N, weights_N, ddof)[1]
+
+    std_K = np.sqrt(_ordinary(variance, signal, known_N, illegal))
+    factor_K = np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)
+    return _with_values(signal, signal.values_N * factor_K[codes_N])
+
+
+def whiten(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    keys: Keys = (),
+    at: Literal["every_token", "last_token"] = "every_token",
+    ddof: Ddof = 1,
+    eps: NonNegative = 1e-8,
+    illegal: IllegalRule = "exclude",
+) -> Signal:
+    """(x - mean) / sqrt(variance + eps) over the sampled tokens of the rows that share `keys`.
+
+    A turn's value stands at every one of its tokens (an advantage), or at its last one with 0 before it (a
+    reward); then the result is the sum over the turn's tokens.
+
+    Raises:
+        ConfigError: there are turns, and none of them has sampled tokens.
+    """
+    if len(table) and not table.num_tokens.any():
+        raise ConfigError(
+            "credit: stage whiten counts sampled tokens, and no turn of these episodes has any (were they "
+            "logged with run.tokens=false?); use center and scale instead"
+        )
+    codes_N, num_keys = table.key(keys)
+    known_N, tokens_N = ~np.isnan(signal.values_N), table.num_tokens.astype(np.float64)
+    # One entry with a weight for the tokens of a turn that hold the same value.
+    entries: list[tuple[FloatArray, FloatArray]] = [(signal.values_N, tokens_N)]
+    if at == "last_token":
+        zeros_N = np.zeros(len(table))
+        entries = [(signal.values_N, np.minimum(tokens_N, 1)), (zeros_N, np.maximum(tokens_N - 1, 0))]
+    codes = np.concatenate([codes_N for _ in entries])
+    values = np.concatenate([values_N for values_N, _ in entries])
+
+    def statistics(counted_N: BoolArray) -> tuple[FloatArray, FloatArray]:
+        weights = np.concatenate([weights_N * counted_N for _, weights_N in entries])
+        return moments(codes, num_keys, values, weights, ddof)
+
+    mean_N = statistics(known_N)[0][codes_N]
+    variance_K = _ordinary(lambda counted_N: statistics(counted_N)[1], signal, known_N, illegal)
+    std_K = np.sqrt(variance_K + eps)
+    factor_K = np.divide(1.0, std_K, out=np.zeros_like(std_K), where=variance_K > FLAT**2)
+    removed_N = mean_N * tokens_N if at == "last_token" else mean_N
+    return _with_values(signal, (signal.values_N - removed_N) * factor_K[codes_N])
+
+
+def clip(table: TurnTable, signal: Signal, *, low: float = -math.inf, high: float = math.inf) -> Signal:
+    """Limit the values to [low, high]."""
+    return _with_values(signal, np.clip(signal.values_N, low, high))
+
+
+def history(
+    table: TurnTable,
+    signal: Signal,
+    baselines: Mapping[str, float],
+    *,
+    keys: Keys,
+    alpha: Fraction = 0.95,
+    order: Literal["subtract_first", "update_first"] = "subtract_first",
+    per: Literal["turn", "episode"] = "episode",
+) -> tuple[Signal, dict[str, float]]:
+    """Subtract a moving average b <- alpha b + (1 - alpha) x per key, from 0 on, in order of (episode, turn).
+
+    `per: episode` updates once per (episode, agent), with the mean of its values. Source: arXiv 2506.24119,
+    whose release subtracts before it updates. Returns the signal and the new averages, by key as a JSON list.
+    """
+    codes_N, _ = table.key(keys)
+    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
+    num_units = int(units_N.max(initial=-1)) + 1
+    mean_U, _ = moments(units_N, num_units, signal.values_N, known_N.astype(np.float64))
+    rows = np.flatnonzero(known_N)
+    _, first = np.unique(units_N[rows], return_index=True)
+    updated, baseline_U = dict(baselines), np.zeros(num_units)
+    names: dict[int, str] = {}
+    for row in rows[np.sort(first)].tolist():
+        code, unit = int(codes_N[row]), int(units_N[row])
+        name = names.get(code) or names.setdefault(code, json.dumps(table.label(keys, row)))
+        before = updated.get(name, 0.0)
+        updated[name] = alpha * before + (1 - alpha) * float(mean_U[unit])
+        baseline_U[unit] = before if order == "subtract_first" else updated[name]
+    return _with_values(signal, signal.values_N - baseline_U[units_N]), updated
+
+
+PLAIN: Mapping[str, Callable[..., Signal]] = {
+    stage.__name__: stage for stage in (returns, broadcast, center, scale, whiten, clip)
+}
+"""The stages that take a signal and remember nothing, by name; `reward` and `history` are the others."""
+
+
+def _units(table: TurnTable, keys: Keys, per: Per) -> IntArray:
+    """What counts once: the row itself, or its (episode, agent) within the key."""
+    return table.key((*keys, *TRAJECTORY))[0] if per == "episode" else np.arange(len(table))
+
+
+def _weights(table: TurnTable, units_N: IntArray, counted_N: BoolArray, per: Per) -> FloatArray:
+    """Weight of each row in a statistic: 0 where it is not counted; each counted unit or token sums to 1."""
+    weights_N = counted_N.astype(np.float64)
+    if per == "token":
+        return weights_N * table.num_tokens
+    counted_U = np.bincount(units_N, weights_N)
+    return weights_N / np.maximum(counted_U, 1.0)[units_N]
+
+
+def _units_per_key(codes_N: IntArray, num_keys: int, units_N: IntArray, counted_N: BoolArray) -> IntArray:
+    _, first = np.unique(units_N[counted_N], return_index=True)
+    return np.bincount(codes_N[counted_N][first], minlength=num_keys)
+
+
+def _ordinary(
+    variance: Callable[[BoolArray], FloatArray], signal: Signal, known_N: BoolArray, illegal: IllegalRule
+) -> FloatArray:
+    """The variance that the edge policy asks for: of ordinary rows, or of all where those have no spread."""
+    every_K = variance(known_N)
+    if illegal == "include" or not signal.illegal_N.any():
+        return every_K
+    ordinary_K = variance(known_N & ~signal.illegal_N)
+    return np.where(ordinary_K > FLAT**2, ordinary_K, every_K)
+
+
+def _next_turn(table: TurnTable) -> IntArray:
+    """Row of the same agent's next turn in the episode; -1 after its last."""
+    codes_N, _ = table.key(TRAJECTORY)
+    order_N = np.argsort(codes_N, kind="stable")
+    next_N = np.full(len(table), -1)
+    same = codes_N[order_N[1:]] == codes_N[order_N[:-1]]
+    next_N[order_N[:-1][same]] = order_N[1:][same]
+    return next_N
+
+
+def _with_values(signal: Signal, values_N: FloatArray) -> Signal:
+    return Signal(values_N=np.where(np.isnan(signal.values_N), np.nan, values_N), illegal_N=signal.illegal_N)

@@ -1,0 +1,359 @@
+"""The engine `hf`: continuous batching of a transformers model in this process, on CPU or one GPU."""
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from marl_llm.engines import attention
+from marl_llm.engines.attention import TreeStep
+from marl_llm.engines.base import Request
+from marl_llm.engines.kv_cache import CachedStep, Chunk, KVCache
+from marl_llm.engines.sampling import draw, uniforms
+from marl_llm.engines.scoring import Forest, pack, plant
+from marl_llm.engines.slots import Running, Slots
+from marl_llm.errors import ModelError
+from marl_llm.types import Completion, Stop, Tokens
+
+_PREFILL_TOKENS = 4096
+"""Prompt tokens read in one poll: bounds the memory of activations and how long running requests are kept waiting."""
+_SCORE_TOKENS = 4096
+"""Tokens read in one pass of `score`."""
+_SCORE_LOGITS = 2**27
+"""Logits computed in one pass of `score`: bounds memory with a large vocabulary."""
+_PROBE_TOKENS = 12
+"""Length of the sequence on which a new engine is compared with the plain model."""
+
+
+class HFEngine:
+    """Samples from a transformers causal language model; see `Engine` for the contract.
+
+    One poll admits waiting requests to rows of the key/value cache, reads all their unread tokens in one packed
+    forward pass and samples a token wherever a sequence is read to its end. Keys and values of finished sequences stay
+    until their row is needed: the next turn of a conversation, and others with the same beginning, reuse them.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        policy: str,
+        slots: int,
+        cache_slots: int,
+        context_tokens: int,
+        eos_token_id: int,
+        version: int = 0,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Copy the model, which stays as it is.
+
+        Args:
+            model: any causal language model whose layers all have full attention.
+            policy: the name that requests use.
+            slots: sequences that are sampled together.
+            cache_slots: further sequences whose keys and values are kept.
+            context_tokens: most tokens of prompt and completion together.
+            eos_token_id: ends a completion.
+            version: of the weights in `model`.
+            device: where the copy goes; None: where the model is.
+            dtype: precision of the copy and of the cache; None: the model's.
+
+        Raises:
+            ModelError: the model has other than full attention, cannot be run by this engine, or does not know
+                `context_tokens` positions.
+        """
+        self.policies: tuple[str, ...] = (policy,)
+        self.context_tokens = context_tokens
+        self._eos = eos_token_id
+        self._version = version
+        self._model = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._config = self._model.config.get_text_config()
+        self._device: torch.device = self._model.device
+        self._dtype: torch.dtype = self._model.dtype
+        _check_positions(self._config, context_tokens)
+        with torch.inference_mode():
+            logits_TV, shapes = self._probe_plain()
+            self._cache = KVCache(shapes, rows=slots + cache_slots, dtype=self._dtype, device=self._device)
+            self._model.set_attn_implementation(attention.NAME)
+            self._stats = dict.fromkeys(_COUNTERS, 0.0)
+            self._check_against(logits_TV)
+        self._stats = dict.fromkeys(_COUNTERS, 0.0)
+        self._slots = Slots(slots=slots, cache_slots=cache_slots)
+        self._tickets: set[Hashable] = set()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; see `Engine.submit`."""
+        self._check_policy(request.policy)
+        if not 1 <= len(request.prompt) < self.context_tokens:
+            raise ValueError(
+                f"ticket {request.ticket!r}: the prompt has {len(request.prompt)} tokens; "
+                f"1 to {self.context_tokens - 1} leave room for one more in {self.context_tokens}"
+            )
+        if request.max_tokens < 1 or request.temperature <= 0 or not 0 <= request.seed < 2**63:
+            raise ValueError(
+                f"ticket {request.ticket!r}: max_tokens must be 1 or more, temperature more than 0 and seed "
+                f"in [0, 2**63), not {request.max_tokens}, {request.temperature} and {request.seed}"
+            )
+        if request.ticket in self._tickets:
+            raise ValueError(f"ticket {request.ticket!r} is already in flight")
+        self._tickets.add(request.ticket)
+        self._slots.waiting.append(request)
+
+    def poll(self) -> list[tuple[Hashable, Completion]]:
+        """Read every unread token of the running requests, up to a budget, and sample where a sequence is complete."""
+        if not self._tickets:
+            return []
+        began = perf_counter()
+        with torch.inference_mode():
+            admitted, copies = self._slots.admit()
+            self._cache.reserve(max(len(run.tokens) for run in self._slots.running.values()))
+            self._cache.copy(copies)
+            work = _schedule(list(self._slots.running.values()))
+            ready = [run for run, count in work if count == run.pending]
+            logits_BV = self._read(work)
+            if ready:
+                self._sample(ready, logits_BV)
+        finished = [(run, stop) for run in ready if (stop := self._stop(run))]
+        for run, _ in finished:
+            self._slots.release(run)
+            self._tickets.remove(run.request.ticket)
+        self._count(
+            prompt_tokens=sum(len(run.request.prompt) for run in admitted),
+            reused_tokens=sum(run.reused for run in admitted),
+            prefilled_tokens=sum(count for _, count in work if count > 1),
+            sampled_tokens=len(ready),
+            total_s=perf_counter() - began,
+        )
+        return [(run.request.ticket, _completion(run, stop)) for run, stop in finished]
+
+    def score(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of continuations; see `Engine.score`.
+
+        A prompt is read once for all its continuations, and what sorted neighbours share is read once for all.
+        """
+        self._check_policy(policy)
+        for prompt, continuation in pairs:
+            if not prompt or len(prompt) + len(continuation) > self.context_tokens:
+                raise ValueError(
+                    f"a prompt of {len(prompt)} and a continuation of {len(continuation)} tokens cannot be scored: "
+                    f"the prompt needs one or more, and both must fit {self.context_tokens}"
+                )
+        began = perf_counter()
+        scores: list[tuple[float, ...]] = [()] * len(pairs)
+        budget = min(_SCORE_TOKENS, max(_SCORE_LOGITS // self._config.vocab_size, 1))
+        with torch.inference_mode():
+            for forest in plant(pairs, budget):
+                for place, logprobs in self._score_forest(forest, temperature):
+                    scores[place] = logprobs
+        self._count(scored_tokens=sum(map(len, scores)), total_s=perf_counter() - began)
+        return scores
+
+    def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
+        """Replace the weights in place; see `Engine.load_weights`.
+
+        All keys and values are dropped. Requests in flight read their tokens again, so that every later token is drawn
+        from exactly what the new weights say about the sequence so far. A tied tensor may go by any of its names.
+        """
+        self._check_policy(policy)
+        parameters = dict(self._model.named_parameters(remove_duplicate=False))
+        _check_weights(parameters, weights)
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                parameters[name].copy_(tensor)
+        self._version = version
+        self._slots.forget()
+
+    def stats(self) -> dict[str, float]:
+        """Totals since the start, for metrics.
+
+        `prompt_tokens` of admitted requests, of which `reused_tokens` came from the cache; `prefilled_tokens` read in
+        chunks of two and more, `sampled_tokens`, `scored_tokens`; `forward_s` in the model's forward pass,
+        of `total_s` in `poll` and `score`.
+        """
+        return dict(self._stats)
+
+    def _read(self, work: Sequence[tuple[Running, int]]) -> torch.Tensor:
+        """Run the model on the next `count` tokens of each run; logits (B, V) of the B runs that are now complete."""
+        chunks = [Chunk(run.row, run.filled, run.tokens[run.filled : run.filled + count]) for run, count in work]
+        ends = np.cumsum([count for _, count in work]) - 1
+        keep = [int(end) for end, (run, count) in zip(ends, work) if count == run.pending]
+        logits_BV = self._forward_cached(chunks, keep)
+        for run, count in work:
+            run.filled += count
+        return logits_BV
+
+    def _sample(self, ready: Sequence[Running], logits_BV: torch.Tensor) -> None:
+        requests = [run.request for run in ready]
+        uniforms_B = uniforms(
+            np.array([request.seed for request in requests], dtype=np.uint64),
+            np.array([len(run.logprobs) for run in ready], dtype=np.uint64),
+        )
+        temperatures_B1 = torch.tensor([[request.temperature] for request in requests], device=self._device)
+        logprobs_BV = (logits_BV / temperatures_B1).log_softmax(-1)
+        tokens_B = draw(logprobs_BV, torch.from_numpy(uniforms_B).to(self._device))
+        logprobs_B = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
+        for run, token, logprob in zip(ready, tokens_B.tolist(), logprobs_B.tolist()):
+            run.tokens.append(token)
+            run.logprobs.append(logprob)
+            run.versions.append(self._version)
+
+    def _stop(self, run: Running) -> Stop | None:
+        if run.tokens[-1] == self._eos:
+            return "eos"
+        if len(run.logprobs) == run.request.max_tokens:
+            return "length"
+        return "context" if len(run.tokens) == self.context_tokens else None
+
+    def _score_forest(self, forest: Forest, temperature: float) -> list[tuple[int, tuple[float, ...]]]:
+        """Log-probabilities of all continuations of a forest, each with its place."""
+        prefix = self._keep_prefix(forest.trees[0].prompt[: forest.prefix])
+        packed = pack(forest)
+        keep, inverse = np.unique(packed.predictors, return_inverse=True)
+        positions_N = torch.tensor(packed.positions, device=self._device)
+        step = self._tree_step(packed.branches, prefix)
+        logits_KV = self._forward(packed.tokens, positions_N, step, keep.tolist())
+        logprobs_KV = (logits_KV / temperature).log_softmax(-1)
+        targets_S = torch.tensor(packed.targets, device=self._device)
+        scored = logprobs_KV[torch.from_numpy(inverse).to(self._device), targets_S]
+        values = iter(scored.tolist())
+        return [
+            (place, tuple(next(values) for _ in continuation))
+            for tree in forest.trees
+            for place, continuation in tree.continuations
+        ]
+
+    def _keep_prefix(self, prefix: Tokens) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        if not prefix:
+            return []
+        step = self._tree_step([[0] * len(prefix)], [])
+        self._forward(prefix, torch.arange(len(prefix), device=self._device), step, [])
+        return step.kept
+
+    def _tree_step(
+        self, branches: Sequence[Sequence[int]], prefix: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> TreeStep:
+        groups = self._config.num_attention_heads // self._cache.heads
+        return TreeStep(branches, prefix, groups=groups, dtype=self._dtype, device=self._device)
+
+    def _forward_cached(self, chunks: Sequence[Chunk], keep: Sequence[int]) -> torch.Tensor:
+        step = CachedStep(self._cache, chunks, query_heads=self._config.num_attention_heads)
+        return self._forward([token for chunk in chunks for token in chunk.tokens], step.positions_N, step, keep)
+
+    def _forward(
+        self, tokens: Sequence[int], positions_N: torch.Tensor, plan: attention.Plan, keep: Sequence[int]
+    ) -> torch.Tensor:
+        """Float32 logits (B, V) at the packed places `keep`."""
+        tokens_1N = torch.tensor([tokens], device=self._device)
+        keep_B = torch.tensor(keep, dtype=torch.int64, device=self._device)
+        began = perf_counter()
+        logits_1BV: torch.Tensor = self._model(
+            input_ids=tokens_1N, position_ids=positions_N[None], use_cache=False, logits_to_keep=keep_B, plan=plan
+        ).logits
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._count(forward_s=perf_counter() - began)
+        return logits_1BV[0].float()
+
+    def _probe_plain(self) -> tuple[torch.Tensor, list[tuple[int, int, int]]]:
+        """Logits of the probe from the model as it came, and the shapes of its cache."""
+        output = self._model(input_ids=torch.tensor([self._probe()], device=self._device), use_cache=True)
+        layers = output.past_key_values.layers
+        if any(type(layer) is not DynamicLayer for layer in layers):
+            kinds = sorted({type(layer).__name__ for layer in layers} - {DynamicLayer.__name__})
+            raise ModelError(f"engine hf needs full attention in every layer; this model has {', '.join(kinds)}")
+        shapes = [(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers]
+        if len({heads for heads, _, _ in shapes}) > 1:
+            raise ModelError("engine hf needs the same number of key/value heads in every layer")
+        return output.logits[0].float(), shapes
+
+    def _check_against(self, plain_TV: torch.Tensor) -> None:
+        """Read the probe through the cache, in pieces as play does; what does not come out the same is refused."""
+        probe = self._probe()
+        self._cache.reserve(len(probe))
+        pieces = [(0, 5), (5, 6), (6, 7), (7, len(probe))]
+        ours_TV = torch.cat([self._forward_cached([Chunk(0, a, probe[a:b])], range(b - a)) for a, b in pieces])
+        gap = (ours_TV.log_softmax(-1) - plain_TV.log_softmax(-1)).abs().max().item()
+        tolerance = 1e-3 if self._dtype == torch.float32 else 0.5
+        if not gap < tolerance:
+            raise ModelError(
+                f"engine hf cannot run {type(self._model).__name__}: its log-probabilities differ by {gap:.2g} "
+                "from the plain model's"
+            )
+
+    def _probe(self) -> list[int]:
+        return [(7 * i + 1) % self._config.vocab_size for i in range(_PROBE_TOKENS)]
+
+    def _check_policy(self, policy: str) -> None:
+        if policy not in self.policies:
+            raise ValueError(f"unknown policy {policy!r}; this engine has {', '.join(self.policies)}")
+
+    def _count(self, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            self._stats[name] += amount
+
+
+_COUNTERS = (
+    "prompt_tokens",
+    "reused_tokens",
+    "prefilled_tokens",
+    "sampled_tokens",
+    "scored_tokens",
+    "forward_s",
+    "total_s",
+)
+
+
+def _schedule(running: Sequence[Running]) -> list[tuple[Running, int]]:
+    """How many tokens each run reads now: all that sample next, then prompts by falling length, within the budget."""
+    singles = sorted((run for run in running if run.pending == 1), key=lambda run: run.row)
+    budget = _PREFILL_TOKENS
+    prompts: list[tuple[Running, int]] = []
+    for run in running:
+        # Never a single token of a longer prompt: chunks of one token are those that sample.
+        if run.pending > 1 and budget > 1:
+            count = min(run.pending, budget)
+            budget -= count
+            prompts.append((run, count))
+    prompts.sort(key=lambda item: -item[1])
+    return [*((run, 1) for run in singles), *prompts]
+
+
+def _completion(run: Running, stop: Stop) -> Completion:
+    return Completion(
+        tokens=tuple(run.tokens[len(run.request.prompt) :]),
+        logprobs=tuple(run.logprobs),
+        stop=stop,
+        versions=tuple(run.versions),
+    )
+
+
+def _check_positions(config: Any, context_tokens: int) -> None:
+    known = getattr(config, "max_position_embeddings", None)
+    if known is not None and context_tokens > known:
+        raise ModelError(f"the model knows {known} positions, fewer than the {context_tokens} tokens of context")
+
+
+def _check_weights(parameters: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    unknown = sorted(weights.keys() - parameters.keys())
+    given = {id(parameters[name]) for name in weights.keys() & parameters.keys()}
+    missing = sorted(name for name, parameter in parameters.items() if id(parameter) not in given)
+    if unknown or missing:
+        parts = [
+            f"{what} {names[0]!r} and {len(names) - 1} more"
+            for what, names in (("unknown", unknown), ("missing", missing))
+            if names
+        ]
+        raise ModelError(f"these are not the model's weights: {'; '.join(parts)}")
+    for name, tensor in weights.items():
+        if tensor.shape != parameters[name].shape:
+            raise ModelError(
+                f"weight {name!r} has shape {tuple(tensor.shape)}; the model's is {tuple(parameters[name].shape)}"
+            )

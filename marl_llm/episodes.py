@@ -1,0 +1,161 @@
+"""The JSON form of an episode: one line of a file, exact in both directions.
+
+Fields that hold their default are left out, so that a line shows what happened and nothing else. Floats have as
+many digits as it takes to read back the same number. `settings` and `hidden` hold JSON values; a tuple inside
+them comes back as a list.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from marl_llm.errors import RunError
+from marl_llm.types import Branch, Completion, Episode, Match, Turn
+
+Json = dict[str, Any]
+
+
+def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
+    """One line without its newline; `tokens=False` leaves out prompts and completions.
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: `settings` or `hidden` hold something that JSON cannot express.
+    """
+    fields: Json = {
+        "match": _match_fields(episode.match),
+        "turns": [_turn_fields(turn, tokens) for turn in episode.turns],
+        "returns": episode.returns,
+        "status": episode.status,
+    }
+    if episode.note:
+        fields["note"] = episode.note
+    if episode.branch is not None:
+        branch = episode.branch
+        fields["branch"] = {"episode": branch.episode, "turn": branch.turn, "token": branch.token}
+    if episode.hidden:
+        fields["hidden"] = episode.hidden
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def episode_from_json(line: str | bytes) -> Episode:
+    """The episode of one line.
+
+    Raises:
+        ValueError: the line is not an episode; the message says what is wrong.
+    """
+    try:
+        fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("it is not an object")
+        match = Match(**fields.pop("match"))
+        turns = tuple(map(_turn, fields.pop("turns")))
+        branch = Branch(**fields.pop("branch")) if "branch" in fields else None
+        return Episode(match=match, turns=turns, branch=branch, **fields)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]!r} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_episodes(path: str | Path) -> Iterator[Episode]:
+    """The episodes of one file, or of all steps of a run directory in order.
+
+    Raises:
+        RunError: there is no such file, or, while iterating, a line is not an episode (it is named).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RunError(f"{path}: no such file or run directory")
+    folder = path / "episodes"
+    if path.is_dir() and not folder.is_dir():
+        raise RunError(f"{path}: not a run directory, since it has no folder episodes")
+    files = episode_files(folder) if path.is_dir() else [path]
+    return (episode for file in files for episode in _read(file))
+
+
+def episode_files(folder: Path) -> list[Path]:
+    """The files `step_000012.jsonl` of a folder in the order of their steps."""
+    return sorted(folder.glob("step_*.jsonl"), key=episode_step)
+
+
+def episode_step(file: Path) -> int:
+    """The step that a file `step_000012.jsonl` belongs to."""
+    return int(file.stem.removeprefix("step_"))
+
+
+def _read(file: Path) -> Iterator[Episode]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                episode = episode_from_json(line)
+            except ValueError as error:
+                raise RunError(f"{file}:{number}: not an episode: {error}") from error
+            yield episode
+
+
+def _match_fields(match: Match) -> Json:
+    fields: Json = {"id": match.id, "game": match.game}
+    if match.settings:
+        fields["settings"] = match.settings
+    fields |= {"seed": match.seed, "group": match.group, "seats": match.seats}
+    if match.member:
+        fields["member"] = match.member
+    return fields
+
+
+def _turn_fields(turn: Turn, tokens: bool) -> Json:
+    fields: Json = {
+        "agent": turn.agent,
+        "role": turn.role,
+        "policy": turn.policy,
+        "observation": turn.observation,
+        "reply": turn.reply,
+        "action": turn.action,
+        "legal": turn.legal,
+    }
+    if turn.legal_actions is not None:
+        fields["legal_actions"] = turn.legal_actions
+    if tokens and turn.prompt is not None:
+        fields["prompt"] = turn.prompt
+    if tokens and turn.completion is not None:
+        fields["completion"] = _completion_fields(turn.completion)
+    if turn.rewards:
+        fields["rewards"] = turn.rewards
+    if turn.parent is not None:
+        fields["parent"] = turn.parent
+    if turn.state_key is not None:
+        fields["state_key"] = turn.state_key
+    if turn.weight != 1.0:
+        fields["weight"] = turn.weight
+    if turn.probes:
+        fields["probes"] = turn.probes
+    return fields
+
+
+def _completion_fields(completion: Completion) -> Json:
+    return {
+        "tokens": completion.tokens,
+        "logprobs": completion.logprobs,
+        "stop": completion.stop,
+        "versions": completion.versions,
+    }
+
+
+def _turn(fields: Json) -> Turn:
+    for name in ("legal_actions", "prompt"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    if "completion" in fields:
+        parts = fields["completion"]
+        for name in ("tokens", "logprobs", "versions"):
+            parts[name] = tuple(parts[name])
+        fields["completion"] = Completion(**parts)
+    return Turn(**fields)
+
+
+def _plain(value: object) -> dict[Any, Any]:
+    if isinstance(value, Mapping):  # read-only views, which the json module does not know
+        return dict(value)
+    raise TypeError(f"an episode holds {value!r}, which JSON cannot express")

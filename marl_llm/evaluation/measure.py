@@ -1,0 +1,97 @@
+"""One evaluation: how well the trained policy plays, against whom, and what a best response would win from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from marl_llm.config import Config
+from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
+from marl_llm.evaluation.tournament import Score, head_to_head
+from marl_llm.matchmaking import seat_policy
+from marl_llm.play import make_game
+from marl_llm.policies.base import Policy
+from marl_llm.seeds import derive
+from marl_llm.team import frozen_copy, trained_policy
+
+START = "start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that was measured at one step."""
+
+    policy: str
+    """Whom it is about."""
+    exploitability: Exploitability | None
+    """None where it cannot be computed (not two-player zero-sum, or too large to list) or was not asked for."""
+    illegal_fraction: float
+    """Share of the policy's turns, over all games below, that were no legal action."""
+    opponents: Mapping[str, Mapping[str, Score]]
+    """Opponent -> the policy's seat -> score."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; `exploitability` is a number or null, its details stand beside it."""
+        detail = asdict(self.exploitability) if self.exploitability else None
+        return {
+            "policy": self.policy,
+            "exploitability": detail["value"] if detail else None,
+            "exploitability_detail": detail,
+            "illegal_fraction": self.illegal_fraction,
+            "opponents": {
+                name: {seat: asdict(score) for seat, score in seats.items()} for name, seats in self.opponents.items()
+            },
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Evaluation":
+        """The inverse of `to_json`."""
+        detail = data["exploitability_detail"]
+        return Evaluation(
+            policy=data["policy"],
+            exploitability=Exploitability(**detail) if detail else None,
+            illegal_fraction=data["illegal_fraction"],
+            opponents={
+                name: {seat: Score(**score) for seat, score in seats.items()}
+                for name, seats in data["opponents"].items()
+            },
+        )
+
+
+def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Evaluation:
+    """Measure the trained policy as `config.evaluation` says.
+
+    `start`: the checkpoint of step 0, whose policy is the opponent called `start`.
+    """
+    name = trained_policy(config)
+    opponents: dict[str, dict[str, Score]] = {}
+    for opponent in config.evaluation.opponents if config.evaluation.games else []:
+        table = dict(policies)
+        if opponent == START:
+            table[START] = frozen_copy(config, name, start, called=START)
+        opponents[opponent] = head_to_head(
+            config.game,
+            table,
+            name,
+            opponent,
+            num_games=config.evaluation.games,
+            seed=derive(config.run.seed, "evaluation", opponent),
+            max_turns=config.play.max_turns,
+        )
+    scores = [score for seats in opponents.values() for score in seats.values()]
+    turns = sum(score.turns for score in scores)
+    return Evaluation(
+        policy=name,
+        exploitability=measure_exploitability(config, policies) if config.evaluation.exploitability else None,
+        illegal_fraction=sum(score.illegal_fraction * score.turns for score in scores) / max(1, turns),
+        opponents=opponents,
+    )
+
+
+def measure_exploitability(config: Config, policies: Mapping[str, Policy]) -> Exploitability | None:
+    """Exploitability of the policies in their seats; None where it cannot be computed."""
+    if not can_compute(config.game):
+        return None
+    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
+    seats = {agent: seat_policy(config.matchmaking.seats, agent) for agent in agents}
+    return exploitability(config.game, policies, seats)

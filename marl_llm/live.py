@@ -1,0 +1,144 @@
+"""What a person sees while a run goes on: one live panel in a terminal, plain lines elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from marl_llm.config import Config
+from marl_llm.evaluation.measure import Evaluation
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between lines where the output is no terminal."""
+
+
+class LiveView:
+    """An `Observer` that draws; a context manager that leaves the terminal as it was."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._warmup: TaskID | None = None
+        self._training: TaskID | None = None
+        self._total = 0
+        self._shown: dict[str, float] = {}
+        self._last_line = 0.0
+        self._first: Evaluation | None = None
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "LiveView":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def started(self, run: Path, config: Config, step: int) -> None:
+        """Say where the run writes and what it plays."""
+        self._total = config.run.steps
+        doing = "continues" if step else "starts"
+        self._console.print(f"{config.game.name}: run {doing} at step {step} of {self._total}, in {run}")
+        self._training = self._bar.add_task("training", total=self._total, completed=step)
+
+    def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
+        """Show the imitation's progress."""
+        if self._warmup is None:
+            self._warmup = self._bar.add_task("warm-up", total=steps)
+        self._bar.update(self._warmup, completed=step)
+        self._shown["warm-up loss"] = loss
+        self._line(f"warm-up of {policy}: step {step}/{steps}, loss {loss:.3f}", last=step == steps)
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """Print the result; after training, print it beside the one before."""
+        if step == 0:
+            self._first = evaluation
+            if evaluation.exploitability is not None:
+                value = evaluation.exploitability.value
+                self._console.print(f"before training: exploitability {value:.3f} ({evaluation.policy})")
+            return
+        self._live.stop()
+        self._console.print(comparison(self._first, evaluation, step))
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the latest metrics."""
+        self._shown.pop("warm-up loss", None)
+        self._shown.update(metrics)
+        if self._training is not None:
+            self._bar.update(self._training, completed=step)
+        self._line(f"step {step}/{self._total}: {self._summary()}", last=step == self._total)
+
+    def _line(self, text: str, *, last: bool) -> None:
+        now = perf_counter()
+        if not self._console.is_terminal and (last or now - self._last_line >= PLAIN_EVERY_S):
+            self._last_line = now
+            self._console.print(text, highlight=False)
+
+    def _summary(self) -> str:
+        shown = self._shown
+        parts = [f"{shown['play/games']:.0f} games"]
+        prefix = "play/return/"
+        roles = {key.removeprefix(prefix): value for key, value in shown.items() if key.startswith(prefix)}
+        parts += [f"return {role} {value:+.2f}" for role, value in roles.items()]
+        parts.append(f"illegal {shown['play/illegal_fraction']:.1%}")
+        if "eval/exploitability" in shown:
+            parts.append(f"exploitability {shown['eval/exploitability']:.3f}")
+        parts.append(f"{shown['play/tokens_per_s']:.0f} tokens/s")
+        return ", ".join(parts)
+
+    def _render(self) -> RenderableType:
+        if "play/games" in self._shown:
+            return Group(self._bar, self._summary())
+        if "warm-up loss" in self._shown:
+            return Group(self._bar, f"warm-up loss {self._shown['warm-up loss']:.3f}")
+        return self._bar
+
+
+def comparison(before: Evaluation | None, after: Evaluation, step: int) -> Table:
+    """A table of an evaluation, beside an earlier one if given."""
+    table = Table(title=f"{after.policy}: " + (f"before and after {step} steps" if before else f"step {step}"))
+    table.add_column("measure")
+    table.add_column("seat")
+    if before:
+        table.add_column("before", justify="right")
+    table.add_column("after" if before else "value", justify="right")
+    for measure, seat, value in rows(after):
+        earlier = {(m, s): v for m, s, v in rows(before)} if before else {}
+        table.add_row(measure, seat, *([earlier.get((measure, seat), "")] if before else []), value)
+    return table
+
+
+def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(measure, seat, value with its 95 % interval) of everything that was measured."""
+    result = []
+    exploited = evaluation.exploitability
+    if exploited is not None:
+        exact = exploited.samples is None
+        kind = "exact" if exact else f"estimate from {exploited.samples} replies per state"
+        interval = "" if exact else f"  [{exploited.low:.3f}, {exploited.high:.3f}]"
+        result.append((f"exploitability ({kind})", "both", f"{exploited.value:.4f}{interval}"))
+        result.append(("illegal probability mass", "both", f"{exploited.illegal_mass:.4f}"))
+    if evaluation.opponents:
+        result.append(("illegal moves", "all", f"{evaluation.illegal_fraction:.2%}"))
+    for opponent, seats in evaluation.opponents.items():
+        for seat, score in seats.items():
+            mean = f"{score.mean:+.3f}  [{score.low:+.3f}, {score.high:+.3f}]"
+            wins = f"{score.win_rate:.1%}  [{score.win_low:.1%}, {score.win_high:.1%}]"
+            result.append((f"mean return against {opponent}", seat, mean))
+            result.append((f"win rate against {opponent}", seat, wins))
+            result.append((f"not lost against {opponent}", seat, f"{score.not_lost:.1%}"))
+    return result

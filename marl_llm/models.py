@@ -1,0 +1,138 @@
+"""Models and tokenizers in the Hugging Face format: load, save, and make a tiny one on the spot."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from marl_llm.config import TinyModelConfig
+from marl_llm.errors import ModelError
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+disable_progress_bar()  # its bars would tear the live view apart
+END, PAD = "<|im_end|>", "<|endoftext|>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A causal language model and the tokenizer that belongs to it."""
+
+    model: Any
+    """A transformers causal language model, float32."""
+    tokenizer: Any
+    """Its tokenizer, with chat template and end token."""
+
+    def save(self, folder: Path) -> None:
+        """Write both in the Hugging Face format (safetensors)."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_model(path: str | Path) -> LanguageModel:
+    """Load a model folder, or a model of the hub by its name.
+
+    Raises:
+        ModelError: there is no model or no tokenizer there, or the tokenizer has no end token.
+    """
+    if Path(path).is_dir():
+        _require_files(Path(path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model {path}: its tokenizer names no end token (eos_token)")
+    return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def _require_files(folder: Path) -> None:
+    wanted = {
+        "a model (config.json)": ("config.json",),
+        "weights (model.safetensors or model.safetensors.index.json)": (
+            "model.safetensors",
+            "model.safetensors.index.json",
+        ),
+        "a tokenizer (tokenizer.json or tokenizer_config.json)": ("tokenizer.json", "tokenizer_config.json"),
+    }
+    for what, names in wanted.items():
+        if not any((folder / name).is_file() for name in names):
+            raise ModelError(f"model {folder}: the folder has no {what.partition(' (')[0]}; needed: {what}")
+
+
+def make_tiny(config: TinyModelConfig, texts: Iterable[str], *, context_tokens: int, seed: int) -> LanguageModel:
+    """A small untrained chat model whose tokenizer has learned the given texts."""
+    tokenizer = _train_tokenizer(config.vocabulary, texts)
+    model_config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden,
+        intermediate_size=config.mlp,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        head_dim=config.hidden // config.heads,
+        max_position_embeddings=context_tokens,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(model_config)
+    # Left to its defaults, generate() would sample from a truncated distribution and never stop.
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+    )
+    return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def _train_tokenizer(vocabulary: int, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(tokenizer_models.BPE())
+    digits = pre_tokenizers.Split(Regex(r"\d"), behavior="isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
+    bpe.decoder = decoders.ByteLevel()
+    special = [PAD, "<|im_start|>", END]
+    trainer = BpeTrainer(
+        vocab_size=vocabulary - len(special) - len(TAGS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    bpe.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )

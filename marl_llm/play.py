@@ -1,0 +1,217 @@
+"""Matches go in, episodes come out.
+
+One thread plays any number of matches side by side. A game that is ready hands its agent's view to the policy in
+that seat (`submit`); whatever a policy has decided (`poll`) is applied to its game. Games never wait for each other.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from pettingzoo import AECEnv
+
+import games
+from marl_llm.errors import ConfigError, GameError
+from marl_llm.matchmaking import seat_policy
+from marl_llm.policies.base import Policy, Reply, View
+from marl_llm.seeds import derive
+from marl_llm.types import Episode, Match, Status, Turn
+
+Rewards = Callable[[Episode], Mapping[int, Mapping[str, float | None]]]
+"""A user's own reward: a finished episode to further reward parts of its turns, by turn index."""
+
+
+def make_game(name: str, settings: Mapping[str, Any]) -> AECEnv:
+    """A new environment of the game.
+
+    Raises:
+        ConfigError: no game is called so, or it does not take these settings.
+    """
+    try:
+        return games.make(name, **settings)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"game.name {name!r} with settings {dict(settings)}: {error}") from error
+
+
+def play(
+    matches: Iterable[Match],
+    policies: Mapping[str, Policy],
+    *,
+    max_turns: int = 1000,
+    live: int = 1024,
+    rewards: Rewards | None = None,
+) -> Iterator[Episode]:
+    """Play all matches, at most `live` at a time, and yield each episode when it is over.
+
+    Raises:
+        GameError: a game raised; the message holds its seed and actions.
+        ConfigError: a seat names a policy that is not given.
+    """
+    waiting = iter(matches)
+    tables: dict[str, Table] = {}
+    while True:
+        for match in islice(waiting, live - len(tables)):
+            assert match.id not in tables, f"two live matches are called {match.id}"
+            tables[match.id] = Table(match, max_turns)
+            _ask(tables[match.id], policies)
+        if not tables:
+            return
+        for name, policy in policies.items():
+            for ticket, reply in policy.poll():
+                assert isinstance(ticket, str)
+                table = tables[ticket]
+                table.take(name, reply)
+                if table.status is None:
+                    _ask(table, policies)
+                else:
+                    del tables[ticket]
+                    episode = table.episode()
+                    yield _with_rewards(episode, rewards) if rewards else episode
+
+
+def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
+    name = seat_policy(table.match.seats, table.agent)
+    if name not in policies:
+        raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
+    policies[name].submit(table.match.id, table.view)
+
+
+def _with_rewards(episode: Episode, rewards: Rewards) -> Episode:
+    parts = rewards(episode)
+    turns = tuple(
+        replace(turn, rewards={**turn.rewards, **parts[index]}) if index in parts else turn
+        for index, turn in enumerate(episode.turns)
+    )
+    return replace(episode, turns=turns)
+
+
+class Table:
+    """One match being played: its game, and the turns so far."""
+
+    def __init__(self, match: Match, max_turns: int) -> None:
+        self.match = match
+        self.status: Status | None = None
+        """None while the match goes on."""
+        self._note = ""
+        self._max_turns = max_turns
+        self._turns: list[Turn] = []
+        self._latest: dict[str, int] = {}
+        self._pending: dict[str, dict[str, float]] = defaultdict(dict)
+        self._history: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._env = make_game(match.game, match.settings)
+        self._guard(self._env.reset, seed=match.seed)
+        self._game: Any = self._env.unwrapped
+        self._returns = dict.fromkeys(self._game.possible_agents, 0.0)
+        self.view = self._look()
+        """What the agent that decides next may know."""
+
+    @property
+    def agent(self) -> str:
+        """Whose decision is next."""
+        return str(self._game.agent_selection)
+
+    def _look(self) -> View:
+        agent = self.agent
+        info = self._game.infos[agent]
+        legal = info.get("legal_actions")
+        latest = self._turns[self._latest[agent]] if agent in self._latest else None
+        conversation = None
+        if latest is not None and latest.prompt is not None and latest.completion is not None:
+            conversation = latest.prompt + latest.completion.tokens
+        return View(
+            game=self.match.game,
+            settings=self.match.settings,
+            match=self.match.id,
+            agent=agent,
+            rules=self._game.metadata.get("rules", ""),
+            observation=self._guard(self._env.observe, agent)["text"],
+            legal_actions=None if legal is None else tuple(legal),
+            state_key=info.get("state_key"),
+            seed=derive(self.match.seed, self.match.member, len(self._turns)),
+            history=self._history.get(agent, ()),
+            conversation=conversation,
+        )
+
+    def take(self, policy: str, reply: Reply) -> None:
+        """Apply a decision of the agent that was asked, and record it as a turn."""
+        view = self.view
+        if reply.overflow:
+            self.status, self._note = (
+                "truncated",
+                f"the conversation of {view.agent} no longer fits the context",
+            )
+            if reply.completion is None:
+                return
+        turn = Turn(
+            agent=view.agent,
+            role=self._game.infos[view.agent].get("role", view.agent),
+            policy=policy,
+            observation=view.observation,
+            legal_actions=view.legal_actions,
+            prompt=reply.prompt,
+            completion=reply.completion,
+            reply=reply.text,
+            action=reply.action,
+            legal=None,
+            state_key=view.state_key,
+        )
+        self._latest[view.agent] = len(self._turns)
+        self._history[view.agent] = (*view.history, (view.observation, reply.text))
+        self._turns.append(turn)
+        if self.status is None:
+            self._step(turn)
+
+    def _step(self, turn: Turn) -> None:
+        # A reply without an action is an illegal move by the same path: no game accepts the empty text.
+        self._guard(self._env.step, turn.action if turn.action is not None else "")
+        game = self._game
+        self._turns[-1] = replace(turn, legal=not game.infos[turn.agent].get("illegal", False))
+        for agent, reward in game.rewards.items():
+            parts = game.infos[agent].get("reward_parts") or ({"outcome": reward} if reward else {})
+            for part, value in parts.items():
+                self._pending[agent][part] = self._pending[agent].get(part, 0.0) + value
+            self._returns[agent] += reward
+        for agent in game.rewards:
+            self._deliver(agent)
+        while game.agents and (game.terminations[self.agent] or game.truncations[self.agent]):
+            self._guard(self._env.step, None)
+        if not game.agents:
+            self.status = "done"
+        elif len(self._turns) >= self._max_turns:
+            self.status, self._note = "truncated", f"no end after {self._max_turns} turns"
+        else:
+            self.view = self._look()
+
+    def _deliver(self, agent: str) -> None:
+        """Add the agent's pending rewards to its latest turn; before its first turn they wait for it."""
+        if agent not in self._latest or not self._pending[agent]:
+            return
+        index = self._latest[agent]
+        turn = self._turns[index]
+        rewards = dict(turn.rewards)
+        for part, value in self._pending.pop(agent).items():
+            rewards[part] = (rewards.get(part) or 0.0) + value
+        self._turns[index] = replace(turn, rewards=rewards)
+
+    def episode(self) -> Episode:
+        """The finished match."""
+        assert self.status is not None
+        return Episode(
+            match=self.match,
+            turns=tuple(self._turns),
+            returns=self._returns,
+            status=self.status,
+            note=self._note,
+        )
+
+    def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except Exception as error:  # whatever a game raises, the run stops with what is needed to replay it
+            actions = [turn.action for turn in self._turns]
+            raise GameError(
+                f"game {self.match.game} raised {type(error).__name__}: {error} "
+                f"(replay: settings {dict(self.match.settings)}, seed {self.match.seed}, actions {actions})"
+            ) from error

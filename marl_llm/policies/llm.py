@@ -1,0 +1,163 @@
+"""A language model in a seat: observations become prompts, completions become actions."""
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from math import exp
+
+from marl_llm.config import PlayConfig
+from marl_llm.engines.base import Engine, Request
+from marl_llm.errors import ConfigError
+from marl_llm.policies.base import Reply, Strategy, View
+from marl_llm.seeds import derive
+from marl_llm.text import Chat, answer_instruction, canonical_reply, read_action
+from marl_llm.types import Completion, Tokens
+
+
+class LLMPolicy:
+    """Plays with the weights called `name` of an engine. Keeps nothing about a match but its requests in flight."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        engine: Engine,
+        chat: Chat,
+        play: PlayConfig,
+        temperature: float = 1.0,
+        samples: int = 64,
+    ) -> None:
+        """`samples`: sampled replies per view in `strategies`, where the policy thinks first."""
+        self.name = name
+        self.engine = engine
+        self.chat = chat
+        self._play = play
+        self._temperature = temperature
+        self._samples = samples
+        self._asked: dict[Hashable, tuple[View, Tokens]] = {}
+        self._overflowed: list[tuple[Hashable, Reply]] = []
+        self._start = lru_cache(maxsize=65536)(self._render)
+
+    def submit(self, ticket: Hashable, view: View) -> None:
+        """Ask the engine for a reply; a prompt that leaves no room for one overflows."""
+        prompt = self.prompt(view)
+        room = self.engine.context_tokens - len(prompt)
+        if room < 1:
+            self._overflowed.append((ticket, Reply(text="", action=None, prompt=prompt, overflow=True)))
+            return
+        self._asked[ticket] = (view, prompt)
+        self.engine.submit(self._request(ticket, prompt, view.seed))
+
+    def poll(self) -> list[tuple[Hashable, Reply]]:
+        """Advance the engine by one step; return the replies that are complete."""
+        ready, self._overflowed = self._overflowed, []
+        if self._asked:
+            for ticket, completion in self.engine.poll():
+                view, prompt = self._asked.pop(ticket)
+                ready.append((ticket, self._reply(view, prompt, completion)))
+        return ready
+
+    def prompt(self, view: View) -> Tokens:
+        """The exact tokens that the model reads in this view."""
+        if self._play.context == "turn":
+            return self._start(view.rules, view.observation)
+        if view.conversation is not None:
+            return self.chat.extend(view.conversation, view.observation)
+        observations = [observation for observation, _ in view.history] + [view.observation]
+        tokens = self._start(view.rules, observations[0])
+        for (_, reply), observation in zip(view.history, observations[1:], strict=True):
+            tokens = self.chat.extend(tokens + self.chat.encode_reply(reply), observation)
+        return tokens
+
+    def check_fits(self, view: View) -> None:
+        """Refuse a view whose prompt leaves no room for a full reply.
+
+        Raises:
+            ConfigError: rules and observation need more tokens than the context has.
+        """
+        need = len(self.prompt(view)) + self._play.max_reply_tokens
+        if need > self.engine.context_tokens:
+            raise ConfigError(
+                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: rules, first "
+                f"observation and reply need {need} tokens"
+            )
+
+    def strategies(self, views: Sequence[View]) -> list[Strategy]:
+        """Probabilities of the legal actions in each view.
+
+        Without thinking: the teacher-forced probability of each action's canonical reply (end token included),
+        renormalised over the legal actions. With thinking: frequencies among sampled replies, an estimate.
+
+        Raises:
+            ValueError: a view has no legal actions.
+        """
+        if any(not view.legal_actions for view in views):
+            raise ValueError("a view without legal actions has no distribution over them")
+        return self._estimated(views) if self._play.thinking else self._exact(views)
+
+    def _exact(self, views: Sequence[View]) -> list[Strategy]:
+        pairs = [
+            (self.prompt(view), self.chat.encode_reply(canonical_reply(action)))
+            for view in views
+            for action in view.legal_actions or ()
+        ]
+        logprobs = iter(self.engine.score(self.name, pairs, self._temperature))
+        result = []
+        for view in views:
+            mass = {action: exp(sum(next(logprobs))) for action in view.legal_actions or ()}
+            result.append(_normalised(mass, None))
+        return result
+
+    def _estimated(self, views: Sequence[View]) -> list[Strategy]:
+        counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
+        for index, view in enumerate(views):
+            prompt = self.prompt(view)
+            for number in range(self._samples):
+                self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
+        remaining = len(views) * self._samples
+        while remaining:
+            for ticket, completion in self.engine.poll():
+                index = ticket[0]  # type: ignore[index]
+                view = views[index]
+                action = self._read(view, self.chat.decode(completion.tokens), completion)
+                if action is not None:
+                    counts[index][action] += 1 / self._samples
+                remaining -= 1
+        return [_normalised(mass, self._samples) for mass in counts]
+
+    def _render(self, rules: str, observation: str) -> Tokens:
+        system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
+        return self.chat.start(system, observation)
+
+    def _request(self, ticket: Hashable, prompt: Tokens, seed: int) -> Request:
+        return Request(
+            ticket=ticket,
+            policy=self.name,
+            prompt=prompt,
+            max_tokens=min(self._play.max_reply_tokens, self.engine.context_tokens - len(prompt)),
+            seed=seed,
+            temperature=self._temperature,
+        )
+
+    def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
+        text = self.chat.decode(completion.tokens)
+        full = len(prompt) + len(completion.tokens) >= self.engine.context_tokens
+        return Reply(
+            text=text,
+            action=self._read(view, text, completion),
+            prompt=prompt,
+            completion=completion,
+            overflow=full and completion.stop != "eos",
+        )
+
+    def _read(self, view: View, text: str, completion: Completion) -> str | None:
+        """The action of a reply; a reply without its end has none."""
+        if completion.stop != "eos":
+            return None
+        return read_action(self.chat.opened + text, view.legal_actions, thinking=self._play.thinking)
+
+
+def _normalised(mass: dict[str, float], samples: int | None) -> Strategy:
+    total = sum(mass.values())
+    # A policy that never answers legally has no preference among legal actions.
+    actions = {action: m / total if total > 0 else 1 / len(mass) for action, m in mass.items()}
+    return Strategy(actions=actions, illegal_mass=max(0.0, 1.0 - total), samples=samples)

@@ -1,0 +1,242 @@
+"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax) and searching (MCTS).
+
+All but the random one read the state from `View.state_key` alone, so that they know no more than their seat,
+and play only games on OpenSpiel's rules. Every draw comes from `View.seed`.
+"""
+
+import difflib
+import inspect
+import math
+import random
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import pyspiel
+
+from marl_llm.config import PolicyKind
+from marl_llm.errors import ConfigError
+from marl_llm.policies.base import Reply, Strategy, View
+from marl_llm.policies.openspiel import Rules, board_values, rules_of
+
+
+class ScriptedPolicy(ABC):
+    """Answers at once, with a draw from the distribution that `strategies` reports."""
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[Hashable, Reply]] = []
+
+    @abstractmethod
+    def distribution(self, view: View) -> dict[str, float]:
+        """Probability of each legal action in the view.
+
+        Raises:
+            ConfigError: the policy cannot play this game.
+        """
+
+    def submit(self, ticket: Hashable, view: View) -> None:
+        """Decide now; the reply is the bare action."""
+        chances = self.distribution(view)
+        (action,) = random.Random(view.seed).choices(list(chances), list(chances.values()))
+        self._ready.append((ticket, Reply(text=action, action=action)))
+
+    def poll(self) -> list[tuple[Hashable, Reply]]:
+        """All decisions that were asked for since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def strategies(self, views: Sequence[View]) -> list[Strategy]:
+        """The distribution over legal actions in each view.
+
+        Raises:
+            ValueError: a view has no legal actions.
+        """
+        return [Strategy(actions=self.distribution(view)) for view in views]
+
+
+class RandomPolicy(ScriptedPolicy):
+    """Every legal action is equally likely."""
+
+    def distribution(self, view: View) -> dict[str, float]:
+        legal = _legal(view)
+        return dict.fromkeys(legal, 1 / len(legal))
+
+
+class _StatePolicy(ScriptedPolicy):
+    """Decides by the state that the state key stands for."""
+
+    @abstractmethod
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
+        """Probability of OpenSpiel's actions in the information state; an action left out has none."""
+
+    def distribution(self, view: View) -> dict[str, float]:
+        legal = _legal(view)
+        rules = rules_of(view.game, view.settings)
+        if view.state_key is None:
+            raise ConfigError(f"game {view.game}: has no state keys, which {type(self).__name__} needs")
+        state = rules.state(view.state_key)
+        ids = rules.env.legal(state, state.current_player())
+        chances = self._chances(rules, view.state_key, view.seed)
+        return {action: chances.get(ids[action], 0.0) for action in legal}
+
+
+class CFRPolicy(_StatePolicy):
+    """The average policy of CFR+ (arXiv 1407.5042), close to an equilibrium in two-player zero-sum games.
+
+    A game is solved when it is first met, once per settings. Only games with hidden information.
+    """
+
+    def __init__(self, *, iterations: int = 1000) -> None:
+        super().__init__()
+        self._iterations = _positive_int("cfr", "iterations", iterations)
+        self._solved: dict[Rules, dict[str, list[tuple[int, float]]]] = {}
+
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
+        if rules not in self._solved:
+            self._solved[rules] = self._solve(rules)
+        return dict(self._solved[rules][key])
+
+    def _solve(self, rules: Rules) -> dict[str, list[tuple[int, float]]]:
+        if not rules.hidden:
+            raise ConfigError(f"policy cfr: {rules.name} hides nothing; use minimax or mcts")
+        solver = pyspiel.CFRPlusSolver(rules.env.game)
+        for _ in range(self._iterations):
+            solver.evaluate_and_update_policy()
+        table: dict[str, list[tuple[int, float]]] = solver.tabular_average_policy().policy_table()
+        return table
+
+
+class MinimaxPolicy(_StatePolicy):
+    """Perfect play of small two-player zero-sum games in the open; uniform among the best moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[Rules, dict[str, float]] = {}
+
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
+        if not rules.small_board:
+            raise ConfigError(
+                f"policy minimax: {rules.name} is not a small two-player zero-sum game without chance or "
+                f"secrets; use {'cfr' if rules.hidden else 'mcts'}"
+            )
+        memo = self._values.setdefault(rules, {})
+        values = board_values(rules.state(key), memo, lambda player, of: (max, min)[player](of))
+        best = max(values.values())
+        best_moves = [action for action, value in values.items() if value == best]
+        return dict.fromkeys(best_moves, 1 / len(best_moves))
+
+
+class MCTSPolicy(_StatePolicy):
+    """UCT search with random rollouts; where something is hidden, over sampled worlds (ISMCTS).
+
+    A decision is a search seeded by `View.seed`: `strategies` reports what that one search would play.
+    """
+
+    def __init__(self, *, simulations: int = 100) -> None:
+        super().__init__()
+        self._simulations = _positive_int("mcts", "simulations", simulations)
+
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
+        seed %= 2**31 - 1  # OpenSpiel's seeds are 32-bit
+        rollouts = pyspiel.RandomRolloutEvaluator(1, seed)
+        if rules.hidden:
+            bot = pyspiel.ISMCTSBot(seed, rollouts, 2.0, self._simulations)
+        else:
+            bot = pyspiel.MCTSBot(rules.env.game, rollouts, 2.0, self._simulations, 100, True, seed, False)
+        policy, _ = bot.step_with_policy(rules.state(key).clone())
+        return dict(policy)
+
+
+class NoisyPolicy(_StatePolicy):
+    """Prefers what pays if all seats play at random afterwards: softmax(mean return / temperature).
+
+    `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes.
+    Mean returns are exact for games with hidden information and for small boards, else from `rollouts` random
+    games per action, the same ones whenever a state is met.
+    """
+
+    def __init__(self, *, temperature: float = 0.4, rollouts: int = 32) -> None:
+        super().__init__()
+        number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+        if not (number and 0 < temperature < math.inf):
+            raise ConfigError(f"noisy.temperature: {temperature!r} is not allowed; it must be more than 0")
+        self._temperature = float(temperature)
+        self._rollouts = _positive_int("noisy", "rollouts", rollouts)
+        self._boards: dict[Rules, dict[str, float]] = {}
+        self._cache: dict[tuple[Rules, str], dict[int, float]] = {}
+
+    def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
+        if (rules, key) not in self._cache:
+            low, high = rules.env.metadata["utility_range"]
+            self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * (high - low))
+        return self._cache[rules, key]
+
+    def _returns(self, rules: Rules, key: str) -> dict[int, float]:
+        """Mean return of each action for the player to move."""
+        if rules.hidden:
+            return rules.tree.returns(key)
+        state = rules.state(key)
+        if rules.small_board:
+            return board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))
+        draws, player, times = random.Random(zlib.crc32(key.encode())), state.current_player(), self._rollouts
+        return {
+            action: sum(_rollout(state.child(action), draws)[player] for _ in range(times)) / times
+            for action in state.legal_actions()
+        }
+
+
+_KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
+    "random": RandomPolicy,
+    "noisy": NoisyPolicy,
+    "cfr": CFRPolicy,
+    "minimax": MinimaxPolicy,
+    "mcts": MCTSPolicy,
+}
+
+
+def make_scripted(kind: PolicyKind, options: Mapping[str, Any]) -> ScriptedPolicy:
+    """The scripted player of this kind.
+
+    Raises:
+        ConfigError: the kind is not a scripted one, or an option is unknown or out of range.
+    """
+    if kind not in _KINDS:
+        raise ConfigError(f"policy kind {kind!r} is not scripted; scripted are: {', '.join(_KINDS)}")
+    known = [name for name in inspect.signature(_KINDS[kind]).parameters if name != "self"]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
+            hint = f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
+            raise ConfigError(f"policy {kind}: unknown option {option!r}; {hint}")
+    return _KINDS[kind](**options)
+
+
+def _rollout(state: Any, draws: random.Random) -> list[float]:
+    """Returns of all players when all play at random from `state`, which is changed."""
+    while not state.is_terminal():
+        if state.is_chance_node():
+            outcomes, chances = zip(*state.chance_outcomes())
+            state.apply_action(draws.choices(outcomes, chances)[0])
+        else:
+            state.apply_action(draws.choice(state.legal_actions()))
+    return list(state.returns())
+
+
+def _softmax(values: Mapping[int, float], temperature: float) -> dict[int, float]:
+    greatest = max(values.values())
+    weights = {action: math.exp((value - greatest) / temperature) for action, value in values.items()}
+    total = sum(weights.values())
+    return {action: weight / total for action, weight in weights.items()}
+
+
+def _legal(view: View) -> tuple[str, ...]:
+    if not view.legal_actions:
+        raise ValueError(f"game {view.game}: {view.agent} has no legal actions to choose from")
+    return view.legal_actions
+
+
+def _positive_int(policy: str, option: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more")
+    return value

@@ -1,0 +1,239 @@
+"""One experiment for several seeds and settings: fills the cores, resumes, and ends in one table and one plot."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+
+from marl_llm.config import Config, load_config
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.evaluation.measure import Evaluation
+from marl_llm.run import list_evaluations, read_evaluation, read_metrics
+
+mpl.use("agg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a sweep."""
+
+    variant: str
+    """The overrides that tell it from the others, space-separated; `base` if there are none."""
+    seed: int
+    """Its seed."""
+    folder: Path
+    """Its run directory."""
+    overrides: tuple[str, ...]
+    """Everything that is set on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a finished sweep measured."""
+
+    folder: Path
+    """Where it is kept."""
+    plot: Path
+    """PNG with one band per variant."""
+    measures: Mapping[str, Mapping[str, Sequence[float]]]
+    """Variant -> measure -> one value per seed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean, spread (standard deviation, ddof 1) and values of every measure."""
+        summary = {
+            variant: {name: _summary(values) for name, values in measures.items()}
+            for variant, measures in self.measures.items()
+        }
+        return {"folder": str(self.folder), "plot": str(self.plot), "variants": summary}
+
+    def table(self) -> Table:
+        """One row per measure, one column per variant: mean ± spread and the values."""
+        table = Table(title=f"mean ± standard deviation over seeds ({self.folder})")
+        table.add_column("measure")
+        for variant in self.measures:
+            table.add_column(variant, justify="right")
+        for name in dict.fromkeys(name for measures in self.measures.values() for name in measures):
+            table.add_row(name, *(_cell(measures.get(name, ())) for measures in self.measures.values()))
+        return table
+
+
+def sweep(
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    seeds: str,
+    jobs: int | None,
+    folder: Path | None,
+    console: Console,
+) -> SweepResult:
+    """Run every combination of seeds and comma-separated overrides; finished runs are not repeated.
+
+    Each run is a process of its own with one thread, so that results do not depend on how many run at a time.
+
+    Raises:
+        ConfigError: the settings of a combination are wrong (nothing is started then).
+        RunError: a run failed; the message names its log. Run the same command again to go on.
+    """
+    base = load_config(config)
+    folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
+    cells = [
+        _make_cell(config, folder, variant, seed) for variant in _variants(overrides) for seed in parse_seeds(seeds)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    _run_all(config, cells, jobs or os.cpu_count() or 1, console)
+    measures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        for name, value in final_measures(cell.folder).items():
+            measures[cell.variant][name].append(value)
+    result = SweepResult(folder=folder, plot=_plot(cells, folder), measures=measures)
+    (folder / "sweep.json").write_text(json.dumps(result.to_json(), indent=1))
+    return result
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-4` or `0,3,7` or both.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ConfigError(f"--seeds: {text!r} is not allowed; it must be like 0-4 or 0,3,7")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return seeds
+
+
+def final_measures(run: Path) -> dict[str, float]:
+    """The numbers of a finished run: its last evaluation, and the time it took."""
+    steps = [step for step, _ in list_evaluations(run)]
+    before, evaluation = (Evaluation.from_json(read_evaluation(run, step) or {}) for step in (steps[0], steps[-1]))
+    measures = {}
+    if before.exploitability is not None and evaluation.exploitability is not None:
+        measures["exploitability before"] = before.exploitability.value
+        measures["exploitability"] = evaluation.exploitability.value
+    measures["illegal fraction"] = evaluation.illegal_fraction
+    for opponent, seats in evaluation.opponents.items():
+        for seat, score in seats.items():
+            measures[f"return against {opponent} as {seat}"] = score.mean
+            measures[f"not lost against {opponent} as {seat}"] = score.not_lost
+    measures["steps"] = steps[-1]
+    measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
+    return measures
+
+
+def _variants(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    options = []
+    for override in overrides:
+        key, equals, values = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r}: must be key=value or key=value,value")
+        options.append([f"{key}={value}" for value in _split(values)])
+    return list(itertools.product(*options))
+
+
+def _split(values: str) -> list[str]:
+    """Commas separate values, except inside brackets and braces."""
+    parts, depth = [""], 0
+    for character in values:
+        depth += (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _make_cell(config: Path, folder: Path, variant: tuple[str, ...], seed: int) -> Cell:
+    name = " ".join(variant) or "base"
+    safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+    overrides = (*variant, f"run.seed={seed}")
+    load_config(config, overrides)
+    return Cell(variant=name, seed=seed, folder=folder / f"{safe}-seed{seed}", overrides=overrides)
+
+
+def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -> None:
+    waiting = [cell for cell in cells if not _finished(cell, load_config(config, cell.overrides))]
+    console.print(f"{len(cells)} runs, {len(cells) - len(waiting)} already finished, {jobs} at a time")
+    running: dict[Cell, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                cell = waiting.pop(0)
+                running[cell] = _start(config, cell)
+                console.print(f"started  {cell.folder.name}")
+            sleep(0.2)
+            for cell, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[cell]
+                    if process.returncode:
+                        raise RunError(f"run {cell.folder.name} failed; its log is {_log(cell)}")
+                    console.print(f"finished {cell.folder.name}")
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+
+
+def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "marl_llm.cli", "train", str(config), *cell.overrides]
+    command += ["run.threads=1", "--into", str(cell.folder)]
+    with _log(cell).open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _log(cell: Cell) -> Path:
+    return cell.folder.with_suffix(".log")
+
+
+def _finished(cell: Cell, config: Config) -> bool:
+    return read_evaluation(cell.folder, config.run.steps) is not None
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "spread": spread, "values": list(values)}
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{spread}  ({', '.join(f'{value:.4g}' for value in values)})"
+
+
+def _plot(cells: Sequence[Cell], folder: Path) -> Path:
+    """Exploitability where it was computed, else the illegal fraction, over steps: mean and range over seeds."""
+    curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+    metrics = {cell: read_metrics(cell.folder) for cell in cells}
+    exact = any("eval/exploitability" in line for lines in metrics.values() for line in lines)
+    key = "eval/exploitability" if exact else "play/illegal_fraction"
+    for cell, lines in metrics.items():
+        curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for variant, seeds in curves.items():
+        steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
+        values = np.array([[curve[step] for step in steps] for curve in seeds])
+        (line,) = axes.plot(steps, values.mean(0), label=f"{variant} ({len(seeds)} seeds)")
+        axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
+    axes.set(xlabel="step", ylabel=key.removeprefix("eval/").replace("/", " "), ylim=(0, None))
+    axes.legend()
+    path = folder / "sweep.png"
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path

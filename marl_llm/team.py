@@ -1,0 +1,201 @@
+"""All policies of an experiment, put together from the settings, and saved and loaded as one checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from marl_llm.config import Config, GameConfig, PolicyConfig
+from marl_llm.engines.hf import HFEngine
+from marl_llm.errors import ConfigError
+from marl_llm.learning.learner import Learner
+from marl_llm.matchmaking import seat_policy, series
+from marl_llm.models import LanguageModel, load_model, make_tiny
+from marl_llm.play import make_game, play
+from marl_llm.policies.base import Policy, View
+from marl_llm.policies.llm import LLMPolicy
+from marl_llm.policies.scripted import make_scripted
+from marl_llm.seeds import derive
+from marl_llm.text import Chat, answer_instruction, canonical_reply
+
+CORPUS_GAMES = 200
+"""Random games whose texts a tiny model's tokenizer learns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One language model of the team."""
+
+    language_model: LanguageModel
+    """The weights that learn; the engine has its own copy."""
+    policy: LLMPolicy
+    """Plays with the engine."""
+    engine: HFEngine
+    """Runs the model for play."""
+    learner: Learner | None
+    """Trains it; None when it does not learn here."""
+
+    def publish(self) -> None:
+        """Give the learner's weights to the engine."""
+        if self.learner is not None:
+            self.engine.load_weights(self.policy.name, self.learner.weights(), self.learner.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """Everybody who can sit in a seat."""
+
+    policies: Mapping[str, Policy]
+    """All policies, scripted ones included."""
+    members: Mapping[str, Member]
+    """The language models among them."""
+
+    def learner_states(self) -> dict[str, tuple[Mapping[str, torch.Tensor], Any]]:
+        """Tensors and JSON-able values of every learner besides its weights, by policy."""
+        return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}
+
+    def save(self, folder: Path, optimizers: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Write each model with its tokenizer to `folder/NAME`, and its learner's tensors beside it."""
+        for name, member in self.members.items():
+            member.language_model.save(folder / name)
+        for name, tensors in optimizers.items():
+            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
+            save_file(whole, folder / f"{name}-optimizer.safetensors")
+
+
+def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True) -> Team:
+    """Make or load every policy of the experiment.
+
+    `checkpoint`: folder written by `Team.save`; None: start anew. `learn`: whether to build learners.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+        ConfigError: a setting does not fit the game or the model.
+    """
+    policies: dict[str, Policy] = {}
+    members: dict[str, Member] = {}
+    for name, settings in config.policies.items():
+        if settings.kind == "llm":
+            language_model = _language_model(config, name, settings, checkpoint)
+            members[name] = _member(config, name, settings, language_model, learn=learn)
+            policies[name] = members[name].policy
+        else:
+            policies[name] = make_scripted(settings.kind, settings.options)
+    return Team(policies=policies, members=members)
+
+
+def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
+    """Load the learners' optimizers and references from a checkpoint that `Team.save` wrote."""
+    for name, member in team.members.items():
+        if member.learner is not None:
+            member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
+
+
+def frozen_copy(config: Config, name: str, checkpoint: Path, *, called: str) -> Policy:
+    """The policy `name` as it was at a checkpoint, under another name."""
+    settings = config.policies[name]
+    language_model = load_model(checkpoint / name)
+    return _member(config, called, settings, language_model, learn=False).policy
+
+
+def trained_policy(config: Config) -> str:
+    """The policy that evaluations are about: the first trainable language model that has a seat.
+
+    Raises:
+        ConfigError: nobody learns.
+    """
+    for policy in config.matchmaking.seats.values():
+        if config.policies[policy].kind == "llm" and config.policies[policy].trainable:
+            return policy
+    raise ConfigError(f"matchmaking.seats: {config.matchmaking.seats} seats no trainable policy of kind llm")
+
+
+def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
+    if checkpoint is not None:
+        return load_model(checkpoint / name)
+    if settings.model is not None:
+        return load_model(settings.model)
+    seed = derive(config.run.seed, "model", name)
+    texts = game_texts(config.game, seed=config.run.seed, thinking=config.play.thinking)
+    return make_tiny(settings.tiny, texts, context_tokens=config.play.context_tokens, seed=seed)
+
+
+def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageModel, *, learn: bool) -> Member:
+    chat = Chat(model.tokenizer, thinking=config.play.thinking)
+    engine = HFEngine(
+        model.model,
+        policy=name,
+        slots=settings.engine.slots,
+        cache_slots=settings.engine.cache_slots,
+        context_tokens=config.play.context_tokens,
+        eos_token_id=chat.eos_token_id,
+        device=settings.engine.device,
+        dtype=getattr(torch, settings.engine.dtype),
+    )
+    policy = LLMPolicy(
+        name=name,
+        engine=engine,
+        chat=chat,
+        play=config.play,
+        temperature=settings.temperature,
+        samples=config.evaluation.samples,
+    )
+    learner = None
+    if learn and settings.trainable:
+        learner = Learner(
+            model.model,
+            settings.learner,
+            settings.objective,
+            temperature=settings.temperature,
+            total_steps=config.run.steps,
+            seed=derive(config.run.seed, "learner", name),
+        )
+    return Member(language_model=model, policy=policy, engine=engine, learner=learner)
+
+
+def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
+    """What a model reads and writes in random games: rules, observations, replies, and the words of the template."""
+    agents = make_game(game.name, game.settings).unwrapped
+    texts = [agents.metadata.get("rules", ""), answer_instruction(thinking), "system user assistant"]
+    matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
+    for episode in play(matches, {"random": make_scripted("random", {})}):
+        for turn in episode.turns:
+            texts += [turn.observation, canonical_reply(turn.action or "")]
+    return texts
+
+
+def check_seats(config: Config) -> None:
+    """Refuse an experiment in which somebody has no seat, or nobody learns.
+
+    Raises:
+        ConfigError: see above.
+    """
+    for agent in make_game(config.game.name, config.game.settings).unwrapped.possible_agents:
+        seat_policy(config.matchmaking.seats, agent)
+    trained_policy(config)
+
+
+def check_prompts(config: Config, team: Team) -> None:
+    """Refuse rules and first observations that leave no room for a reply in a model's context.
+
+    Raises:
+        ConfigError: names the setting and the tokens needed.
+    """
+    env = make_game(config.game.name, config.game.settings)
+    env.reset(seed=0)
+    game = env.unwrapped
+    view = View(
+        game=config.game.name,
+        match="check",
+        agent=game.agent_selection,
+        rules=game.metadata.get("rules", ""),
+        observation=env.observe(game.agent_selection)["text"],
+        legal_actions=None,
+        state_key=None,
+        seed=0,
+    )
+    for member in team.members.values():
+        member.policy.check_fits(view)

@@ -1,0 +1,242 @@
+"""The loop: matches, episodes, credit, samples, a better policy; again."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from marl_llm.config import Config
+from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
+from marl_llm.errors import ConfigError
+from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
+from marl_llm.learning.samples import to_samples
+from marl_llm.matchmaking import schedule
+from marl_llm.play import Rewards, play
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_evaluation
+from marl_llm.team import Team, check_prompts, check_seats, found, restore
+from marl_llm.types import Episode
+from marl_llm.warmup import warm_up
+
+
+class Observer(Protocol):
+    """Is told what happens; what it does has no influence on the run."""
+
+    def started(self, run: Path, config: Config, step: int) -> None:
+        """The run directory exists; `step` steps are already done."""
+
+    def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
+        """One step of imitation is done."""
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """The policy was measured before or after training."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One training step is done."""
+
+
+@dataclass
+class Progress:
+    """What a training step hands to the next, besides the team."""
+
+    step: int
+    """Steps done."""
+    credit: Mapping[str, Any]
+    """State of the credit recipe."""
+
+
+def train(
+    config: Config,
+    observer: Observer,
+    *,
+    path: Path | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train as configured and return the run directory; `stop` is asked after each step.
+
+    `path`: the run directory, by default a new one under `run.dir`. `resume`: it exists, and its latest checkpoint
+    is continued, bit-identically on one CPU process.
+
+    Raises:
+        MarlError: whatever the user can mend; checkpoints up to then stay.
+    """
+    recipe, rewards = prepare(config)
+    with _open(config, path, resume) as run:
+        team, progress = _begin(config, run, observer, resume)
+        assess(config, run, team, observer, step=0)
+        while progress.step < config.run.steps:
+            metrics, episodes = advance(config, team, recipe, rewards, progress)
+            run.episodes(progress.step, episodes, tokens=config.run.tokens)
+            run.step(progress.step, metrics)
+            observer.stepped(progress.step, metrics)
+            stopping = stop()
+            if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
+                save(run, team, progress)
+            if stopping:
+                return run.path
+        assess(config, run, team, observer, step=progress.step)
+        return run.path
+
+
+def _open(config: Config, path: Path | None, resume: bool) -> Run:
+    if not resume:
+        return Run.create(config, path)
+    assert path is not None
+    return Run.open(path)
+
+
+def _begin(config: Config, run: Run, observer: Observer, resume: bool) -> tuple[Team, Progress]:
+    """The team and where it stands: from the latest checkpoint, or warmed up and saved as step 0."""
+    latest = run.latest_checkpoint() if resume else None
+    team = found(config, latest[1] if latest else None)
+    check_prompts(config, team)
+    if resume:
+        run.rewind(latest[0] if latest else None)
+    observer.started(run.path, config, latest[0] if latest else 0)
+    if latest:
+        values = checkpoint_values(latest[1])
+        restore(team, latest[1], values["learners"])
+        return team, Progress(step=latest[0], credit=values["credit"])
+    warm_up(config, team, observer.warming_up)
+    progress = Progress(step=0, credit={})
+    save(run, team, progress)
+    return team, progress
+
+
+def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
+    """Everything that can be refused before a run directory is made.
+
+    Raises:
+        ConfigError: a recipe, reward function or seat is wrong.
+    """
+    check_seats(config)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
+
+
+def _load_function(name: str) -> Rewards:
+    module, _, attribute = name.partition(":")
+    try:
+        function: Rewards = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {error}") from error
+    return function
+
+
+def advance(
+    config: Config, team: Team, recipe: Recipe, rewards: Rewards | None, progress: Progress
+) -> tuple[dict[str, float], list[Episode]]:
+    """One training step; mutates the team's weights and `progress`."""
+    step = progress.step + 1
+    clock = Clock()
+    with clock("play"):
+        for member in team.members.values():
+            member.publish()
+        played = play(schedule(config, step), team.policies, max_turns=config.play.max_turns, rewards=rewards)
+        episodes = sorted(played, key=lambda episode: episode.match.id)
+    with clock("credit"):
+        credited = credit(episodes, recipe, progress.credit)
+        advantages = by_turn(credited)
+    metrics = play_metrics(episodes)
+    with clock("learn"):
+        for name, member in team.members.items():
+            if member.learner is not None:
+                learned = member.learner.update(to_samples(episodes, advantages, name))
+                metrics |= {f"learn/{name}/{key}": value for key, value in learned.items()}
+    progress.step, progress.credit = step, credited.state
+    with clock("evaluate"):
+        every = config.evaluation.every
+        if every and (step % every == 0 or step == config.run.steps):
+            metrics |= exploitability_metrics(config, team)
+    metrics |= clock.metrics()
+    metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
+    return metrics, episodes
+
+
+def by_turn(credited: Credited) -> dict[tuple[str, int], float]:
+    """(match id, turn index) -> advantage."""
+    table = credited.table
+    keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
+    return dict(zip(keys, credited.advantages.tolist(), strict=True))
+
+
+def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """What the episodes of one step say at a glance."""
+    turns = [turn for episode in episodes for turn in episode.turns]
+    status = Counter(episode.status for episode in episodes)
+    returns: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        roles = {turn.agent: turn.role for turn in episode.turns}
+        for agent, value in episode.returns.items():
+            returns[roles.get(agent, agent)].append(value)
+    sampled = [turn.completion for turn in turns if turn.completion is not None]
+    return {
+        "play/games": len(episodes),
+        "play/turns": len(turns),
+        "play/illegal_fraction": sum(turn.legal is False for turn in turns) / max(1, len(turns)),
+        "play/truncated": status["truncated"],
+        "play/faults": status["fault"],
+        "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
+        "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
+        **{f"play/return/{role}": sum(values) / len(values) for role, values in sorted(returns.items())},
+    }
+
+
+def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:
+    """Exploitability of the policies as they sit now; empty where it cannot be computed."""
+    for member in team.members.values():
+        member.publish()
+    measured = measure_exploitability(config, team.policies) if config.evaluation.exploitability else None
+    if measured is None:
+        return {}
+    return {"eval/exploitability": measured.value, "eval/illegal_mass": measured.illegal_mass}
+
+
+def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
+    """Evaluate as configured, unless the run directory already has the result."""
+    known = read_evaluation(run.path, step)
+    if known is not None:
+        observer.evaluated(step, Evaluation.from_json(known))
+        return
+    start = checkpoint_path(run.path, 0)
+    team = team if step else found(config, start, learn=False)
+    for member in team.members.values():
+        member.publish()
+    evaluation = evaluate(config, team.policies, start)
+    run.evaluation(step, evaluation.to_json())
+    observer.evaluated(step, evaluation)
+
+
+def save(run: Run, team: Team, progress: Progress) -> None:
+    """Write a checkpoint."""
+    states = team.learner_states()
+    values = {"credit": progress.credit, "learners": {name: values for name, (_, values) in states.items()}}
+    tensors = {name: tensors for name, (tensors, _) in states.items()}
+    run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
+
+
+class Clock:
+    """Seconds spent in named parts of a step."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the duration of the block to `part`."""
+        start = perf_counter()
+        yield
+        self._spent[part] = self._spent.get(part, 0.0) + perf_counter() - start
+
+    def metrics(self) -> dict[str, float]:
+        """`time/PART_s` for each part, and `time/step_s` since the clock was made."""
+        spent = {f"time/{part}_s": seconds for part, seconds in self._spent.items()}
+        return spent | {"time/step_s": perf_counter() - self._start}

@@ -1,0 +1,73 @@
+"""Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
+
+from collections.abc import Callable
+
+from marl_llm.config import Config
+from marl_llm.matchmaking import series
+from marl_llm.play import make_game, play
+from marl_llm.policies.base import Policy, View
+from marl_llm.policies.llm import LLMPolicy
+from marl_llm.seeds import generator
+from marl_llm.team import Team
+from marl_llm.text import canonical_reply
+from marl_llm.types import Episode, Sample, Span
+
+
+def warm_up(config: Config, team: Team, report: Callable[[str, int, int, float], None]) -> None:
+    """Train every policy that has a `warmup` section; `report(policy, step, steps, loss)` is called at each step."""
+    for name, member in team.members.items():
+        warmup = config.policies[name].warmup
+        if warmup is None or member.learner is None:
+            continue
+        samples = demonstrations(config, member.policy, team.policies[warmup.teacher], num_games=warmup.games)
+        random = generator(config.run.seed, "warmup", name)
+        for step in range(warmup.steps):
+            batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
+            loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
+            report(name, step + 1, warmup.steps, loss)
+        member.publish()
+
+
+def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:
+    """The teacher's turns against itself: as the policy's model would have read and written them."""
+    matches = series(config.game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
+    return [
+        sample
+        for episode in play(matches, {"teacher": teacher}, max_turns=config.play.max_turns)
+        for sample in _as_written(episode, policy)
+    ]
+
+
+def _as_written(episode: Episode, policy: LLMPolicy) -> list[Sample]:
+    match = episode.match
+    rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
+    histories: dict[str, tuple[tuple[str, str], ...]] = {}
+    samples = []
+    for index, turn in enumerate(episode.turns):
+        assert turn.action is not None, "a scripted player always has an action"
+        reply = canonical_reply(turn.action)
+        view = View(
+            game=match.game,
+            settings=match.settings,
+            match=match.id,
+            agent=turn.agent,
+            rules=rules,
+            observation=turn.observation,
+            legal_actions=turn.legal_actions,
+            state_key=turn.state_key,
+            seed=match.seed,
+            history=histories.get(turn.agent, ()),
+        )
+        histories[turn.agent] = (*view.history, (turn.observation, reply))
+        prompt, written = policy.prompt(view), policy.chat.encode_reply(reply)
+        samples.append(
+            Sample(
+                policy=policy.name,
+                game=match.game,
+                episode=match.id,
+                agent=turn.agent,
+                tokens=prompt + written,
+                spans=(Span(start=len(prompt), length=len(written), role=turn.role, turn=index),),
+            )
+        )
+    return samples

@@ -1,0 +1,218 @@
+"""Numbers that the papers' formulas, or the released code where it was run, give for small cases."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marl_llm.credit.load import load_recipe
+from marl_llm.credit.recipe import Credited, credit_table
+from marl_llm.credit.rewards import length_bonus
+from marl_llm.credit.table import Row, table_of
+
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+
+def cases(method: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", GOLDEN[method], ids=lambda case: json.dumps(case["inputs"])[:60])
+
+
+def close(actual: np.ndarray, expected: Sequence[Any]) -> None:
+    np.testing.assert_allclose(actual, np.concatenate([np.atleast_1d(e) for e in expected]), rtol=1e-6, atol=6e-7)
+
+
+def one_turn_each(inputs: Mapping[str, Any]) -> list[Row]:
+    """One sample per episode, named so that the canonical order is the order of the list."""
+    rewards = [{f"part_{p}": float(v) for p, v in enumerate(np.atleast_1d(r).tolist())} for r in inputs["rewards"]]
+    return [
+        Row(f"m{i}", 0, by_part, group=group)
+        for i, (by_part, group) in enumerate(zip(rewards, inputs["group"], strict=True))
+    ]
+
+
+def one_role_each(episodes: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [
+        Row(f"m{i}", k, {"r": value}, role=str(episode["role"]))
+        for i, episode in enumerate(episodes)
+        for k, value in enumerate(episode["rewards"])
+    ]
+
+
+def by_token(rewards: Sequence[Sequence[float]], mask: Sequence[Sequence[float]]) -> list[Row]:
+    """A row is a token; tokens that nobody sampled are no rows."""
+    return [Row(f"m{i}", t, {"r": value}) for i, row in enumerate(rewards) for t, value in enumerate(row) if mask[i][t]]
+
+
+def run(rows: Sequence[Row], *stages: Any) -> Credited:
+    return credit_table(table_of(rows), load_recipe({"stages": list(stages)}))
+
+
+@cases("mars")
+def test_mars_centres_returns_per_role_over_turns(case: Any) -> None:
+    inputs = case["inputs"]
+    keys = ["game", "role"] if inputs.get("per_role", True) else ["game"]
+    rows = one_role_each(inputs["episodes"])
+    result = run(rows, "reward", "returns", {"center": {"keys": keys, "reference": inputs["center"]}})
+    close(result.advantages, case["outputs"]["A"])
+
+
+def test_the_recipe_mars_is_the_papers_formula() -> None:
+    case = GOLDEN["mars"][0]
+    table = table_of(one_role_each(case["inputs"]["episodes"]))
+    close(credit_table(table, load_recipe("mars")).advantages, case["outputs"]["A"])
+
+
+@cases("mars_unique_norm")
+def test_centring_on_distinct_values(case: Any) -> None:
+    rows = [Row(f"m{i}", 0, {"r": float(x)}) for i, x in enumerate(case["inputs"]["x"])]
+    stages: list[Any] = ["reward", {"center": {"keys": [], "reference": "unique"}}]
+    values = run(rows, *stages).advantages
+    if case["inputs"]["std"]:  # of the distinct values, here -2.5 and 2.5: the std 3.5355 is written by hand
+        values = values / np.std([-2.5, 2.5], ddof=1)
+    close(values, case["outputs"]["y"])
+
+
+@cases("mars_released")
+def test_mars_as_released_and_the_paper_side_by_side(case: Any) -> None:
+    rows = [
+        Row(f"m{i}", k, {"r": float(value)}, role=str(row["role"]), game=row["tag"], num_tokens=num_tokens)
+        for i, row in enumerate(case["inputs"]["rows"])
+        for k, (num_tokens, value) in enumerate(row["turns"])
+    ]
+    table = table_of(rows)
+    close(credit_table(table, load_recipe("mars_released")).advantages, case["outputs"]["A_turns"])
+    close(credit_table(table, load_recipe("mars")).advantages, case["outputs"]["paper"])
+
+
+@cases("grpo_normalize_then_sum")
+def test_normalising_before_summing(case: Any) -> None:
+    # The numbers pool both roles; our recipe never does, so here everybody has the same role.
+    table = table_of([row._replace(role="any") for row in one_role_each(case["inputs"]["episodes"])])
+    close(credit_table(table, load_recipe("grpo_normalize_then_sum")).advantages, case["outputs"]["A"])
+
+
+@cases("spiral_rae")
+def test_history_baseline_of_spiral(case: Any) -> None:
+    inputs, outputs = case["inputs"], case["outputs"]
+    rows = [
+        Row(f"m{i}", 0, {"r": value}, game=game, role=str(role))
+        for i, (game, role, value) in enumerate(inputs["stream"])
+    ]
+    history = {
+        "keys": ["game", "role"],
+        "alpha": inputs["alpha"],
+        "order": inputs.get("order", "subtract_first"),
+    }
+    result = run(rows, "reward", {"history": history})
+    close(result.advantages, outputs["A"])
+    expected = {json.dumps(key.split("|")): value for key, value in outputs["baseline"].items()}
+    assert result.state["history"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_the_recipe_rae_is_spirals_release() -> None:
+    case = GOLDEN["spiral_rae"][0]
+    rows = [Row(f"m{i}", 0, {"r": v}, game=g, role=str(r)) for i, (g, r, v) in enumerate(case["inputs"]["stream"])]
+    close(credit_table(table_of(rows), load_recipe("rae")).advantages, case["outputs"]["A"])
+
+
+@cases("at_grpo")
+def test_at_grpo_compares_the_same_turn_of_the_same_agent(case: Any) -> None:
+    # Candidates of one turn are single-turn episodes here, so the turn stands in the group's name.
+    rows = [
+        Row(
+            f"m{i}",
+            0,
+            {"team": s["team"], "local": s["local"]},
+            group=f"{s['env']}-{s['turn']}",
+            role=s["agent"],
+        )
+        for i, s in enumerate(case["inputs"]["samples"])
+    ]
+    result = credit_table(table_of(rows), load_recipe("at_grpo"))
+    close(result.trace[0][1], case["outputs"]["r"])
+    close(result.advantages, case["outputs"]["A"])
+
+
+@cases("grpo")
+def test_grpo(case: Any) -> None:
+    inputs = case["inputs"]
+    scale = {key: inputs[key] for key in ("eps", "ddof") if key in inputs}
+    center = {"keys": ["group", "role"], "per": "episode"}
+    result = run(one_turn_each(inputs), "reward", "broadcast", {"center": center}, {"scale": {**center, **scale}})
+    close(result.advantages, case["outputs"]["adv"])
+
+
+def test_the_recipe_grpo_has_verls_settings() -> None:
+    for case in GOLDEN["grpo"][:1] + GOLDEN["grpo"][3:]:
+        table = table_of(one_turn_each(case["inputs"]))
+        close(credit_table(table, load_recipe("grpo")).advantages, case["outputs"]["adv"])
+
+
+def test_several_rewards_summed_then_normalised() -> None:
+    case = GOLDEN["grpo_multi_reward"][0]
+    weights = dict(zip(("part_0", "part_1"), case["inputs"]["weights"], strict=True))
+    z = {"center": {"keys": ["group"]}}, {"scale": {"keys": ["group"], "eps": case["inputs"]["eps"]}}
+    result = run(one_turn_each(case["inputs"]), {"reward": {"weights": weights}}, *z)
+    close(result.advantages, case["outputs"]["adv"])
+
+
+def test_several_rewards_normalised_then_summed() -> None:
+    case = GOLDEN["grpo_multi_reward"][1]
+    z = {"center": {"keys": ["group"]}}, {"scale": {"keys": ["group"], "eps": 1e-4}}
+    terms = [
+        {"weight": weight, "stages": [{"reward": {"weights": {f"part_{p}": 1.0}, "others": 0.0}}, *z]}
+        for p, weight in enumerate(case["inputs"]["weights"])
+    ]
+    over_batch = {"center": {"keys": []}}, {"scale": {"keys": [], "eps": 1e-4}}
+    result = run(one_turn_each(case["inputs"]), {"sum": terms}, *over_batch)
+    trace, outputs = dict(result.trace), case["outputs"]
+    close(np.stack([trace["sum.1.scale"], trace["sum.2.scale"]], axis=1).ravel(), outputs["per_reward"])
+    close(trace["sum"], outputs["weighted"])
+    close(result.advantages, outputs["adv"])
+
+
+@cases("dr_grpo")
+def test_dr_grpo(case: Any) -> None:
+    table = table_of(one_turn_each(case["inputs"]))
+    close(credit_table(table, load_recipe("dr_grpo")).advantages, case["outputs"]["adv"])
+
+
+@cases("rloo")
+def test_rloo(case: Any) -> None:
+    table = table_of(one_turn_each(case["inputs"]))
+    close(credit_table(table, load_recipe("rloo")).advantages, case["outputs"]["adv"])
+
+
+@cases("reinforce_pp")
+def test_reinforce_pp_over_tokens(case: Any) -> None:
+    inputs, outputs = case["inputs"], case["outputs"]
+    kl = np.array(inputs.get("kl1", np.zeros_like(inputs["token_reward"])))
+    rewards = np.array(inputs["token_reward"]) - inputs.get("beta", 0.0) * kl
+    whiten = {"whiten": {"keys": ["game", "role"]}}
+    rows = by_token(rewards.tolist(), inputs["mask"])
+    result = run(rows, "reward", {"returns": {"gamma": inputs["gamma"]}}, whiten)
+    sampled = np.array(inputs["mask"], dtype=bool)
+    close(dict(result.trace)["returns"], np.array(outputs["returns"])[sampled])
+    if "adv" in outputs:
+        close(result.advantages, np.array(outputs["adv"])[sampled])
+
+
+@cases("reinforce_pp_baseline")
+def test_reinforce_pp_with_a_group_baseline(case: Any) -> None:
+    inputs, outputs = case["inputs"], case["outputs"]
+    rows = [
+        row._replace(num_tokens=int(sum(mask))) for row, mask in zip(one_turn_each(inputs), inputs["mask"], strict=True)
+    ]
+    result = run(rows, "reward", "broadcast", {"center": {"keys": ["group"], "per": "episode"}}, "whiten")
+    close(dict(result.trace)["center"], outputs["centered"])
+    close(result.advantages, np.array(outputs["adv"])[:, 0])
+
+
+@cases("length_reward_marshal")
+def test_length_bonus_of_marshal(case: Any) -> None:
+    inputs = case["inputs"]
+    bonus = [length_bonus(num_tokens, alpha=inputs["alpha"]) for num_tokens in inputs["l"]]
+    assert bonus == pytest.approx(case["outputs"]["r"])

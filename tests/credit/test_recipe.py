@@ -1,0 +1,182 @@
+"""Recipes over episodes: what holds for all of them, whatever the numbers."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marl_llm.credit.load import load_recipe, recipe_names
+from marl_llm.credit.recipe import credit, credit_table
+from marl_llm.credit.table import Row, table_of
+from marl_llm.types import Episode, Match, Turn
+
+NAMES = recipe_names()
+GROUPED = ["at_grpo", "dr_grpo", "grpo", "grpo_normalize_then_sum", "rloo"]
+PARITY = "mars_released"
+"""Centres opponents together, as the release does."""
+
+rewards = st.sampled_from([-2.0, -1.0, 0.0, 0.05, 1.0, 2.0, None])
+matches = st.lists(st.lists(rewards, min_size=1, max_size=5), min_size=1, max_size=6)
+recipes = st.sampled_from(NAMES)
+quick = settings(max_examples=60, deadline=None)
+
+
+def rows_of(games: Sequence[Sequence[float | None]], group: str = "g", prefix: str = "m") -> list[Row]:
+    """Two players move in turn; every turn has the reward listed, and the last may be illegal at -2."""
+    return [
+        Row(
+            f"{prefix}{i}",
+            k,
+            {"illegal" if value == -2.0 else "outcome": value},
+            agent=f"player_{k % 2}",
+            role=f"player_{k % 2}",
+            group=group,
+            num_tokens=1 + (i + k) % 3,
+        )
+        for i, values in enumerate(games)
+        for k, value in enumerate(values)
+    ]
+
+
+def advantages(name: str, rows: Sequence[Row]) -> dict[tuple[str, int], float]:
+    result = credit_table(table_of(rows), load_recipe(name))
+    table = result.table
+    keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
+    return dict(zip(keys, result.advantages.tolist(), strict=True))
+
+
+@quick
+@given(games=matches, name=recipes, data=st.data())
+def test_the_order_of_the_list_changes_nothing(games: Any, name: str, data: st.DataObject) -> None:
+    rows = rows_of(games)
+    assert advantages(name, data.draw(st.permutations(rows))) == advantages(name, rows)
+
+
+@quick
+@given(games=matches, name=recipes)
+def test_advantages_are_finite(games: Any, name: str) -> None:
+    assert np.isfinite(list(advantages(name, rows_of(games)).values())).all()
+
+
+@quick
+@given(games=matches, others=matches, name=st.sampled_from(GROUPED))
+def test_another_group_changes_nothing(games: Any, others: Any, name: str) -> None:
+    rows = rows_of(games)
+    more = advantages(name, rows + rows_of(others, "h", "n") + rows_of(others, "i", "o"))
+    assert {key: value for key, value in more.items() if key[0].startswith("m")} == advantages(name, rows)
+
+
+@quick
+@given(games=matches, name=recipes)
+def test_an_episode_whose_rewards_are_unknown_changes_nobody_else(games: Any, name: str) -> None:
+    rows = rows_of(games)
+    more = advantages(name, [*rows, *rows_of([[None, None, None]], prefix="z")])
+    assert [more.pop((f"z{0}", k)) for k in range(3)] == [0.0, 0.0, 0.0]
+    assert more == advantages(name, rows)
+
+
+@quick
+@given(games=matches, name=st.sampled_from([name for name in NAMES if name != PARITY]), shift=st.floats(-3, 3))
+def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, shift: float) -> None:
+    rows = [row for row in rows_of(games) if None not in row.rewards.values()]
+    changed = [
+        row._replace(rewards={part: value + shift for part, value in row.rewards.items() if value is not None})
+        if row.role == "player_1"
+        else row
+        for row in rows
+    ]
+    before, after = advantages(name, rows), advantages(name, changed)
+    mine = [(row.episode, row.turn) for row in rows if row.role == "player_0"]
+    if name == "self_play":  # one scale for both seats: only the unit may change
+        before, after = ({key: np.sign(round(v, 9)) for key, v in a.items()} for a in (before, after))
+    assert [after[key] for key in mine] == [before[key] for key in mine]
+
+
+@pytest.mark.parametrize("name", ["dr_grpo", "grpo", "rloo", "self_play"])
+def test_a_lone_game_of_a_group_gets_zero(name: str) -> None:
+    rows = rows_of([[1.0, -1.0, 0.05]]) + rows_of([[1.0, -1.0], [-1.0, 1.0]], "h", "n")
+    assert [advantages(name, rows)["m0", k] for k in range(3)] == [0.0, 0.0, 0.0]
+
+
+def test_self_play_has_unit_deviation_over_ordinary_turns_and_prices_illegal_moves_in_it() -> None:
+    def row(i: int, part: str, value: float) -> Row:
+        return Row(f"m{i}", 0, {part: value}, group=f"g{i // 3}")
+
+    rows = [row(i, "outcome", value) for i, value in enumerate([3.0, 0.0, 0.0, 1.0, -1.0])]
+    result = advantages("self_play", [*rows, row(5, "illegal", -3.0)])
+    # Centred: 2 -1 -1 and 2 0 -2, the last being illegal; the others' mean is .4 and their variance 1.84.
+    expected = np.array([2, -1, -1, 2, 0, -2]) / np.sqrt(1.84)
+    np.testing.assert_allclose(list(result.values()), expected, rtol=1e-7)
+
+
+def test_reinforce_pp_is_whitened_per_seat() -> None:
+    rows = [
+        Row("a", 0, {"r": 3.0}, role="first"),
+        Row("a", 1, {"r": 5.0}, agent="agent_1", role="second"),
+        Row("b", 0, {"r": 1.0}, role="first"),
+        Row("b", 1, {"r": 5.0}, agent="agent_1", role="second"),
+    ]
+    half = 1 / np.sqrt(2 + 1e-8)
+    assert list(advantages("reinforce_pp", rows).values()) == pytest.approx([half, 0.0, -half, 0.0])
+
+
+def test_state_goes_on_exactly_after_a_trip_through_json() -> None:
+    recipe = load_recipe("rae")
+    first = [Row(f"a{i}", 0, {"r": value}) for i, value in enumerate([1.0, 0.1, -0.3])]
+    second = [Row(f"b{i}", 0, {"r": value}) for i, value in enumerate([0.7, -1.0])]
+    state = credit_table(table_of(first), recipe).state
+    resumed = credit_table(table_of(second), recipe, json.loads(json.dumps(state)))
+    whole = credit_table(table_of(first + second), recipe)
+    assert resumed.advantages.tolist() == whole.advantages[3:].tolist()
+    assert resumed.state == whole.state
+    assert list(state) == ["history"]
+
+
+def test_state_within_a_sum_is_kept_per_term() -> None:
+    terms = [{"stages": ["reward", {"history": {"keys": [], "alpha": alpha, "per": "turn"}}]} for alpha in (0.5, 0.0)]
+    result = credit_table(table_of([Row("a", 0, {"r": 1.0})]), load_recipe({"stages": [{"sum": terms}]}))
+    assert result.state == {"sum.1.history": {"[]": 0.5}, "sum.2.history": {"[]": 1.0}}
+    assert [label for label, _ in result.trace] == [
+        "sum.1.reward",
+        "sum.1.history",
+        "sum.2.reward",
+        "sum.2.history",
+        "sum",
+    ]
+
+
+def test_unknown_values_stay_visible_in_the_trace_and_become_zero_in_the_end() -> None:
+    rows = [Row("a", 0, {"r": None}), Row("b", 0, {"r": 1.0}), Row("c", 0, {"r": 3.0})]
+    result = credit_table(table_of(rows), load_recipe("mars"))
+    assert np.isnan(result.trace[-1][1][0])
+    assert result.advantages.tolist() == [0.0, -1.0, 1.0]
+
+
+def test_episodes_at_fault_take_part_in_nothing() -> None:
+    def episode(name: str, outcome: float, status: Any = "done") -> Episode:
+        turn = Turn(
+            agent="player_0",
+            role="player_0",
+            policy="me",
+            observation="",
+            reply="",
+            action="bet",
+            legal=True,
+            rewards={"outcome": outcome},
+        )
+        match = Match(id=name, game="kuhn_poker", seed=0, group="g", seats={"*": "me"})
+        return Episode(match=match, turns=(turn,), returns={"player_0": outcome}, status=status)
+
+    good = [episode("a", 1.0), episode("b", -1.0)]
+    result = credit([*good, episode("c", 100.0, "fault")], load_recipe("grpo"))
+    assert result.table.episode.tolist() == ["a", "b"]
+    assert result.advantages.tolist() == credit(good, load_recipe("grpo")).advantages.tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_turns_has_no_advantages(name: str) -> None:
+    assert credit([], load_recipe(name)).advantages.tolist() == []

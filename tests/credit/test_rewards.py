@@ -1,0 +1,24 @@
+from marl_llm.credit.rewards import marshal_length
+from marl_llm.types import Completion, Episode, Match, Turn
+
+
+def test_only_turns_that_a_model_answered_get_a_length_bonus() -> None:
+    def turn(num_tokens: int | None) -> Turn:
+        completion = None
+        if num_tokens is not None:
+            ids = (1,) * num_tokens
+            completion = Completion(tokens=ids, logprobs=(0.0,) * num_tokens, stop="eos", versions=ids)
+        return Turn(
+            agent="p_0",
+            role="p_0",
+            policy="me",
+            observation="",
+            completion=completion,
+            reply="",
+            action=None,
+            legal=True,
+        )
+
+    match = Match(id="a", game="kuhn_poker", seed=0, group="g", seats={"*": "me"})
+    played = Episode(match=match, turns=(turn(11), turn(None), turn(2048)), returns={})
+    assert marshal_length(played) == {0: {"length": 0.5}, 2: {"length": 0.0}}

@@ -1,0 +1,212 @@
+"""Scripted players: what they play, how strong they are, and that a seed fixes them."""
+
+import time
+
+import numpy as np
+import pytest
+from open_spiel.python import policy as tabular
+from open_spiel.python.algorithms.exploitability import exploitability
+
+import games
+from marl_llm.errors import ConfigError
+from marl_llm.policies.base import View
+from marl_llm.policies.openspiel import rules_of
+from marl_llm.policies.scripted import (
+    CFRPolicy,
+    MCTSPolicy,
+    MinimaxPolicy,
+    NoisyPolicy,
+    RandomPolicy,
+    make_scripted,
+)
+
+EVERY_KIND = ["random", "noisy", "cfr", "minimax", "mcts"]
+
+
+def view(*, game="kuhn_poker", agent="player_0", legal=("check", "bet"), key="2", seed=0, settings=None):
+    return View(
+        game=game,
+        settings=settings or {},
+        match="m",
+        agent=agent,
+        rules="",
+        observation="",
+        legal_actions=legal,
+        state_key=key,
+        seed=seed,
+    )
+
+
+def view_of(env, seed=0):
+    agent = env.agent_selection
+    info = env.infos[agent]
+    name = env.metadata["name"]
+    return view(game=name, agent=agent, legal=info["legal_actions"], key=info["state_key"], seed=seed)
+
+
+def reply(policy, seen):
+    policy.submit("ticket", seen)
+    ((ticket, answer),) = policy.poll()
+    assert ticket == "ticket"
+    return answer
+
+
+def returns(name, seats, seed):
+    """What player_0 gets when the two policies play one game."""
+    env = games.make(name)
+    env.reset(seed=seed)
+    turn = 0
+    while not env.terminations[env.agent_selection]:
+        player = env.possible_agents.index(env.agent_selection)
+        env.step(reply(seats[player], view_of(env, seed * 100 + turn)).text)
+        turn += 1
+    return env.rewards["player_0"]
+
+
+def table(policy, name):
+    """The policy in every information state of the game, and its smallest probability."""
+    rules = rules_of(name, {})
+    made, least = tabular.TabularPolicy(rules.env.game), 1.0
+    for key, state in rules.tree.states.items():
+        player = state.current_player()
+        ids = rules.env.legal(state, player)
+        (strategy,) = policy.strategies([view(game=name, agent=f"player_{player}", legal=tuple(ids), key=key)])
+        row = made.policy_for_key(key)
+        row[:] = np.bincount(list(ids.values()), list(strategy.actions.values()), minlength=len(row))
+        least = min(least, *strategy.actions.values())
+    return rules.env.game, made, least
+
+
+def test_a_reply_is_the_bare_action_and_comes_at_once():
+    policy = RandomPolicy()
+    policy.submit(1, view(seed=1))
+    policy.submit(2, view(seed=2))
+    answers = dict(policy.poll())
+    assert set(answers) == {1, 2}
+    assert all(answer.text == answer.action in ("check", "bet") for answer in answers.values())
+    assert policy.poll() == []
+
+
+def test_random_play_is_uniform():
+    policy = RandomPolicy()
+    (strategy,) = policy.strategies([view(legal=("a", "b", "c", "d"))])
+    assert strategy.actions == {"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}
+    count = sum(reply(policy, view(seed=seed)).text == "bet" for seed in range(2000))
+    assert abs(count - 1000) < 67  # three standard deviations
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_the_seed_of_the_view_fixes_the_decision(kind):
+    game = "tic_tac_toe" if kind == "minimax" else "kuhn_poker"
+    env = games.make(game)
+    env.reset(seed=0)
+    policies = [make_scripted(kind, {}) for _ in range(2)]
+    for seed in (0, 1, 2**63 - 1):
+        first, second = (reply(policy, view_of(env, seed)) for policy in policies)
+        assert first == second
+        assert first.action in env.infos["player_0"]["legal_actions"]
+
+
+@pytest.mark.parametrize(("game", "bound"), [("kuhn_poker", 0.001), ("leduc_poker", 0.02)])
+def test_cfr_is_close_to_an_equilibrium(game, bound):
+    rules, policy, _ = table(CFRPolicy(iterations=100 if game == "leduc_poker" else 1000), game)
+    assert exploitability(rules, policy) < bound
+
+
+def test_cfr_knows_what_kuhn_proved():
+    policy = CFRPolicy()
+    bluff = policy.strategies([view(key="0")])[0].actions["bet"]
+    value_bet = policy.strategies([view(key="2")])[0].actions["bet"]
+    assert value_bet == pytest.approx(3 * bluff, abs=0.02)
+    call = policy.strategies([view(agent="player_1", key="1b", legal=("fold", "call"))])[0].actions["call"]
+    assert call == pytest.approx(1 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize(("game", "low", "high"), [("kuhn_poker", 0.20, 0.30), ("leduc_poker", 1.5, 2.0)])
+def test_noisy_play_is_weak_but_not_blind(game, low, high):
+    rules, policy, least = table(NoisyPolicy(), game)
+    assert low < exploitability(rules, policy) < high
+    assert least >= 0.10
+
+
+def test_noisy_play_weighs_mean_returns_under_random_play():
+    # K facing a bet: folding pays -1, calling 2; temperature 0.5 of a range of 4 is 2, so the odds are exp(3 / 2).
+    (strategy,) = NoisyPolicy(temperature=0.5).strategies([view(key="2pb", legal=("fold", "call"))])
+    assert strategy.actions["call"] == pytest.approx(1 / (1 + np.exp(-1.5)))
+    # J to move first: a check pays -5/4, a bet -1/2.
+    (strategy,) = NoisyPolicy(temperature=0.5).strategies([view(key="0")])
+    assert strategy.actions["bet"] == pytest.approx(1 / (1 + np.exp(-0.375)))
+
+
+def test_noisy_play_of_a_large_board_takes_a_win_more_often():
+    seen = view(game="connect_four", key="3, 0, 3, 0, 3, 1", legal=tuple("1234567"))
+    (strategy,) = NoisyPolicy(temperature=0.1).strategies([seen])
+    assert max(strategy.actions, key=strategy.actions.get) == "4"
+    assert NoisyPolicy(temperature=0.1).strategies([seen]) == [strategy]
+
+
+def test_minimax_solves_tic_tac_toe_in_time_and_never_loses():
+    policy, started = MinimaxPolicy(), time.perf_counter()
+    assert returns("tic_tac_toe", (policy, policy), 0) == 0
+    assert time.perf_counter() - started < 2
+    assert all(returns("tic_tac_toe", (policy, RandomPolicy()), seed) >= 0 for seed in range(50))
+    assert all(returns("tic_tac_toe", (RandomPolicy(), policy), seed) <= 0 for seed in range(50))
+
+
+def test_minimax_is_uniform_among_the_best_moves():
+    # x in the middle: only the corners hold the draw.
+    (strategy,) = MinimaxPolicy().strategies(
+        [view(game="tic_tac_toe", agent="player_1", key="4", legal=tuple("12346789"))]
+    )
+    assert {action: p for action, p in strategy.actions.items() if p} == {"1": 0.25, "3": 0.25, "7": 0.25, "9": 0.25}
+    assert set(strategy.actions) == set("12346789")
+
+
+def test_mcts_finds_a_win_in_one_and_beats_random_play():
+    (strategy,) = MCTSPolicy(simulations=200).strategies(
+        [view(game="connect_four", key="3, 0, 3, 0, 3, 1", legal=tuple("1234567"))]
+    )
+    assert strategy.actions["4"] == 1
+    assert sum(returns("tic_tac_toe", (MCTSPolicy(), RandomPolicy()), seed) for seed in range(20)) > 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "game"), [("cfr", "tic_tac_toe"), ("minimax", "connect_four"), ("minimax", "kuhn_poker")]
+)
+def test_a_game_that_a_kind_cannot_play_is_refused_by_name(kind, game):
+    env = games.make(game)
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match=f"policy {kind}: {game} .*use (minimax or mcts|mcts|cfr)"):
+        reply(make_scripted(kind, {}), view_of(env))
+
+
+def test_settings_of_the_game_count():
+    seen = view(key="3", settings={"players": 3})
+    (strategy,) = CFRPolicy(iterations=10).strategies([seen])
+    assert sum(strategy.actions.values()) == pytest.approx(1)
+
+
+def test_a_game_without_state_keys_is_refused():
+    with pytest.raises(ConfigError, match="game kuhn_poker: has no state keys, which NoisyPolicy needs"):
+        reply(NoisyPolicy(), view(key=None))
+
+
+def test_a_view_without_legal_actions_has_no_distribution():
+    with pytest.raises(ValueError, match="player_0 has no legal actions"):
+        RandomPolicy().strategies([view(legal=None)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("cfr", {"iteration": 3}, "policy cfr: unknown option 'iteration'; nearest valid name: iterations"),
+        ("random", {"seed": 3}, "policy random: unknown option 'seed'; it has no options"),
+        ("mcts", {"simulations": 0}, "mcts.simulations: 0 is not allowed; it must be a whole number, 1 or more"),
+        ("noisy", {"temperature": "hot"}, "noisy.temperature: 'hot' is not allowed; it must be more than 0"),
+        ("llm", {}, "policy kind 'llm' is not scripted; scripted are: random, noisy, cfr, minimax, mcts"),
+    ],
+)
+def test_a_wrong_option_is_named(kind, options, message):
+    with pytest.raises(ConfigError, match=r"policy|noisy|mcts") as caught:
+        make_scripted(kind, options)
+    assert message in str(caught.value)

@@ -1,0 +1,220 @@
+"""Settings: defaults, files, overrides, and a clear line for everything that is wrong."""
+
+import ast
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+
+from marl_llm import config as config_module
+from marl_llm.config import (
+    Config,
+    EvaluationConfig,
+    GameConfig,
+    LearnerConfig,
+    MatchmakingConfig,
+    PolicyConfig,
+    RunConfig,
+    WarmupConfig,
+    load_config,
+    require_same_settings,
+    to_yaml,
+)
+from marl_llm.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(folder: Path, text: str, *overrides: str) -> Config:
+    (folder / "c.yaml").write_text(text)
+    return load_config(folder / "c.yaml", overrides)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "{}") == Config()
+
+
+def test_a_file_and_then_overrides_change_the_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, "run: {seed: 1, steps: 5}", "run.seed=2", "policies.agent.learner.lr=0", "game.name=a:b")
+    assert config.run == RunConfig(seed=2, steps=5)
+    assert config.policies == {"agent": PolicyConfig(learner=LearnerConfig(lr=0.0))}
+    assert config.game.name == "a:b"
+
+
+def test_settings_of_a_game_and_options_of_a_player_are_free(tmp_path: Path) -> None:
+    text = "game: {settings: {players: 3, deck: [J, Q]}}\npolicies: {agent: {kind: mcts, options: {simulations: 8}}}"
+    config = load(tmp_path, text)
+    assert config.game.settings == {"players": 3, "deck": ["J", "Q"]}
+    assert config.policies["agent"].options == {"simulations": 8}
+
+
+def test_policies_and_seats_of_a_file_replace_the_default_ones(tmp_path: Path) -> None:
+    text = "policies: {a: {}, b: {kind: random}}\nmatchmaking: {seats: {player_0: a, 'player_*': b}}"
+    config = load(tmp_path, text, "policies.b.temperature=2", "matchmaking.seats.player_9=a")
+    assert list(config.policies) == ["a", "b"]
+    assert list(config.matchmaking.seats.items()) == [("player_0", "a"), ("player_*", "b"), ("player_9", "a")]
+
+
+def test_a_credit_recipe_may_be_a_name_or_stand_in_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "credit: grpo").credit == "grpo"
+    assert load(tmp_path, "credit: {stages: [{center: [group]}]}").credit == {"stages": [{"center": ["group"]}]}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(
+            run=RunConfig(name="x", threads=2),
+            game=GameConfig(name="leduc_poker", settings={"a": [1, 2.5, None, "x"]}),
+            policies={
+                "a": PolicyConfig(warmup=WarmupConfig(teacher="b")),
+                "b": PolicyConfig(kind="cfr", options={"iterations": 10}),
+            },
+            matchmaking=MatchmakingConfig(seats={"player_1": "b", "player_*": "a"}),
+            evaluation=EvaluationConfig(opponents=["b", "start"]),
+            credit={"stages": [{"name": "center"}]},
+        ),
+    ],
+)
+def test_settings_survive_being_written_and_read(tmp_path: Path, config: Config) -> None:
+    again = load(tmp_path, to_yaml(config))
+    assert again == config
+    assert list(again.matchmaking.seats) == list(config.matchmaking.seats)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_path: Path, file: Path) -> None:
+    config = load_config(file)
+    assert load(tmp_path, to_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: [", "not valid YAML: "),
+        ("a: b: c", "not valid YAML: "),
+        ("a: \x00", "not valid YAML: "),
+        ("- run", "must be a mapping of settings, not ListConfig"),
+        ("just words", "just words: unknown key; nearest valid name: "),
+        ("rum: {}", "rum: unknown key; nearest valid name: run; allowed: run, game, play"),
+        ("run: {sed: 1}", "run.sed: unknown key; nearest valid name: seed; allowed: name, dir, seed"),
+        (
+            "policies: {agent: {learner: {learning_rate: 1}}}",
+            "learner.learning_rate: unknown key; nearest valid name: ",
+        ),
+        ("policies: {agent: {objective: {kl: {coeff: 1}}}}", "kl.coeff: unknown key; nearest valid name: coef;"),
+        ("run: 3", "c.yaml: run: .* RunConfig"),
+        ("run: {seed: one}", "run.seed: Value 'one' .* could not be converted to Integer"),
+        ("run: {seed: null}", "run.seed: "),
+        ("run: {tokens: perhaps}", "run.tokens: Value 'perhaps' is not a valid bool"),
+        ("play: {context: turns}", "play.context: "),
+        ("policies: {agent: {kind: human}}", "policies.agent.kind: "),
+        (
+            "policies: {agent: {learner: {betas: [0.9]}}}",
+            "policies.agent.learner.betas: .*length 1 does not match type hint length 2",
+        ),
+        ("run: {name: '${nope}'}", "nope"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^config .*{message}") as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "{}"])
+def test_a_file_without_settings_is_that_of_the_defaults(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text) == Config()
+
+
+def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^config .*c.yaml: no such file$"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.seed", "override 'run.seed': must be key=value, for example run.seed=1"),
+        ("=1", "override '=1': must be key=value"),
+        ("run.seed=[", r"override 'run.seed=\[': its value is not valid YAML"),
+        ("run.sed=1", "run.sed: unknown key; nearest valid name: seed"),
+        ("run.seed=one", "run.seed: Value 'one'"),
+        ("run.steps=-1", "run.steps: -1 is not allowed; it must be 0 or more"),
+        ("run.checkpoint_every=0", "run.checkpoint_every: 0 is not allowed; it must be 1 or more"),
+        ("run.keep_checkpoints=0", "run.keep_checkpoints: 0 is not allowed; it must be 1 or more"),
+        ("run.threads=0", "run.threads: 0 is not allowed; it must be null or 1 or more"),
+        ("play.max_reply_tokens=0", "play.max_reply_tokens: 0 is not allowed; it must be 1 or more"),
+        ("play.context_tokens=16", r"play.context_tokens: 16 .* more than play.max_reply_tokens \(16\)"),
+        ("play.max_turns=0", "play.max_turns: 0 is not allowed; it must be 1 or more"),
+        ("play.rewards=module", "play.rewards: 'module' is not allowed; it must be null or module:function"),
+        ("matchmaking.groups=0", "matchmaking.groups: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.group_size=0", "matchmaking.group_size: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.seats={}", "matchmaking.seats: {} is not allowed; it must be at least one seat"),
+        ("matchmaking.seats.player_0=bob", r"matchmaking.seats.player_0: 'bob' .* one of policies: \['agent'\]"),
+        ("evaluation.every=-1", "evaluation.every: -1 is not allowed; it must be 0 or more"),
+        ("evaluation.games=-1", "evaluation.games: -1 is not allowed; it must be 0 or more"),
+        ("evaluation.samples=0", "evaluation.samples: 0 is not allowed; it must be 1 or more"),
+        ("evaluation.opponents=[bob]", r"evaluation.opponents: 'bob' .* one of policies: \['agent'\], or start"),
+        ("policies.agent.temperature=0", "policy.temperature: 0.0 is not allowed; it must be more than 0"),
+        ("policies.agent.warmup.teacher=agent", r"policies.agent.warmup.teacher: .* of the scripted policies: \[\]"),
+        ("policies.agent.warmup.games=0", "warmup.games: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.warmup.batch=0", "warmup.batch: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.warmup.steps=-1", "warmup.steps: -1 is not allowed; it must be 0 or more"),
+        ("policies.agent.warmup.lr=-1", "warmup.lr: -1.0 is not allowed; it must be 0 or more"),
+        ("policies.agent.tiny.hidden=100", "tiny.hidden: 100 is not allowed; it must be a multiple of 8"),
+        ("policies.agent.tiny.vocabulary=256", "tiny.vocabulary: 256 .* 280 or more"),
+        ("policies.agent.engine.slots=0", "engine.slots: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.engine.cache_slots=-1", "engine.cache_slots: -1 is not allowed; it must be 0 or more"),
+        ("policies.agent.objective.clip_low=1.5", "objective.clip_low: 1.5 .* between 0 and 1"),
+        ("policies.agent.objective.clip_high=-1", "objective.clip_high: -1.0 .* 0 or more"),
+        ("policies.agent.objective.dual_clip=1", "objective.dual_clip: 1.0 .* null or more than 1"),
+        ("policies.agent.objective.constant=0", "objective.constant: 0.0 .* more than 0"),
+        ("policies.agent.objective.importance_cap=0.5", "objective.importance_cap: 0.5 .* null or 1 or more"),
+        ("policies.agent.objective.kl.coef=-1", "objective.kl.coef: -1.0 .* 0 or more"),
+        ("policies.agent.objective.kl.coef=1", "objective.kl.reference: 'none' .* frozen, ema or snapshot when"),
+        ("policies.agent.objective.kl.decay=2", "objective.kl.decay: 2.0 .* between 0 and 1"),
+        ("policies.agent.objective.kl.every=0", "objective.kl.every: 0 .* 1 or more"),
+        ("policies.agent.learner.lr=-1", "learner.lr: -1.0 .* 0 or more"),
+        ("policies.agent.learner.lr=.nan", "learner.lr: nan .* 0 or more"),
+        ("policies.agent.learner.final=2", "learner.final: 2.0 .* between 0 and 1"),
+        ("policies.agent.learner.grad_clip=0", "learner.grad_clip: 0.0 .* more than 0"),
+        ("policies.agent.learner.minibatches=0", "learner.minibatches: 0 .* 1 or more"),
+        ("policies.agent.learner.epochs=0", "learner.epochs: 0 .* 1 or more"),
+        ("policies.agent.learner.micro_batch_tokens=0", "learner.micro_batch_tokens: 0 .* 1 or more"),
+        ("policies.agent.learner.row_tokens=0", "learner.row_tokens: 0 .* 1 or more"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, "matchmaking: {seats: {}}" if override == "matchmaking.seats={}" else "{}", override)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with() -> None:
+    running = Config(run=RunConfig(seed=1))
+    require_same_settings(Config(run=RunConfig(seed=1)), running)
+    wanted = Config(run=RunConfig(seed=2), game=GameConfig(settings={"players": 3}))
+    with pytest.raises(ConfigError, match=r"run.seed is 1, not 2; game.settings.players is None, not 3"):
+        require_same_settings(wanted, running)
+
+
+def settings_classes() -> list[ast.ClassDef]:
+    tree = ast.parse(Path(config_module.__file__).read_text())
+    return [
+        node for node in tree.body if isinstance(node, ast.ClassDef) and is_dataclass(getattr(config_module, node.name))
+    ]
+
+
+@pytest.mark.parametrize("node", settings_classes(), ids=lambda node: node.name)
+def test_every_setting_has_a_line_of_documentation_under_it(node: ast.ClassDef) -> None:
+    assert ast.get_docstring(node)
+    for field, below in zip(node.body, [*node.body[1:], None]):
+        if isinstance(field, ast.AnnAssign):
+            documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            assert documented, f"{node.name}.{ast.unparse(field.target)} has no documentation"

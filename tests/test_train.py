@@ -1,0 +1,146 @@
+"""The loop: what a run leaves behind, and that a killed run goes on bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from marl_llm.config import Config, load_config
+from marl_llm.errors import ConfigError
+from marl_llm.evaluation.measure import Evaluation
+from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
+from marl_llm.train import prepare, train
+
+SMALL = Path(__file__).parent / "small.yaml"
+
+
+class Silent:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def started(self, run: Path, config: Config, step: int) -> None:
+        self.told.append(f"started at {step}")
+
+    def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
+        self.told.append(f"warm-up {policy} {step}/{steps}")
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        self.told.append(f"evaluated {step}")
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.told.append(f"step {step}")
+
+
+def small(folder: Path, *overrides: str) -> Config:
+    return load_config(SMALL, [f"run.dir={folder}", *overrides])
+
+
+def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    clocks = ("time", "play/tokens_per_s")
+    return [{key: value for key, value in row.items() if not key.startswith(clocks)} for row in rows]
+
+
+def same_checkpoints(one: Path, two: Path, step: int) -> bool:
+    first, second = checkpoint_path(one, step), checkpoint_path(two, step)
+    assert checkpoint_values(first) == checkpoint_values(second)
+    for name in ("agent/model.safetensors", "agent-optimizer.safetensors"):
+        a, b = load_file(first / name), load_file(second / name)
+        assert a.keys() == b.keys()
+        assert all(a[key].equal(b[key]) for key in a), name
+    return True
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Silent]:
+    """An uninterrupted run, and what its observer was told."""
+    observer = Silent()
+    return train(small(tmp_path_factory.mktemp("runs")), observer), observer
+
+
+def test_a_run_leaves_metrics_episodes_checkpoints_and_evaluations(finished: tuple[Path, Silent]) -> None:
+    path, _ = finished
+    rows = read_metrics(path)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all({"time_s", "play/illegal_fraction", "play/return/player_0"} <= row.keys() for row in rows)
+    assert [row["step"] for row in rows if "eval/exploitability" in row] == [2, 4, 6]
+    episodes = list(read_episodes(path))
+    assert len(episodes) == 6 * 8
+    assert all(turn.completion is not None for episode in episodes for turn in episode.turns)
+    assert sorted(p.name for p in (path / "checkpoints").iterdir()) == ["step_0", "step_2", "step_4", "step_6"]
+    for step in (0, 6):
+        evaluation = Evaluation.from_json(read_evaluation(path, step) or {})
+        assert evaluation.exploitability is not None
+        assert set(evaluation.opponents) == {"random", "start"}
+        assert set(evaluation.opponents["random"]) == {"player_0", "player_1"}
+
+
+def test_an_observer_is_told_everything_in_order(finished: tuple[Path, Silent]) -> None:
+    _, observer = finished
+    warmup = [f"warm-up agent {i}/8" for i in range(1, 9)]
+    steps = [f"step {i}" for i in range(1, 7)]
+    assert observer.told == ["started at 0", *warmup, "evaluated 0", *steps, "evaluated 6"]
+
+
+def test_training_moves_the_weights_and_a_learning_rate_of_zero_does_not(
+    finished: tuple[Path, Silent], tmp_path: Path
+) -> None:
+    def moved(path: Path) -> bool:
+        first, last = (load_file(checkpoint_path(path, step) / "agent/model.safetensors") for step in (0, 6))
+        return any(not first[key].equal(last[key]) for key in first)
+
+    assert moved(finished[0])
+    assert not moved(train(small(tmp_path, "policies.agent.learner.lr=0", "evaluation.games=0"), Silent()))
+
+
+def test_stopping_saves_and_resuming_equals_the_uninterrupted_run(
+    finished: tuple[Path, Silent], tmp_path: Path
+) -> None:
+    config = small(tmp_path)
+    observer = Silent()
+    path = train(config, observer, stop=lambda: observer.told[-1] == "step 3")
+    assert sorted(p.name for p in (path / "checkpoints").iterdir()) == ["step_0", "step_2", "step_3"]
+    assert train(config, Silent(), path=path, resume=True) == path
+    assert without_time(read_metrics(path)) == without_time(read_metrics(finished[0]))
+    assert same_checkpoints(path, finished[0], 6)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_killed_run_resumes_bit_for_bit(finished: tuple[Path, Silent], tmp_path: Path, after: int) -> None:
+    command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), f"run.dir={tmp_path}", "evaluation.games=10"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    path = tmp_path / "small-seed0-1"
+    deadline = monotonic() + 60
+    while not (path.is_dir() and len(read_metrics(path)) >= after):
+        assert monotonic() < deadline
+        assert process.poll() is None
+        sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(small(tmp_path), Silent(), path=path, resume=True)
+    assert without_time(read_metrics(path)) == without_time(read_metrics(finished[0]))
+    assert same_checkpoints(path, finished[0], 6)
+    assert list(read_episodes(path)) == list(read_episodes(finished[0]))
+
+
+def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    with pytest.raises(ConfigError, match="nope:f"):
+        prepare(replace(config, play=replace(config.play, rewards="nope:f")))
+    with pytest.raises(ConfigError, match="gro"):
+        prepare(replace(config, credit="gro"))
+    with pytest.raises(ConfigError, match="kuhn_pokr"):
+        prepare(replace(config, game=replace(config.game, name="kuhn_pokr")))
+    with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
+        seats = replace(config.matchmaking, seats={"player_0": "agent"})
+        prepare(replace(config, matchmaking=seats))
+    assert list(tmp_path.iterdir()) == []
