@@ -1,5 +1,6 @@
 """Rows of keys and values, and one forward pass that reads and extends them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,8 @@ from marl_llm.engines.slots import Copy
 
 _ROUND = 16
 """Keys are read in multiples of this: fast kernels want it, and masks hide the rest."""
+_RUN_ROWS = 32
+"""Rows that decode in one kernel on CPU, where kernels start for free: a run reads up to its own longest sequence."""
 _MAX_GAP = 2
 """Idle rows between two decoding rows that are computed along rather than starting another kernel."""
 
@@ -56,7 +59,7 @@ class KVCache:
 
     def _grown(self, old_RHCD: torch.Tensor) -> torch.Tensor:
         rows, heads, used, dim = old_RHCD.shape
-        new_RHCD = torch.zeros(rows, heads, self.positions, dim, **self._options)
+        new_RHCD = _zeros((rows, heads, self.positions, dim), **self._options)
         new_RHCD[:, :, :used] = old_RHCD
         return new_RHCD
 
@@ -103,6 +106,7 @@ class CachedStep:
         key = cache.layers[0][0]
         self._device, self._dtype = key.device, key.dtype
         self._groups = query_heads // cache.heads
+        self._run_rows = _RUN_ROWS if self._device.type == "cpu" else len(key)
         counts = np.array([len(chunk.tokens) for chunk in chunks])
         self._offsets: list[int] = [0, *counts.cumsum().tolist()]
         rows_N = np.array([chunk.row for chunk in chunks]).repeat(counts)
@@ -117,7 +121,8 @@ class CachedStep:
         self._blocks = self._make_blocks(chunks, singles)
 
     def _make_runs(self, rows_B: NDArray[np.int64], positions_B: NDArray[np.int64]) -> list[_Run]:
-        cuts = [0, *(np.flatnonzero(np.diff(rows_B) > _MAX_GAP + 1) + 1), len(rows_B)]
+        ends_B = np.flatnonzero((np.diff(rows_B) > _MAX_GAP + 1) | (np.diff(rows_B // self._run_rows) > 0)) + 1
+        cuts = [0, *ends_B, len(rows_B)]
         return [
             self._make_run(int(first), int(last), rows_B[first:last], positions_B[first:last])
             for first, last in pairwise(cuts)
@@ -207,6 +212,13 @@ class CachedStep:
         )
         out_RHD = out_RHGD.flatten(1, 2)
         return out_RHD if run.among is None else out_RHD[run.among]
+
+
+def _zeros(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on CPU in memory that numpy asks the kernel to back with huge pages: decoding jumps from row to row."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _round_up(number: int, step: int) -> int:

@@ -20,6 +20,9 @@ Ints = NDArray[np.int64]
 KEYS_PER_TOKEN = 640.0
 """Default of `pack(keys_per_token=...)`: that of a Qwen3 of width 128."""
 
+PADDING_TOKENS = 96
+"""Padding that costs about as much as one more forward and backward call of a small model."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledTokens:
@@ -214,19 +217,22 @@ class MicroBatch:
 
 
 def micro_batches(rows: Sequence[Row], micro_batch_tokens: int) -> list[MicroBatch]:
-    """Cut rows into micro-batches of at most `micro_batch_tokens` tokens, padding included, or of a single
-    row.
+    """Cut rows into micro-batches of at most `micro_batch_tokens` tokens, padding included, or of a single row.
 
-    Rows are sorted by length, so that little is padded; chains stay apart, since they need no explicit mask.
+    Rows are sorted by length, and a micro-batch ends where one more row would make its padding cost more than starting
+    another. Chains stay apart, since they need no explicit mask.
     """
     order = sorted(rows, key=lambda row: (row.is_chain, len(row.tokens)))
     batches: list[MicroBatch] = []
-    start = 0
+    start = nodes = 0
     for index, row in enumerate(order):
-        padded = (index + 1 - start) * len(row.tokens)
-        if index > start and (padded > micro_batch_tokens or row.is_chain != order[start].is_chain):
+        width = len(row.tokens)
+        padded = (index + 1 - start) * width
+        too_big = padded > micro_batch_tokens or padded - nodes - width > PADDING_TOKENS
+        if index > start and (too_big or row.is_chain != order[start].is_chain):
             batches.append(_collate(order[start:index]))
-            start = index
+            start, nodes = index, 0
+        nodes += width
     return [*batches, _collate(order[start:])] if order else batches
 
 

@@ -14,6 +14,7 @@ from marl_llm.learning.batch import MicroBatch, flatten, micro_batches, pack, sp
 from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
 from marl_llm.learning.reference import Reference
+from marl_llm.seeds import generator
 from marl_llm.types import Sample
 
 Loss = Callable[[MicroBatch], torch.Tensor]
@@ -193,10 +194,10 @@ class Learner:
     def _minibatches(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Sample indices of every optimizer step: whole episodes, reshuffled in every epoch."""
         episodes = list(dict.fromkeys(sample.episode for sample in samples))
-        generator = np.random.default_rng([self._seed, self.version])
+        random = generator(self._seed, "minibatches", self.version)
         result = []
         for _ in range(self._config.epochs):
-            shuffled = generator.permutation(len(episodes))
+            shuffled = random.permutation(len(episodes))
             for part in np.array_split(shuffled, min(self._config.minibatches, len(episodes))):
                 names = {episodes[index] for index in part}
                 result.append([index for index, sample in enumerate(samples) if sample.episode in names])
@@ -259,9 +260,8 @@ class Learner:
         optimizer.zero_grad(set_to_none=True)
         for batch in self._micro_batches(samples):
             loss(batch).backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self._names if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not math.isfinite(norm):
+        norm = self._gradient_norm()
+        if not norm.isfinite():
             culprits = self._without_finite_gradient(optimizer, samples, loss)
             raise TrainingError(
                 f"step {self.version}: the gradient's norm is {norm:g}; no step was taken; "
@@ -273,6 +273,9 @@ class Learner:
         optimizer.step()
         return norm.item()
 
+    def _gradient_norm(self) -> torch.Tensor:
+        return torch.nn.utils.get_total_norm([p.grad for p in self._names if p.grad is not None])
+
     def _without_finite_gradient(
         self, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], loss: Loss
     ) -> list[str]:
@@ -282,7 +285,7 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
             batch = batch.to(self._device)
             loss(batch).backward()  # type: ignore[no-untyped-call]
-            if any(p.grad is not None and not p.grad.isfinite().all() for p in self._names):
+            if not self._gradient_norm().isfinite():
                 culprits += batch.sampled_M.tolist()
         optimizer.zero_grad(set_to_none=True)
         return span_names(samples, sorted(culprits))

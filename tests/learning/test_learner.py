@@ -1,0 +1,316 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
+from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.learning.learner import Learner, learning_rate
+from marl_llm.types import Sample, Span
+
+PLAIN = ObjectiveConfig()
+EMA = ObjectiveConfig(kl=KLConfig(reference="ema", coef=0.5, decay=0.9), entropy=0.01)
+
+
+def make_learner(model, objective=PLAIN, total_steps=10, seed=0, temperature=1.0, **settings) -> Learner:
+    config = LearnerConfig(**{"lr": 0.01, "row_tokens": 30, "micro_batch_tokens": 60} | settings)
+    return Learner(model, config, objective, temperature=temperature, total_steps=total_steps, seed=seed)
+
+
+def make_samples(seed: int = 0, episodes: int = 6) -> list[Sample]:
+    """Two agents per episode; prompts share their first tokens; behaviour log-probabilities are rough guesses."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for index in range(2 * episodes):
+        tokens = [1, 2, 3, *rng.integers(20, size=rng.integers(5, 12)).tolist()]
+        span = Span(
+            start=len(tokens) - 3,
+            length=3,
+            logprobs=tuple((-3 + 0.2 * rng.standard_normal(3)).tolist()),
+            advantages=(float(rng.standard_normal()),) * 3,
+            role=f"player_{index % 2}",
+            turn=index % 2,
+        )
+        names = {"episode": f"e{index // 2}", "agent": f"player_{index % 2}"}
+        samples.append(Sample(policy="p", game="g", tokens=tuple(tokens), spans=(span,), **names))
+    return samples
+
+
+def copy_weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in learner.weights().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def gradients(learner: Learner) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in learner.model.parameters()]
+
+
+def test_the_gradient_is_that_of_the_plain_loss_on_separate_sequences(make_model, separate_logprobs) -> None:
+    samples = make_samples()
+    behaviour = torch.tensor([x for s in samples for x in s.spans[0].logprobs])
+    advantages = torch.tensor([x for s in samples for x in s.spans[0].advantages])
+    plain = make_model()
+    now = separate_logprobs(plain, samples)
+    importance = torch.exp(now.detach() - behaviour).clamp(max=2.0)
+    (-importance * advantages * torch.exp(now - now.detach())).mean().backward()
+    learner = make_learner(make_model(), grad_clip=1e9)
+    metrics = learner.update(samples)
+    for mine, theirs in zip(gradients(learner), (p.grad for p in plain.parameters())):
+        torch.testing.assert_close(mine, theirs)
+    gap = (now.detach() - behaviour).abs()
+    assert metrics["gap_mean"] == pytest.approx(gap.mean().item(), rel=1e-4)
+    assert metrics["gap_max"] == pytest.approx(gap.max().item(), rel=1e-4)
+    assert metrics["ratio_max"] == 1.0
+    assert metrics["sampled_tokens"] == 36
+    assert metrics["tokens"] == sum(len(s.tokens) for s in samples)
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence", "turn", "constant", "nested"])
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_how_samples_are_packed_and_cut_into_micro_batches_changes_nothing(make_model, aggregation, ratio) -> None:
+    objective = replace(EMA, aggregation=aggregation, ratio=ratio)
+    one, many = (
+        make_learner(make_model(), objective, row_tokens=row, micro_batch_tokens=budget, grad_clip=1e9)
+        for row, budget in ((10_000, 10_000), (1, 1))
+    )
+    metrics = [learner.update(make_samples()) for learner in (one, many)]
+    assert metrics[0]["packed_tokens"] < metrics[1]["packed_tokens"]
+    for name in ("loss", "policy_loss", "kl", "entropy", "grad_norm", "gap_mean"):
+        assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-4, abs=1e-6)
+    for a, b in zip(gradients(one), gradients(many)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_order_of_samples_changes_nothing_but_rounding(make_model) -> None:
+    learners = make_learner(make_model(), EMA, grad_clip=1e9), make_learner(make_model(), EMA, grad_clip=1e9)
+    for learner, samples in zip(learners, (make_samples(), make_samples()[::-1])):
+        learner.update(samples)
+    for a, b in zip(*map(gradients, learners)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_runs_are_bit_identical_and_seeds_differ(make_model) -> None:
+    def run(seed: int):
+        learner = make_learner(make_model(), EMA, epochs=2, minibatches=3, seed=seed)
+        return [learner.update(make_samples(step)) for step in range(2)], copy_weights(learner)
+
+    metrics, weights = run(0)
+    again, weights_again = run(0)
+    assert metrics == again
+    assert same(weights, weights_again)
+    assert not same(weights, run(1)[1])
+
+
+def test_an_update_uses_no_global_random_state(make_model) -> None:
+    learner = make_learner(make_model(), EMA, epochs=2, minibatches=3)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    learner.update(make_samples())
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("reference", ["none", "frozen", "ema", "snapshot"])
+def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) -> None:
+    kl = KLConfig(reference=reference, coef=0.0 if reference == "none" else 0.3, decay=0.9, every=2)
+    settings = {"objective": ObjectiveConfig(kl=kl), "schedule": "cosine", "warmup_steps": 2, "minibatches": 2}
+    whole = make_learner(make_model(), **settings)
+    expected = [whole.update(make_samples(step)) for step in range(3)][1:]
+    first = make_learner(make_model(), **settings)
+    first.update(make_samples(0))
+    tensors, values = first.state()
+    save_file(tensors, tmp_path / "state.safetensors")
+    (tmp_path / "state.json").write_text(json.dumps(values))
+    model = make_model(seed=5)
+    resumed = make_learner(model, **settings)
+    model.load_state_dict(copy_weights(first))
+    resumed.load_state(load_file(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text()))
+    assert [resumed.update(make_samples(step)) for step in (1, 2)] == expected
+    assert resumed.version == 3
+    assert same(copy_weights(resumed), copy_weights(whole))
+
+
+def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model) -> None:
+    learner = make_learner(make_model(), EMA)
+    learner.load_state(*make_learner(make_model(), EMA).state())
+    assert learner.version == 0
+    learner.update(make_samples())
+
+
+def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
+    plain = make_learner(make_model())
+    plain.update(make_samples())
+    with pytest.raises(RunError, match="reference is missing"):
+        make_learner(make_model(), EMA).load_state(*plain.state())
+    with pytest.raises(RunError, match=r"step of model.embed_tokens.weight is missing"):
+        make_learner(make_model()).load_state({}, {"version": 1})
+
+
+def test_the_frozen_reference_stays_and_the_ema_follows(make_model) -> None:
+    start = dict(make_model().named_parameters())
+    for kind, share in (("frozen", 0.0), ("ema", 0.1)):
+        objective = ObjectiveConfig(kl=KLConfig(reference=kind, coef=0.1, decay=0.9))
+        learner = make_learner(make_model(), objective)
+        learner.update(make_samples())
+        tensors, _ = learner.state()
+        for name, weight in learner.model.named_parameters():
+            expected = start[name] + share * (weight - start[name])
+            torch.testing.assert_close(tensors[f"reference.{name}"], expected.detach())
+
+
+def test_a_snapshot_is_taken_every_so_many_steps(make_model) -> None:
+    learner = make_learner(make_model(), ObjectiveConfig(kl=KLConfig(reference="snapshot", coef=0.1, every=2)))
+    kl = [learner.update(make_samples(step))["kl"] for step in range(4)]
+    assert kl[0] == pytest.approx(0, abs=1e-6)
+    assert kl[1] > 1e-4
+    assert kl[2] == pytest.approx(0, abs=1e-6)
+    assert kl[3] > 1e-4
+
+
+def test_a_strong_pull_keeps_the_policy_near_the_reference(make_model) -> None:
+    def final_kl(coef: float, kind: str) -> float:
+        kl = KLConfig(reference="frozen", coef=coef, kind=kind)
+        learner = make_learner(make_model(), ObjectiveConfig(kl=kl), schedule="constant", lr=0.003)
+        return [learner.update(make_samples())["kl"] for _ in range(12)][-1]
+
+    free = final_kl(0.0, "full")
+    assert final_kl(10.0, "full") < 0.2 * free
+    assert final_kl(10.0, "k2") < 0.2 * final_kl(0.0, "k2")
+
+
+def test_the_entropy_bonus_raises_entropy(make_model) -> None:
+    silent = [replace(s, spans=tuple(replace(x, advantages=(0.0,) * 3) for x in s.spans)) for s in make_samples()]
+    learner = make_learner(make_model(), ObjectiveConfig(entropy=1.0), schedule="constant")
+    entropies = [learner.update(silent)["entropy"] for _ in range(5)]
+    assert entropies == sorted(entropies)
+    assert entropies[-1] > entropies[0] + 0.05
+
+
+def test_later_optimizer_steps_clip_against_the_policy_before_the_update(make_model) -> None:
+    learner = make_learner(make_model(), epochs=4, lr=0.03, schedule="constant")
+    metrics = learner.update(make_samples())
+    assert metrics["ratio_max"] > 1.2
+    assert metrics["clip_fraction"] > 0
+    again = make_learner(make_model(), epochs=1).update(make_samples())
+    assert metrics["gap_mean"] == pytest.approx(again["gap_mean"], rel=1e-5)
+
+
+def test_positive_advantages_make_the_sampled_tokens_likelier(make_model, separate_logprobs) -> None:
+    good = [replace(s, spans=tuple(replace(x, advantages=(1.0,) * 3) for x in s.spans)) for s in make_samples()]
+    learner = make_learner(make_model(tied=True), schedule="constant")
+    before = separate_logprobs(learner.model, good).mean().item()
+    for _ in range(5):
+        learner.update(good)
+    assert separate_logprobs(learner.model, good).mean().item() > before + 0.3
+
+
+def test_imitation_lowers_the_loss_and_leaves_version_optimizer_and_reference_fresh(make_model) -> None:
+    learner = make_learner(make_model(), EMA)
+    losses = [learner.imitate(make_samples(), lr=0.01) for _ in range(20)]
+    assert losses[0] == pytest.approx(-math.log(1 / 20), abs=1.5)
+    assert losses[-1] < 0.5 * losses[0]
+    tensors, values = learner.state()
+    assert values == {"version": 0}
+    assert not any(name.startswith("optimizer.") for name in tensors)
+    assert all(torch.equal(tensors[f"reference.{n}"], p) for n, p in learner.model.named_parameters())
+
+
+def test_imitation_reads_demonstrations_and_an_update_refuses_them(make_model) -> None:
+    demonstrations = [
+        replace(s, spans=tuple(replace(x, logprobs=None, advantages=None) for x in s.spans)) for s in make_samples()
+    ]
+    learner = make_learner(make_model())
+    assert learner.imitate(demonstrations, lr=0.0) == make_learner(make_model()).imitate(make_samples(), lr=0.0)
+    with pytest.raises(ValueError, match="demonstration"):
+        learner.update(demonstrations)
+
+
+def spoiled(field: str, value: float) -> list[Sample]:
+    """Samples of which the last token of episode e3, player_1 has a bad number."""
+    samples = make_samples()
+    span = samples[7].spans[0]
+    samples[7] = replace(samples[7], spans=(replace(span, **{field: (*getattr(span, field)[:-1], value)}),))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "term"),
+    [
+        ("advantages", math.nan, "policy loss"),
+        ("advantages", math.inf, "policy loss"),
+        ("logprobs", -math.inf, "gap between engine and learner"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_step_and_names_the_turn(make_model, field, value, term) -> None:
+    learner = make_learner(make_model(), EMA)
+    learner.update(make_samples())
+    before = copy_weights(learner)
+    with pytest.raises(TrainingError, match=f"step 1: not finite: {term}.*episode e3, agent player_1, turn 1$"):
+        learner.update(spoiled(field, value))
+    assert same(before, copy_weights(learner))
+    assert learner.version == 1
+    learner.update(make_samples())  # nothing of the bad step is left
+
+
+def test_a_gradient_that_is_not_finite_stops_the_step_and_names_the_turn(make_model) -> None:
+    learner = make_learner(make_model())
+    before = copy_weights(learner)
+    with pytest.raises(TrainingError, match=r"gradient.*not finite alone: episode e3, agent player_1, turn 1$"):
+        learner.update(spoiled("advantages", 3e38))  # finite, and so is the loss; the squares of the gradient are not
+    assert same(before, copy_weights(learner))
+    assert learner.version == 0
+
+
+def test_broken_weights_are_reported_as_log_probabilities(make_model) -> None:
+    learner = make_learner(make_model())
+    with torch.no_grad():
+        learner.model.lm_head.weight[0] = math.inf
+    with pytest.raises(TrainingError, match="step 0: not finite: log-probability; no step was taken; in episode e0"):
+        learner.imitate(make_samples(), lr=0.1)
+
+
+def test_an_update_without_sampled_tokens_is_refused(make_model) -> None:
+    learner = make_learner(make_model())
+    for act in (lambda: learner.update([]), lambda: learner.imitate([], lr=0.1)):
+        with pytest.raises(TrainingError, match="no sample"):
+            act()
+
+
+def test_an_unknown_or_missing_device_is_refused(make_model) -> None:
+    with pytest.raises(ConfigError, match=r"learner.device: 'abacus' is not available"):
+        make_learner(make_model(), device="abacus")
+
+
+def test_bfloat16_stays_close_and_keeps_float32_weights(make_model) -> None:
+    exact, rough = make_learner(make_model()), make_learner(make_model(), dtype="bfloat16")
+    a, b = exact.update(make_samples()), rough.update(make_samples())
+    assert b["gap_mean"] == pytest.approx(a["gap_mean"], rel=0.05)
+    assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=0.1)
+    assert {weight.dtype for weight in rough.weights().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.55, 0.1]),
+        ("cosine", [0.5, 1.0, 1.0, 0.55, 0.1]),
+    ],
+)
+def test_the_learning_rate_rises_then_decays(schedule: str, expected: list[float]) -> None:
+    config = LearnerConfig(lr=2.0, schedule=schedule, final=0.1, warmup_steps=2)
+    rates = [learning_rate(config, step, total_steps=10) for step in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([2 * rate for rate in expected])
+
+
+def test_a_learning_rate_of_zero_changes_nothing(make_model) -> None:
+    learner = make_learner(make_model(), lr=0.0)
+    before = copy_weights(learner)
+    learner.update(make_samples())
+    assert same(before, copy_weights(learner))
