@@ -140,13 +140,14 @@ class LLMPolicy:
 
     def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
         text = self.chat.decode(completion.tokens)
-        full = len(prompt) + len(completion.tokens) >= self.engine.context_tokens
+        # Whoever has had all of `max_reply_tokens` was cut off by that limit, even if the context is full as well.
+        short = len(completion.tokens) < self._play.max_reply_tokens
         return Reply(
             text=text,
             action=self._read(view, text, completion),
             prompt=prompt,
             completion=completion,
-            overflow=full and completion.stop != "eos",
+            overflow=short and completion.stop != "eos",
         )
 
     def _read(self, view: View, text: str, completion: Completion) -> str | None:
