@@ -72,14 +72,9 @@ class LLMPolicy:
         """Refuse a view whose prompt leaves no room for a full reply.
 
         Raises:
-            ConfigError: rules and observation need more tokens than the context has.
+            ConfigError: rules, observations and replies so far need more tokens than the context has.
         """
-        need = len(self.prompt(view)) + self._play.max_reply_tokens
-        if need > self.engine.context_tokens:
-            raise ConfigError(
-                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: rules, first "
-                f"observation and reply need {need} tokens"
-            )
+        self._fitting_prompt(view)
 
     def strategies(self, views: Sequence[View]) -> list[Strategy]:
         """Probabilities of the legal actions in each view.
@@ -89,6 +84,7 @@ class LLMPolicy:
 
         Raises:
             ValueError: a view has no legal actions.
+            ConfigError: a view's prompt leaves no room for a full reply.
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
@@ -96,8 +92,8 @@ class LLMPolicy:
 
     def _exact(self, views: Sequence[View]) -> list[Strategy]:
         pairs = [
-            (self.prompt(view), self.chat.encode_reply(canonical_reply(action)))
-            for view in views
+            (prompt, self.chat.encode_reply(canonical_reply(action)))
+            for view, prompt in zip(views, map(self._fitting_prompt, views), strict=True)
             for action in view.legal_actions or ()
         ]
         logprobs = iter(self.engine.score(self.name, pairs, self._temperature))
@@ -109,8 +105,8 @@ class LLMPolicy:
 
     def _estimated(self, views: Sequence[View]) -> list[Strategy]:
         counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
-        for index, view in enumerate(views):
-            prompt = self.prompt(view)
+        prompts = [self._fitting_prompt(view) for view in views]
+        for index, (view, prompt) in enumerate(zip(views, prompts, strict=True)):
             for number in range(self._samples):
                 self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
         remaining = len(views) * self._samples
@@ -123,6 +119,16 @@ class LLMPolicy:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
         return [_normalised(mass, self._samples) for mass in counts]
+
+    def _fitting_prompt(self, view: View) -> Tokens:
+        prompt = self.prompt(view)
+        need = len(prompt) + self._play.max_reply_tokens
+        if need > self.engine.context_tokens:
+            raise ConfigError(
+                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
+                f"{view.agent} has read by then and a reply need {need} tokens"
+            )
+        return prompt
 
     def _render(self, rules: str, observation: str) -> Tokens:
         system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
