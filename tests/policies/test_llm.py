@@ -1,6 +1,7 @@
 """A language model in a seat: what it reads, how its words become actions, and its probabilities."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_in_a_dialogue_each_prompt_starts_with_every_token_read_or_sampled_befor
     encoded_differently = 0
     for turns in sequences(episode).values():
         assert len(turns) >= 2
-        for turn, after in zip(turns, turns[1:]):
+        for turn, after in pairwise(turns):
             assert turn.prompt is not None
             assert turn.completion is not None
             assert after.prompt is not None
