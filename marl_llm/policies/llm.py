@@ -74,7 +74,7 @@ class LLMPolicy:
         Raises:
             ConfigError: rules, observations and replies so far need more tokens than the context has.
         """
-        self._fitting_prompt(view)
+        self._require_room(view, self.prompt(view), self._play.max_reply_tokens)
 
     def strategies(self, views: Sequence[View]) -> list[Strategy]:
         """Probabilities of the legal actions in each view.
@@ -84,18 +84,19 @@ class LLMPolicy:
 
         Raises:
             ValueError: a view has no legal actions.
-            ConfigError: a view's prompt leaves no room for a full reply.
+            ConfigError: a view's prompt leaves no room for its legal replies, or with thinking for any.
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
         return self._estimated(views) if self._play.thinking else self._exact(views)
 
     def _exact(self, views: Sequence[View]) -> list[Strategy]:
-        pairs = [
-            (prompt, self.chat.encode_reply(canonical_reply(action)))
-            for view, prompt in zip(views, map(self._fitting_prompt, views), strict=True)
-            for action in view.legal_actions or ()
-        ]
+        pairs: list[tuple[Tokens, Tokens]] = []
+        for view in views:
+            prompt = self.prompt(view)
+            replies = [self.chat.encode_reply(canonical_reply(action)) for action in view.legal_actions or ()]
+            self._require_room(view, prompt, max(map(len, replies)))
+            pairs += [(prompt, reply) for reply in replies]
         logprobs = iter(self.engine.score(self.name, pairs, self._temperature))
         result = []
         for view in views:
@@ -105,7 +106,9 @@ class LLMPolicy:
 
     def _estimated(self, views: Sequence[View]) -> list[Strategy]:
         counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
-        prompts = [self._fitting_prompt(view) for view in views]
+        prompts = [self.prompt(view) for view in views]
+        for view, prompt in zip(views, prompts, strict=True):
+            self._require_room(view, prompt, 1)
         for index, (view, prompt) in enumerate(zip(views, prompts, strict=True)):
             for number in range(self._samples):
                 self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
@@ -120,15 +123,13 @@ class LLMPolicy:
                 remaining -= 1
         return [_normalised(mass, self._samples) for mass in counts]
 
-    def _fitting_prompt(self, view: View) -> Tokens:
-        prompt = self.prompt(view)
-        need = len(prompt) + self._play.max_reply_tokens
+    def _require_room(self, view: View, prompt: Tokens, reply_tokens: int) -> None:
+        need = len(prompt) + reply_tokens
         if need > self.engine.context_tokens:
             raise ConfigError(
                 f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
                 f"{view.agent} has read by then and a reply need {need} tokens"
             )
-        return prompt
 
     def _render(self, rules: str, observation: str) -> Tokens:
         system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
