@@ -223,6 +223,16 @@ def test_a_policy_that_never_answers_prefers_nothing() -> None:
     assert strategy == Strategy(actions={"check": 0.5, "bet": 0.5}, illegal_mass=1.0, samples=4)
 
 
+def test_probabilities_need_room_for_the_legal_replies_only() -> None:
+    model, view = untrained(), first_view()
+    roomy = seated(model)
+    need = len(roomy.prompt(view)) + len(roomy.chat.encode_reply(canonical_reply("check")))
+    tight = seated(model, max_reply_tokens=16, context_tokens=need)
+    assert tight.strategies([view]) == roomy.strategies([view])
+    with pytest.raises(ConfigError, match=rf"play.context_tokens: {need - 1} is too small"):
+        seated(model, max_reply_tokens=16, context_tokens=need - 1).strategies([view])
+
+
 @pytest.mark.parametrize("thinking", [False, True])
 def test_views_without_legal_actions_or_beyond_the_context_have_no_probabilities(thinking: bool) -> None:
     policy = seated(untrained(thinking=thinking), thinking=thinking, context="dialogue")
