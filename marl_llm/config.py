@@ -103,7 +103,7 @@ class MatchmakingConfig:
     group_size: int = 8
     """Matches per group; all share the game seed."""
     seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
-    """Agent id or pattern to the name of a policy; the first pattern that fits decides."""
+    """Agent id or pattern to the name of a policy; the agent's own id decides, else the first pattern that fits."""
 
     def __post_init__(self) -> None:
         _require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")

@@ -46,11 +46,15 @@ def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int,
 
 
 def seat_policy(seats: Mapping[str, str], agent: str) -> str:
-    """The policy that sits in the agent's seat: of the first pattern that fits.
+    """The policy that sits in the agent's seat: under its own name, else under the first pattern that fits.
+
+    The name comes first so that `matchmaking.seats.player_0=random` seats somebody beside `"*": agent`.
 
     Raises:
         ConfigError: no pattern fits.
     """
+    if agent in seats:
+        return seats[agent]
     for pattern, policy in seats.items():
         if fnmatchcase(agent, pattern):
             return policy

@@ -71,6 +71,12 @@ def test_the_first_pattern_that_fits_decides(agent: str, policy: str) -> None:
     assert seat_policy(seats, agent) == policy
 
 
+def test_an_agents_own_name_decides_wherever_it_stands() -> None:
+    # An override on the command line comes after what the file says.
+    seats = {"*": "agent", "player_0": "random"}
+    assert [seat_policy(seats, agent) for agent in ("player_0", "player_1")] == ["random", "agent"]
+
+
 def test_an_empty_seat_is_refused_with_the_patterns() -> None:
     with pytest.raises(
         ConfigError, match=r"matchmaking.seats: nobody sits at 'Player_0'; patterns are \['player_\*'\]"
