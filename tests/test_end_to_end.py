@@ -1,0 +1,143 @@
+"""One real, small run of every variant that the settings offer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from marl_llm.config import Config, load_config
+from marl_llm.evaluation.measure import Evaluation
+from marl_llm.run import checkpoint_path, read_episodes, read_evaluation, read_metrics
+from marl_llm.train import train
+from marl_llm.types import Episode
+
+ROOT = Path(__file__).parents[1]
+SMALL = ROOT / "tests" / "small.yaml"
+RECIPES = sorted(file.stem for file in (ROOT / "configs" / "credit").glob("*.yaml"))
+UNMEASURED = ["evaluation.games=0", "evaluation.exploitability=false"]
+
+
+@dataclass
+class Losses:
+    """An observer that keeps the losses of the warm-up."""
+
+    warmup: list[float] = field(default_factory=list)
+
+    def started(self, run: Path, config: Config, step: int) -> None: ...
+
+    def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
+        self.warmup.append(loss)
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    return train(load_config(SMALL, [f"run.dir={folder}", *overrides]), Losses())
+
+
+def trained(path: Path, steps: int) -> bool:
+    """Whether every step had a finite loss and the weights moved."""
+    rows = read_metrics(path)
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    assert all(row["learn/agent/loss"] is not None for row in rows)
+    first, last = (load_file(checkpoint_path(path, step) / "agent/model.safetensors") for step in (0, steps))
+    return any(not first[key].equal(last[key]) for key in first)
+
+
+def learned_tokens(path: Path, step: int = 1) -> float | None:
+    return read_metrics(path)[step - 1]["learn/agent/sampled_tokens"]
+
+
+def sampled_tokens(episodes: list[Episode]) -> int:
+    completions = [turn.completion for episode in episodes for turn in episode.turns]
+    return sum(len(completion.tokens) for completion in completions if completion is not None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that can play Kuhn poker: warmed up, not trained."""
+    folder = tmp_path_factory.mktemp("warm")
+    warm = ("policies.agent.warmup.steps=30", "policies.agent.warmup.lr=0.02", "run.steps=0")
+    return checkpoint_path(run(folder, *UNMEASURED, *warm), 0) / "agent"
+
+
+def test_a_dialogue_of_tic_tac_toe(tmp_path: Path) -> None:
+    game = ["game.name=tic_tac_toe", "play.context=dialogue", "play.context_tokens=640"]
+    warmup = ["policies.agent.warmup.teacher=random", "policies.agent.warmup.steps=30", "policies.agent.warmup.lr=0.02"]
+    path = run(tmp_path, *game, *warmup, *UNMEASURED, "run.steps=2", "game.settings.on_illegal=default_action")
+    assert trained(path, 2)
+    episodes = list(read_episodes(path))
+    assert {episode.status for episode in episodes} == {"done"}
+    first = [episode for episode in episodes if episode.match.id.startswith("s1/")]
+    assert learned_tokens(path) == sampled_tokens(first)
+    for episode in episodes:
+        assert len(episode.turns) >= 5
+        read: dict[str, tuple[int, ...]] = {}
+        for turn in episode.turns:
+            assert turn.prompt is not None
+            assert turn.completion is not None
+            before = read.get(turn.agent, ())
+            assert turn.prompt[: len(before)] == before
+            read[turn.agent] = turn.prompt + turn.completion.tokens
+    # A dialogue is one sequence per seat: its earlier turns are not repeated in front of the later ones.
+    tokens = read_metrics(path)[0]["learn/agent/tokens"]
+    longest = sum(
+        max(len(t.prompt or ()) + len(t.completion.tokens) for t in e.turns if t.agent == agent and t.completion)
+        for e in first
+        for agent in e.returns
+    )
+    assert tokens == longest
+
+
+def test_thinking_on_kuhn_poker(tmp_path: Path) -> None:
+    thinking = ["play.thinking=true", "play.max_reply_tokens=12", "evaluation.samples=4", "evaluation.games=2"]
+    path = run(tmp_path, *thinking, "play.context_tokens=224", "run.steps=2")
+    assert trained(path, 2)
+    for step in (0, 2):
+        evaluation = Evaluation.from_json(read_evaluation(path, step) or {})
+        assert evaluation.exploitability is not None
+        assert evaluation.exploitability.samples == 4
+        assert set(evaluation.opponents) == {"random", "start"}
+    assert read_metrics(path)[1]["eval/exploitability"] is not None
+
+
+def test_against_a_scripted_player_only_the_models_turns_are_trained(tmp_path: Path, model: Path) -> None:
+    seats = ["matchmaking.seats={player_0: random, player_1: agent}", "evaluation.games=4"]
+    path = run(tmp_path, *seats, f"policies.agent.model={model}", "policies.agent.warmup=null", "run.steps=2")
+    assert trained(path, 2)
+    episodes = list(read_episodes(path))
+    for episode in episodes:
+        assert {turn.policy for turn in episode.turns if turn.agent == "player_0"} == {"random"}
+        assert all((turn.completion is None) == (turn.policy == "random") for turn in episode.turns)
+    assert learned_tokens(path) == sampled_tokens([e for e in episodes if e.match.id.startswith("s1/")])
+    evaluation = Evaluation.from_json(read_evaluation(path, 2) or {})
+    assert evaluation.policy == "agent"
+    assert evaluation.exploitability is not None
+
+
+def test_a_policy_of_its_own_in_each_seat(tmp_path: Path, model: Path) -> None:
+    white = f"policies.white={{model: {model}, engine: {{slots: 16, cache_slots: 8}}, learner: {{lr: 0.0}}}}"
+    seats = "matchmaking.seats={player_0: agent, player_1: white}"
+    begin = [f"policies.agent.model={model}", "policies.agent.warmup=null"]
+    path = run(tmp_path, white, seats, *begin, *UNMEASURED, "run.steps=2")
+    assert trained(path, 2)
+    rows = read_metrics(path)
+    assert all(row["learn/white/sampled_tokens"] > 0 for row in rows)  # type: ignore[operator]
+    first, last = (load_file(checkpoint_path(path, step) / "white/model.safetensors") for step in (0, 2))
+    assert all(first[key].equal(last[key]) for key in first)
+    again = train(load_config(path / "config.yaml", []), Losses(), path=path, resume=True)
+    assert read_metrics(again) == rows
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_credit_recipe_trains(recipe: str, tmp_path: Path, model: Path) -> None:
+    begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "matchmaking.groups=4"]
+    path = run(tmp_path, *begin, *UNMEASURED, f"credit={recipe}", "run.steps=1")
+    assert trained(path, 1)
+    episodes = list(read_episodes(path))
+    assert learned_tokens(path) == sampled_tokens(episodes) > 0
+    assert any(turn.legal for episode in episodes for turn in episode.turns)
