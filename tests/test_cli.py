@@ -72,10 +72,10 @@ def test_a_person_can_play(run: Path) -> None:
 
 
 def test_credit_shows_recipes_side_by_side(run: Path) -> None:
-    code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "--json")
+    code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "rae", "--json")
     assert code == 0
     row = json.loads(out)["rows"][0]
-    assert set(row["advantages"]) == {"mars", "grpo"}
+    assert set(row["advantages"]) == {"mars", "grpo", "rae"}
     code, out, _ = marl("credit", "mars", str(run / "episodes" / "step_000001.jsonl"), "--limit", "2")
     assert code == 0
     assert "--limit shows more" in out
