@@ -31,7 +31,7 @@ class LiveView:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self._warmup: TaskID | None = None
+        self._warmups: dict[str, TaskID] = {}
         self._training: TaskID | None = None
         self._total = 0
         self._shown: dict[str, float] = {}
@@ -53,14 +53,15 @@ class LiveView:
         """Say where the run writes and what it plays."""
         self._total = config.run.steps
         doing = "continues" if step else "starts"
-        self._console.print(f"{config.game.name}: run {doing} at step {step} of {self._total}, in {run}")
+        where = f"run {doing} at step {step} of {self._total}, in {run}"
+        self._console.print(f"{config.game.name}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
 
     def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
         """Show the imitation's progress."""
-        if self._warmup is None:
-            self._warmup = self._bar.add_task("warm-up", total=steps)
-        self._bar.update(self._warmup, completed=step)
+        if policy not in self._warmups:
+            self._warmups[policy] = self._bar.add_task(f"warm-up of {policy}", total=steps)
+        self._bar.update(self._warmups[policy], completed=step)
         self._shown["warm-up loss"] = loss
         self._line(f"warm-up of {policy}: step {step}/{steps}, loss {loss:.3f}", last=step == steps)
 

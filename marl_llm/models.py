@@ -1,11 +1,13 @@
 """Models and tokenizers in the Hugging Face format: load, save, and make a tiny one on the spot."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from tokenizers.trainers import BpeTrainer
@@ -31,6 +33,7 @@ CHAT_TEMPLATE = (
 disable_progress_bar()  # its bars would tear the live view apart
 END, PAD = "<|im_end|>", "<|endoftext|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +55,24 @@ def load_model(path: str | Path) -> LanguageModel:
     """Load a model folder, or a model of the hub by its name.
 
     Raises:
-        ModelError: there is no model or no tokenizer there, or the tokenizer has no end token.
+        ModelError: there is no model or no tokenizer there, one of them is damaged or incomplete, or the tokenizer
+            has no end token.
     """
     if Path(path).is_dir():
         _require_files(Path(path))
+    elif not HUB_NAME.fullmatch(str(path)):
+        raise ModelError(f"model {path}: there is no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if loading["missing_keys"]:  # transformers would draw them at random
+        missing = sorted(loading["missing_keys"])
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(f"model {path}: its weights lack {missing[0]}{more}")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model {path}: its tokenizer names no end token (eos_token)")
     return LanguageModel(model=model, tokenizer=tokenizer)

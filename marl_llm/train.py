@@ -14,9 +14,9 @@ import torch
 from games import conformance
 from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
-from marl_llm.errors import ConfigError, GameError
+from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
-from marl_llm.learning.samples import to_samples
+from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.play import Rewards, make_game, play
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_evaluation
@@ -169,13 +169,9 @@ def advance(
         episodes = sorted(played, key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
-        advantages = by_turn(credited)
     metrics = play_metrics(episodes)
     with clock("learn"):
-        for name, member in team.members.items():
-            if member.learner is not None:
-                learned = member.learner.update(to_samples(episodes, advantages, name))
-                metrics |= {f"learn/{name}/{key}": value for key, value in learned.items()}
+        metrics |= learn(team, episodes, by_turn(credited))
     progress.step, progress.credit = step, credited.state
     with clock("evaluate"):
         every = config.evaluation.every
@@ -184,6 +180,23 @@ def advance(
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages) -> dict[str, float]:
+    """Update every policy from its own turns; one that had none stays as it is, its `version` included.
+
+    Raises:
+        TrainingError: no policy that learns had a turn, or see `Learner.update`.
+    """
+    learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
+    samples = {name: to_samples(episodes, advantages, name) for name in learners}
+    if not any(samples.values()):
+        raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
+    metrics: dict[str, float] = {}
+    for name, learner in learners.items():
+        if samples[name]:
+            metrics |= {f"learn/{name}/{key}": value for key, value in learner.update(samples[name]).items()}
+    return metrics
 
 
 def by_turn(credited: Credited) -> dict[tuple[str, int], float]:

@@ -72,14 +72,9 @@ class LLMPolicy:
         """Refuse a view whose prompt leaves no room for a full reply.
 
         Raises:
-            ConfigError: rules and observation need more tokens than the context has.
+            ConfigError: rules, observations and replies so far need more tokens than the context has.
         """
-        need = len(self.prompt(view)) + self._play.max_reply_tokens
-        if need > self.engine.context_tokens:
-            raise ConfigError(
-                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: rules, first "
-                f"observation and reply need {need} tokens"
-            )
+        self._require_room(view, self.prompt(view), self._play.max_reply_tokens)
 
     def strategies(self, views: Sequence[View]) -> list[Strategy]:
         """Probabilities of the legal actions in each view.
@@ -89,17 +84,19 @@ class LLMPolicy:
 
         Raises:
             ValueError: a view has no legal actions.
+            ConfigError: a view's prompt leaves no room for its legal replies, or with thinking for any.
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
         return self._estimated(views) if self._play.thinking else self._exact(views)
 
     def _exact(self, views: Sequence[View]) -> list[Strategy]:
-        pairs = [
-            (self.prompt(view), self.chat.encode_reply(canonical_reply(action)))
-            for view in views
-            for action in view.legal_actions or ()
-        ]
+        pairs: list[tuple[Tokens, Tokens]] = []
+        for view in views:
+            prompt = self.prompt(view)
+            replies = [self.chat.encode_reply(canonical_reply(action)) for action in view.legal_actions or ()]
+            self._require_room(view, prompt, max(map(len, replies)))
+            pairs += [(prompt, reply) for reply in replies]
         logprobs = iter(self.engine.score(self.name, pairs, self._temperature))
         result = []
         for view in views:
@@ -109,8 +106,10 @@ class LLMPolicy:
 
     def _estimated(self, views: Sequence[View]) -> list[Strategy]:
         counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
-        for index, view in enumerate(views):
-            prompt = self.prompt(view)
+        prompts = [self.prompt(view) for view in views]
+        for view, prompt in zip(views, prompts, strict=True):
+            self._require_room(view, prompt, 1)
+        for index, (view, prompt) in enumerate(zip(views, prompts, strict=True)):
             for number in range(self._samples):
                 self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
         remaining = len(views) * self._samples
@@ -123,6 +122,14 @@ class LLMPolicy:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
         return [_normalised(mass, self._samples) for mass in counts]
+
+    def _require_room(self, view: View, prompt: Tokens, reply_tokens: int) -> None:
+        need = len(prompt) + reply_tokens
+        if need > self.engine.context_tokens:
+            raise ConfigError(
+                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
+                f"{view.agent} has read by then and a reply need {need} tokens"
+            )
 
     def _render(self, rules: str, observation: str) -> Tokens:
         system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
@@ -140,13 +147,14 @@ class LLMPolicy:
 
     def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
         text = self.chat.decode(completion.tokens)
-        full = len(prompt) + len(completion.tokens) >= self.engine.context_tokens
+        # Whoever has had all of `max_reply_tokens` was cut off by that limit, even if the context is full as well.
+        short = len(completion.tokens) < self._play.max_reply_tokens
         return Reply(
             text=text,
             action=self._read(view, text, completion),
             prompt=prompt,
             completion=completion,
-            overflow=full and completion.stop != "eos",
+            overflow=short and completion.stop != "eos",
         )
 
     def _read(self, view: View, text: str, completion: Completion) -> str | None:

@@ -1,0 +1,210 @@
+"""All policies of an experiment: made, trained each on its own turns, saved, loaded and frozen."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from marl_llm.config import (
+    Config,
+    EngineConfig,
+    EvaluationConfig,
+    KLConfig,
+    LearnerConfig,
+    MatchmakingConfig,
+    ObjectiveConfig,
+    PlayConfig,
+    PolicyConfig,
+    RunConfig,
+)
+from marl_llm.credit.recipe import load_recipe
+from marl_llm.errors import ConfigError, TrainingError
+from marl_llm.policies.base import Strategy
+from marl_llm.team import Team, check_prompts, check_seats, found, frozen_copy, game_texts, restore, trained_policy
+from marl_llm.text import answer_instruction
+from marl_llm.train import Progress, advance, learn
+from marl_llm.types import Episode
+from tests.tiny import TINY, dictated, first_view, saying
+
+AGENT = PolicyConfig(
+    tiny=TINY,
+    engine=EngineConfig(slots=16, cache_slots=4),
+    learner=LearnerConfig(lr=0.01),
+    objective=ObjectiveConfig(kl=KLConfig(reference="ema", coef=0.1)),
+)
+TWO = Config(
+    run=RunConfig(steps=4),
+    play=PlayConfig(max_reply_tokens=8, context_tokens=192),
+    policies={"black": AGENT, "white": AGENT, "random": PolicyConfig(kind="random")},
+    matchmaking=MatchmakingConfig(groups=2, group_size=8, seats={"player_0": "black", "player_1": "white"}),
+    evaluation=EvaluationConfig(every=0),
+    credit="mars",
+)
+"""Two language models that learn, one in each seat."""
+
+
+def with_model(config: Config, folder: Path, actions: Mapping[str, float]) -> Config:
+    """The same experiment, begun with models that give these replies."""
+    dictated(saying(actions)).save(folder)
+    policies = {
+        name: replace(policy, model=str(folder)) if policy.kind == "llm" else policy
+        for name, policy in config.policies.items()
+    }
+    return replace(config, policies=policies)
+
+
+def step(config: Config, team: Team, progress: Progress) -> tuple[dict[str, float], list[Episode]]:
+    return advance(config, team, load_recipe(config.credit), None, progress)
+
+
+def begin() -> Progress:
+    return Progress(step=0, credit={})
+
+
+def weights(team: Team, name: str) -> dict[str, torch.Tensor]:
+    return {key: tensor.clone() for key, tensor in team.members[name].language_model.model.state_dict().items()}
+
+
+def same(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(one[key].equal(two[key]) for key in one)
+
+
+def first_move(team: Team, name: str) -> Strategy:
+    (strategy,) = team.policies[name].strategies([first_view()])
+    return strategy
+
+
+def sampled(episodes: list[Episode], policy: str) -> int:
+    turns = [turn for episode in episodes for turn in episode.turns if turn.policy == policy]
+    return sum(len(turn.completion.tokens) for turn in turns if turn.completion is not None)
+
+
+@pytest.fixture
+def talking(tmp_path: Path) -> Config:
+    """Both begin with equal weights and give any action of the game."""
+    return with_model(TWO, tmp_path / "model", dict.fromkeys(("check", "bet", "fold", "call"), 0.25))
+
+
+def test_every_policy_is_made_from_its_own_seed_and_scripted_ones_beside() -> None:
+    team = found(TWO)
+    assert set(team.policies) == {"black", "white", "random"}
+    assert set(team.members) == {"black", "white"}
+    assert team.members["black"].policy is team.policies["black"]
+    assert not same(weights(team, "black"), weights(team, "white"))
+    again, other = found(TWO), found(replace(TWO, run=RunConfig(seed=1)))
+    assert same(weights(team, "black"), weights(again, "black"))
+    assert not same(weights(team, "black"), weights(other, "black"))
+
+
+def test_who_is_not_trainable_or_not_wanted_to_learn_has_no_learner() -> None:
+    fixed = replace(TWO, policies={**TWO.policies, "white": replace(AGENT, trainable=False)})
+    assert [member.learner is None for member in found(fixed).members.values()] == [False, True]
+    assert all(member.learner is None for member in found(TWO, learn=False).members.values())
+
+
+def test_each_learns_from_its_own_turns_only(talking: Config) -> None:
+    team = found(talking)
+    metrics, episodes = step(talking, team, begin())
+    for name in ("black", "white"):
+        assert metrics[f"learn/{name}/sampled_tokens"] == sampled(episodes, name) > 0
+    assert sampled(episodes, "black") != sampled(episodes, "white")
+    assert metrics["play/sampled_tokens"] == sampled(episodes, "black") + sampled(episodes, "white")
+    assert not same(weights(team, "black"), weights(team, "white")), "they began with equal weights"
+
+
+def test_what_one_learns_leaves_the_other_as_it_is(talking: Config) -> None:
+    still = replace(talking.policies["white"], learner=LearnerConfig(lr=0.0))
+    config = replace(talking, policies={**talking.policies, "white": still})
+    team, twin = found(config), found(talking)
+    before = weights(team, "white")
+    step(config, team, begin())
+    step(talking, twin, begin())
+    assert same(weights(team, "white"), before)
+    assert same(weights(team, "black"), weights(twin, "black"))
+    assert not same(weights(twin, "white"), before)
+
+
+def test_who_had_no_turn_in_a_step_learns_nothing_and_the_step_goes_on(tmp_path: Path) -> None:
+    # The first player's only reply is illegal, so that the game ends before the second player's turn.
+    config = with_model(TWO, tmp_path / "model", {"fold": 1.0})
+    team, progress = found(config), begin()
+    before = weights(team, "white")
+    metrics, episodes = step(config, team, progress)
+    assert sampled(episodes, "white") == 0
+    assert metrics["learn/black/sampled_tokens"] == sampled(episodes, "black") > 0
+    assert same(weights(team, "white"), before)
+    assert progress.step == 1
+
+
+def test_a_step_in_which_nobody_had_a_turn_is_an_error(talking: Config) -> None:
+    team = found(talking)
+    with pytest.raises(TrainingError, match="no policy that learns had a turn in 0 episodes"):
+        learn(team, [], {})
+
+
+def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talking: Config) -> None:
+    team = found(talking)
+    before = first_move(team, "black")
+    step(talking, team, begin())
+    assert first_move(team, "black") == before
+    team.members["black"].publish()
+    assert first_move(team, "black") != before
+
+
+def test_a_saved_team_goes_on_bit_for_bit(talking: Config, tmp_path: Path) -> None:
+    team, progress = found(talking), begin()
+    step(talking, team, progress)
+    states = team.learner_states()
+    team.save(tmp_path / "saved", {name: tensors for name, (tensors, _) in states.items()})
+    other = found(talking, tmp_path / "saved")
+    restore(other, tmp_path / "saved", {name: values for name, (_, values) in states.items()})
+    later = Progress(step=1, credit=progress.credit)
+    _, episodes = step(talking, team, progress)
+    _, again = step(talking, other, later)
+    assert episodes == again
+    for name in ("black", "white"):
+        assert same(weights(team, name), weights(other, name))
+        one, two = team.members[name].learner, other.members[name].learner
+        assert one is not None
+        assert two is not None
+        assert one.state()[1] == two.state()[1]
+        assert same(one.state()[0], two.state()[0])
+
+
+def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_path: Path) -> None:
+    team = found(talking)
+    team.save(tmp_path / "saved", {})
+    before = first_move(team, "white")
+    step(talking, team, begin())
+    team.members["white"].publish()
+    copy = frozen_copy(talking, "white", tmp_path / "saved", called="start")
+    (frozen,) = copy.strategies([first_view()])
+    assert frozen == before != first_move(team, "white")
+
+
+def test_the_trained_policy_is_the_first_that_learns_in_a_seat() -> None:
+    assert trained_policy(TWO) == "black"
+    seats = {"player_0": "random", "player_1": "white"}
+    assert trained_policy(replace(TWO, matchmaking=MatchmakingConfig(seats=seats))) == "white"
+    with pytest.raises(ConfigError, match="seats no trainable policy"):
+        check_seats(replace(TWO, matchmaking=MatchmakingConfig(seats={"*": "random"})))
+    with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
+        check_seats(replace(TWO, matchmaking=MatchmakingConfig(seats={"player_0": "white"})))
+
+
+def test_a_context_too_small_for_the_rules_is_refused() -> None:
+    tight = replace(TWO, play=PlayConfig(max_reply_tokens=8, context_tokens=64))
+    with pytest.raises(ConfigError, match=r"play.context_tokens: 64 is too small for kuhn_poker"):
+        check_prompts(tight, found(tight, learn=False))
+    check_prompts(TWO, found(TWO, learn=False))
+
+
+def test_a_tokenizer_learns_what_is_read_and_written_in_the_game() -> None:
+    texts = game_texts(TWO.game, seed=0, thinking=True)
+    assert texts[0].startswith("Kuhn poker.")
+    assert answer_instruction(True) in texts
+    assert {"<answer>check</answer>", "<answer>call</answer>"} <= set(texts)
+    assert any("Your card: K." in text for text in texts)
+    assert texts == game_texts(TWO.game, seed=0, thinking=True)

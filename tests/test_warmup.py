@@ -1,0 +1,88 @@
+"""Imitation: what the samples hold, and that an untrained model learns to read the table and to answer."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from marl_llm.config import (
+    Config,
+    EngineConfig,
+    LearnerConfig,
+    PlayConfig,
+    PolicyConfig,
+    WarmupConfig,
+)
+from marl_llm.evaluation.measure import measure_exploitability
+from marl_llm.policies.scripted import make_scripted
+from marl_llm.team import found
+from marl_llm.text import canonical_reply
+from marl_llm.warmup import demonstrations, warm_up
+from tests.tiny import TINY, seated, untrained
+
+WARMUP = WarmupConfig(teacher="noisy", games=64, steps=40, batch=32, lr=0.02)
+CONFIG = Config(
+    play=PlayConfig(max_reply_tokens=8, context_tokens=192),
+    policies={
+        "agent": PolicyConfig(
+            tiny=TINY, warmup=WARMUP, engine=EngineConfig(slots=16, cache_slots=4), learner=LearnerConfig()
+        ),
+        "noisy": PolicyConfig(kind="noisy"),
+    },
+)
+
+Report = tuple[str, int, int, float]
+
+
+def warmed(config: Config) -> tuple[list[Report], float]:
+    """What was reported, and the mass of illegal replies afterwards."""
+    team, reports = found(config), list[Report]()
+    warm_up(config, team, lambda *report: reports.append(report))
+    measured = measure_exploitability(config, team.policies)
+    assert measured is not None
+    return reports, measured.illegal_mass
+
+
+def test_the_loss_falls_and_legal_answers_appear() -> None:
+    reports, illegal = warmed(CONFIG)
+    assert [report[:3] for report in reports] == [("agent", step, 40) for step in range(1, 41)]
+    losses = [loss for *_, loss in reports]
+    # At first every one of about 400 tokens is as likely as any other: ln 400 = 6.0 nats.
+    assert losses[0] == pytest.approx(6.0, abs=0.3)
+    assert sum(losses[-5:]) / 5 < 0.5
+    assert illegal < 0.5
+    assert warmed(CONFIG) == (reports, illegal)
+
+
+def test_no_steps_change_nothing() -> None:
+    agent = replace(CONFIG.policies["agent"], warmup=replace(WARMUP, steps=0))
+    reports, illegal = warmed(replace(CONFIG, policies={**CONFIG.policies, "agent": agent}))
+    assert reports == []
+    assert illegal > 0.999
+
+
+def test_a_demonstration_is_the_teachers_action_as_the_model_would_write_it() -> None:
+    policy = seated(untrained())
+    samples = demonstrations(CONFIG, policy, make_scripted("noisy", {}), num_games=8)
+    assert len({sample.episode for sample in samples}) == 8
+    assert {sample.agent for sample in samples} == {"player_0", "player_1"}
+    for sample in samples:
+        (span,) = sample.spans
+        prompt, written = sample.tokens[: span.start], sample.tokens[span.start :]
+        assert span.length == len(written)
+        assert (span.logprobs, span.advantages) == (None, None)
+        assert written[-1] == policy.chat.eos_token_id
+        assert policy.chat.decode(written) in {canonical_reply(a) for a in ("check", "bet", "fold", "call")}
+        assert policy.chat.decode(prompt).endswith("<|im_start|>assistant\n")
+
+
+def test_in_a_dialogue_a_demonstration_goes_on_where_the_last_one_ended() -> None:
+    policy = seated(untrained("tic_tac_toe"), context="dialogue")
+    game = replace(CONFIG.game, name="tic_tac_toe")
+    samples = demonstrations(replace(CONFIG, game=game), policy, make_scripted("random", {}), num_games=1)
+    for agent in ("player_0", "player_1"):
+        mine = [sample for sample in samples if sample.agent == agent]
+        assert len(mine) >= 2
+        for earlier, later in pairwise(mine):
+            assert later.tokens[: len(earlier.tokens)] == earlier.tokens
+            assert later.spans[0].start > len(earlier.tokens)
