@@ -145,7 +145,7 @@ def evaluate(
 ) -> None:
     """Measure the saved weights of a run: exploitability, and results against opponents from each seat.
 
-    Example: marl-llm evaluate runs/kuhn-seed0 --opponent random --games 500 --json
+    Example: marl-llm evaluate runs/kuhn-seed0-1 --opponent random --games 500 --json
     """
     settings = Run.config(run)
     wanted = settings.evaluation
@@ -180,7 +180,7 @@ def play(
 ) -> None:
     """Sit down yourself against a policy of a run.
 
-    Example: marl-llm play runs/kuhn-seed0 --seat player_1 --seed 7
+    Example: marl-llm play runs/kuhn-seed0-1 --seat player_1 --seed 7
     """
     settings = Run.config(run)
     agents = list(make_game(settings.game.name, settings.game.settings).unwrapped.possible_agents)
@@ -204,20 +204,23 @@ def play(
     out.print(f"your return: {score(episodes, mine).mean:+g}")
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def credit(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="Name in configs/credit, or a YAML file")],
     episodes: Annotated[Path, typer.Argument(help="An episodes file, or a run directory")],
-    compare: Annotated[list[str] | None, typer.Option(help="Further recipes, shown side by side")] = None,
+    compare: Annotated[list[str] | None, typer.Option(help="Further recipes, one or more, shown side by side")] = None,
     limit: Annotated[int, typer.Option(help="Turns to show in the table")] = 40,
     as_json_: Json = False,
 ) -> None:
     """Compute the advantages of logged episodes, with the value of every stage per turn.
 
-    Example: marl-llm credit mars runs/kuhn-seed0/episodes/step_000010.jsonl --compare grpo --compare rae
+    Example: marl-llm credit mars runs/kuhn-seed0-1/episodes/step_000010.jsonl --compare grpo rae
     """
+    if context.args and not compare:
+        raise ConfigError(f"credit: {context.args} is one file too many; recipes to compare come after --compare")
     logged = list(read_episodes(episodes))
-    credited = [compute_credit(logged, load_recipe(name)) for name in [recipe, *(compare or [])]]
+    credited = [compute_credit(logged, load_recipe(name)) for name in [recipe, *(compare or []), *context.args]]
     rows = audit(credited)
     if as_json_:
         print(json.dumps(as_json(rows)))

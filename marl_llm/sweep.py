@@ -31,7 +31,7 @@ class Cell:
     """One run of a sweep."""
 
     variant: str
-    """The overrides that tell it from the others, space-separated; `base` if there are none."""
+    """The settings that tell it from the others, space-separated; `base` if there are none."""
     seed: int
     """Its seed."""
     folder: Path
@@ -90,7 +90,9 @@ def sweep(
     base = load_config(config)
     folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
     cells = [
-        _make_cell(config, folder, variant, seed) for variant in variants(overrides) for seed in parse_seeds(seeds)
+        _make_cell(config, folder, name, settings, seed)
+        for name, settings in variants(overrides).items()
+        for seed in parse_seeds(seeds)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     _run_all(config, cells, jobs or os.cpu_count() or 1, console)
@@ -136,8 +138,10 @@ def final_measures(run: Path) -> dict[str, float]:
     return measures
 
 
-def variants(overrides: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every combination of the values of `key=value,value` overrides.
+def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Every combination of the values of `key=value,value` overrides, by the settings in which it is special.
+
+    Without any choice there is one, called `base`.
 
     Raises:
         ConfigError: an override has no `=`.
@@ -148,7 +152,8 @@ def variants(overrides: Sequence[str]) -> list[tuple[str, ...]]:
         if not equals:
             raise ConfigError(f"override {override!r}: must be key=value or key=value,value")
         options.append([f"{key}={value}" for value in _split(values)])
-    return list(itertools.product(*options))
+    chosen = [index for index, values in enumerate(options) if len(values) > 1]
+    return {" ".join(c[i] for i in chosen) or "base": c for c in itertools.product(*options)}
 
 
 def _split(values: str) -> list[str]:
@@ -163,12 +168,11 @@ def _split(values: str) -> list[str]:
     return parts
 
 
-def _make_cell(config: Path, folder: Path, variant: tuple[str, ...], seed: int) -> Cell:
-    name = " ".join(variant) or "base"
-    safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
-    overrides = (*variant, f"run.seed={seed}")
+def _make_cell(config: Path, folder: Path, variant: str, settings: tuple[str, ...], seed: int) -> Cell:
+    safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in variant)
+    overrides = (*settings, f"run.seed={seed}")
     load_config(config, overrides)
-    return Cell(variant=name, seed=seed, folder=folder / f"{safe}-seed{seed}", overrides=overrides)
+    return Cell(variant=variant, seed=seed, folder=folder / f"{safe}-seed{seed}", overrides=overrides)
 
 
 def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -> None:
@@ -198,6 +202,7 @@ def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -
 def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "marl_llm.cli", "train", str(config), *cell.overrides]
     command += ["run.threads=1", "--into", str(cell.folder)]
+    command += ["--resume"] if cell.folder.is_dir() else []
     with _log(cell).open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 

@@ -72,10 +72,10 @@ def test_a_person_can_play(run: Path) -> None:
 
 
 def test_credit_shows_recipes_side_by_side(run: Path) -> None:
-    code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "--json")
+    code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "rae", "--json")
     assert code == 0
     row = json.loads(out)["rows"][0]
-    assert set(row["advantages"]) == {"mars", "grpo"}
+    assert set(row["advantages"]) == {"mars", "grpo", "rae"}
     code, out, _ = marl("credit", "mars", str(run / "episodes" / "step_000001.jsonl"), "--limit", "2")
     assert code == 0
     assert "--limit shows more" in out
@@ -124,13 +124,16 @@ def test_a_sweep_is_resumable_and_ends_in_a_table_and_a_plot(tmp_path: Path) -> 
     code, out, err = marl(*command, "--folder", str(tmp_path / "sweep"))
     assert code == 0, err
     result = json.loads(out)
-    (variant,) = result["variants"].values()
+    variant = result["variants"]["base"]
     assert len(variant["exploitability"]["values"]) == 2
     assert variant["exploitability"]["spread"] > 0
     assert Path(result["plot"]).stat().st_size > 1000
+    unfinished = tmp_path / "sweep" / "base-seed1" / "evaluations" / "step_1.json"
+    unfinished.unlink()
     code, out, err = marl(*command, "--folder", str(tmp_path / "sweep"))
-    assert "2 already finished" in err
-    assert json.loads(out) == result
+    assert "1 already finished" in err
+    assert unfinished.exists()
+    assert json.loads(out)["variants"]["base"]["exploitability"] == variant["exploitability"]
 
 
 # What can go wrong, each in one line with exit code 2.

@@ -18,14 +18,15 @@ def test_seeds_are_ranges_or_lists() -> None:
 
 
 def test_comma_separated_values_are_combined_and_brackets_kept_together() -> None:
-    assert variants([]) == [()]
-    assert variants(["credit=mars,grpo", "a=1,2"]) == [
-        ("credit=mars", "a=1"),
-        ("credit=mars", "a=2"),
-        ("credit=grpo", "a=1"),
-        ("credit=grpo", "a=2"),
-    ]
-    assert variants(["betas=[0.9,0.95],[0,0.9]"]) == [("betas=[0.9,0.95]",), ("betas=[0,0.9]",)]
+    assert variants([]) == {"base": ()}
+    assert variants(["a=1"]) == {"base": ("a=1",)}
+    assert variants(["credit=mars,grpo", "a=1", "b=1,2"]) == {
+        "credit=mars b=1": ("credit=mars", "a=1", "b=1"),
+        "credit=mars b=2": ("credit=mars", "a=1", "b=2"),
+        "credit=grpo b=1": ("credit=grpo", "a=1", "b=1"),
+        "credit=grpo b=2": ("credit=grpo", "a=1", "b=2"),
+    }
+    assert list(variants(["betas=[0.9,0.95],[0,0.9]"])) == ["betas=[0.9,0.95]", "betas=[0,0.9]"]
     with pytest.raises(ConfigError, match="must be key=value"):
         variants(["credit"])
 

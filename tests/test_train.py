@@ -60,6 +60,14 @@ def same_checkpoints(one: Path, two: Path, step: int) -> bool:
     return True
 
 
+def wait_for_steps(process: "subprocess.Popen[Any]", path: Path, steps: int) -> None:
+    deadline = monotonic() + 300
+    while not (path.is_dir() and len(read_metrics(path)) >= steps):
+        assert monotonic() < deadline
+        assert process.poll() is None
+        sleep(0.005)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Silent]:
     """An uninterrupted run, and what its observer was told."""
@@ -119,17 +127,34 @@ def test_a_killed_run_resumes_bit_for_bit(finished: tuple[Path, Silent], tmp_pat
     command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), f"run.dir={tmp_path}", "evaluation.games=10"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     path = tmp_path / "small-seed0-1"
-    deadline = monotonic() + 60
-    while not (path.is_dir() and len(read_metrics(path)) >= after):
-        assert monotonic() < deadline
-        assert process.poll() is None
-        sleep(0.005)
+    wait_for_steps(process, path, after)
     process.send_signal(signal.SIGKILL)
     process.wait()
     train(small(tmp_path), Silent(), path=path, resume=True)
     assert without_time(read_metrics(path)) == without_time(read_metrics(finished[0]))
     assert same_checkpoints(path, finished[0], 6)
     assert list(read_episodes(path)) == list(read_episodes(finished[0]))
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(finished: tuple[Path, Silent], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), f"run.dir={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        path = tmp_path / "small-seed0-1"
+        wait_for_steps(process, path, 1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "finishing this step" in err
+    steps = len(read_metrics(path))
+    if steps < 6:  # a fast machine may be done before the signal comes
+        assert f"go on with: marl-llm train {path} --resume" in out
+    assert checkpoint_path(path, steps).is_dir()
+    assert out.splitlines()[-1] == f"run: {path}"
+    train(small(tmp_path), Silent(), path=path, resume=True)
+    assert same_checkpoints(path, finished[0], 6)
 
 
 def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path: Path) -> None:
