@@ -1,6 +1,7 @@
 """The command line: `marl-llm COMMAND --help` explains each command with an example."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import games
 from games.conformance import check as check_game
@@ -50,10 +52,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 def main() -> None:
     """Entry point: errors that a user can mend end in one line and exit code 2."""
+    sys.path.insert(0, os.getcwd())  # a user's own games and rewards are modules of the folder they work in
     try:
         app()
     except MarlError as error:
-        log.print(f"[bold red]error:[/] {' '.join(str(error).split())}", markup=True)
+        log.print("[bold red]error:[/]", escape(" ".join(str(error).split())))
         sys.exit(2)
 
 
@@ -119,7 +122,7 @@ def sweep(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment")],
     overrides: Overrides = None,
     seeds: Annotated[str, typer.Option(help="Seeds, for example 0-4 or 0,3,7")] = "0-2",
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default: one per core")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default: one per core", min=1)] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the sweep is kept; default runs/sweep-NAME")] = None,
     as_json_: Json = False,
 ) -> None:
@@ -191,7 +194,7 @@ def play(
     if opponent not in settings.policies:
         raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
     team = found(settings, _checkpoint(run, step)[1], learn=False)
-    out.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n")
+    out.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n", markup=False)
     person = HumanPolicy(lambda text: out.print(text, markup=False), input)
     matches = series(settings.game, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)
     try:
@@ -210,7 +213,7 @@ def credit(
     recipe: Annotated[str, typer.Argument(help="Name in configs/credit, or a YAML file")],
     episodes: Annotated[Path, typer.Argument(help="An episodes file, or a run directory")],
     compare: Annotated[list[str] | None, typer.Option(help="Further recipes, one or more, shown side by side")] = None,
-    limit: Annotated[int, typer.Option(help="Turns to show in the table")] = 40,
+    limit: Annotated[int, typer.Option(help="Turns to show in the table", min=1)] = 40,
     as_json_: Json = False,
 ) -> None:
     """Compute the advantages of logged episodes, with the value of every stage per turn.
@@ -275,7 +278,7 @@ def games_check(name: str, as_json_: Json = False) -> None:
     else:
         for problem in problems:
             out.print(f"- {problem}", markup=False)
-        out.print(f"{name}: {f'{len(problems)} problems' if problems else 'conforms'}")
+        out.print(f"{name}: {f'{len(problems)} problems' if problems else 'conforms'}", markup=False)
     if problems:
         raise typer.Exit(1)
 

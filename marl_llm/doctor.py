@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from os import cpu_count
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 NEEDED = ("torch", "transformers", "safetensors", "pettingzoo", "gymnasium", "open-spiel", "omegaconf")
@@ -51,7 +52,7 @@ def findings(rows: list[Finding]) -> Table:
     """The findings as a table."""
     table = Table("what", "found", "to do")
     for row in rows:
-        table.add_row(row.what, row.found, row.advice)
+        table.add_row(row.what, row.found, escape(row.advice))
     return table
 
 

@@ -140,7 +140,7 @@ def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
             result.append(("", f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"))
         result.append(("", "illegal probability mass", f"{exploited.illegal_mass:.4f}"))
-    if evaluation.opponents:
+    if evaluation.illegal_fraction is not None:
         result.append(("", "illegal moves", f"{evaluation.illegal_fraction:.2%}"))
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():

@@ -18,10 +18,10 @@ from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
-from marl_llm.config import Config, load_config
+from marl_llm.config import Config, load_config, require_same_settings
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.measure import Evaluation
-from marl_llm.run import list_evaluations, read_evaluation, read_metrics
+from marl_llm.run import Run, list_evaluations, read_evaluation, read_metrics
 
 mpl.use("agg")
 
@@ -84,8 +84,9 @@ def sweep(
     Each run is a process of its own with one thread, so that results do not depend on how many run at a time.
 
     Raises:
-        ConfigError: the settings of a combination are wrong (nothing is started then).
-        RunError: a run failed; the message names its log. Run the same command again to go on.
+        ConfigError: the settings of a combination are wrong, or a run in the folder was made with others (nothing is
+            started then).
+        RunError: a run failed or stopped early; the message names its log. Run the same command again to go on.
     """
     base = load_config(config)
     folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
@@ -94,6 +95,9 @@ def sweep(
         for name, settings in variants(overrides).items()
         for seed in parse_seeds(seeds)
     ]
+    for cell in cells:
+        if cell.folder.is_dir():
+            _require_own(cell, config)
     folder.mkdir(parents=True, exist_ok=True)
     _run_all(config, cells, jobs or os.cpu_count() or 1, console)
     measures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -116,8 +120,11 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ConfigError(f"--seeds: {text!r} is not allowed; it must be like 0-4 or 0,3,7")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    return seeds
+        chosen = range(int(first), int(last if dash else first) + 1)
+        if not chosen:
+            raise ConfigError(f"--seeds: {part!r} is empty; it must be like 0-4 or 0,3,7")
+        seeds += chosen
+    return list(dict.fromkeys(seeds))
 
 
 def final_measures(run: Path) -> dict[str, float]:
@@ -128,7 +135,8 @@ def final_measures(run: Path) -> dict[str, float]:
     if before.exploitability is not None and evaluation.exploitability is not None:
         measures["exploitability before"] = before.exploitability.value
         measures["exploitability"] = evaluation.exploitability.value
-    measures["illegal fraction"] = evaluation.illegal_fraction
+    if evaluation.illegal_fraction is not None:
+        measures["illegal fraction"] = evaluation.illegal_fraction
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():
             measures[f"return against {opponent} as {seat}"] = score.mean
@@ -170,9 +178,20 @@ def _split(values: str) -> list[str]:
 
 def _make_cell(config: Path, folder: Path, variant: str, settings: tuple[str, ...], seed: int) -> Cell:
     safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in variant)
-    overrides = (*settings, f"run.seed={seed}")
+    # One thread per run, so that results do not depend on how many run at a time.
+    overrides = (*settings, f"run.seed={seed}", "run.threads=1")
     load_config(config, overrides)
     return Cell(variant=variant, seed=seed, folder=folder / f"{safe}-seed{seed}", overrides=overrides)
+
+
+def _require_own(cell: Cell, config: Path) -> None:
+    """Refuse a folder of that name whose run has other settings: its numbers would be reported as this one's."""
+    try:
+        require_same_settings(load_config(config, cell.overrides), Run.config(cell.folder))
+    except ConfigError as error:
+        raise ConfigError(
+            f"sweep: {cell.folder} holds another experiment ({error}); choose another --folder"
+        ) from error
 
 
 def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -> None:
@@ -189,8 +208,8 @@ def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -
             for cell, process in list(running.items()):
                 if process.poll() is not None:
                     del running[cell]
-                    if process.returncode:
-                        raise RunError(f"run {cell.folder.name} failed; its log is {_log(cell)}")
+                    if process.returncode or not _finished(cell, load_config(config, cell.overrides)):
+                        raise RunError(f"run {cell.folder.name} failed or stopped early; its log is {_log(cell)}")
                     console.print(f"finished {cell.folder.name}")
     finally:
         for process in running.values():
@@ -201,7 +220,7 @@ def _run_all(config: Path, cells: Sequence[Cell], jobs: int, console: Console) -
 
 def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "marl_llm.cli", "train", str(config), *cell.overrides]
-    command += ["run.threads=1", "--into", str(cell.folder)]
+    command += ["--into", str(cell.folder)]
     command += ["--resume"] if cell.folder.is_dir() else []
     with _log(cell).open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})

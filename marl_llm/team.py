@@ -173,9 +173,12 @@ def check_seats(config: Config) -> None:
     Raises:
         ConfigError: see above.
     """
-    for agent in make_game(config.game.name, config.game.settings).unwrapped.possible_agents:
-        seat_policy(config.matchmaking.seats, agent)
+    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
+    seated = {seat_policy(config.matchmaking.seats, agent) for agent in agents}
     trained_policy(config)
+    for name, policy in config.policies.items():
+        if policy.kind == "llm" and policy.trainable and name not in seated:
+            raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(config.matchmaking.seats)}")
 
 
 def check_prompts(config: Config, team: Team) -> None:

@@ -61,7 +61,7 @@ def test_evaluate_prints_one_json_object_that_other_programs_rely_on(run: Path) 
     assert {"mean", "low", "high"} <= result["opponents"]["random"]["player_1"].keys()
     code, out, _ = marl("evaluate", str(run), "--step", "0", "--opponent", "random", "--games", "2")
     assert code == 0
-    assert "exploitability (exact)" in out
+    assert "exploitability, exact" in out
 
 
 def test_a_person_can_play(run: Path) -> None:
@@ -99,6 +99,9 @@ def test_games_can_be_listed_described_and_checked() -> None:
 
 
 def test_doctor_names_what_is_there() -> None:
+    code, out, _ = marl("doctor")
+    assert code == 0
+    assert "torch" in out
     code, out, _ = marl("doctor", "--json")
     assert code == 0
     assert {"torch", "pettingzoo", "cuda"} <= {row["what"] for row in json.loads(out)}
@@ -134,6 +137,14 @@ def test_a_sweep_is_resumable_and_ends_in_a_table_and_a_plot(tmp_path: Path) -> 
     assert "1 already finished" in err
     assert unfinished.exists()
     assert json.loads(out)["variants"]["base"]["exploitability"] == variant["exploitability"]
+
+
+def test_a_sweep_does_not_take_another_experiment_for_its_own(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "base-seed0")
+    line = refused(capfd, monkeypatch, "sweep", str(SMALL), *FAST, "--seeds", "0", "--folder", str(tmp_path))
+    assert "base-seed0 holds another experiment" in line
 
 
 # What can go wrong, each in one line with exit code 2.

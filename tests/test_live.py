@@ -52,7 +52,7 @@ def evaluation(exploitability: Exploitability | None, mean: float = 0.25, *oppon
     return Evaluation(
         policy="agent",
         exploitability=exploitability,
-        illegal_fraction=0.02,
+        illegal_fraction=0.02 if opponents else None,
         opponents={name: {"player_0": score(mean), "player_1": score(-mean)} for name in opponents},
     )
 

@@ -12,7 +12,8 @@ def test_seeds_are_ranges_or_lists() -> None:
     assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
     assert parse_seeds("0,3,7") == [0, 3, 7]
     assert parse_seeds("1,4-5") == [1, 4, 5]
-    for wrong in ("", "a", "1-", "-1", "0..4"):
+    assert parse_seeds("0,0,1") == [0, 1]
+    for wrong in ("", "a", "1-", "-1", "0..4", "3-1"):
         with pytest.raises(ConfigError, match="0-4 or 0,3,7"):
             parse_seeds(wrong)
 

@@ -25,8 +25,8 @@ class Evaluation:
     """Whom it is about."""
     exploitability: Exploitability | None
     """None where it cannot be computed (not two-player zero-sum, or too large to list) or was not asked for."""
-    illegal_fraction: float
-    """Share of the policy's turns, over all games below, that were no legal action."""
+    illegal_fraction: float | None
+    """Share of the policy's turns, over all games below, that were no legal action; None when none was played."""
     opponents: Mapping[str, Mapping[str, Score]]
     """Opponent -> the policy's seat -> score."""
 
@@ -83,7 +83,7 @@ def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Eva
     return Evaluation(
         policy=name,
         exploitability=measure_exploitability(config, policies) if config.evaluation.exploitability else None,
-        illegal_fraction=sum(score.illegal_fraction * score.turns for score in scores) / max(1, turns),
+        illegal_fraction=sum(score.illegal_fraction * score.turns for score in scores) / turns if turns else None,
         opponents=opponents,
     )
 
