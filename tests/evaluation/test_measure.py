@@ -70,7 +70,7 @@ def test_the_opponent_start_plays_with_the_weights_of_step_0(tmp_path: Path) -> 
     assert (seats["player_0"].mean, seats["player_0"].win_rate) == (1.0, 1.0)
     assert (seats["player_1"].mean, seats["player_1"].win_rate) == (0.0, 1.0)
     assert (seats["player_0"].turns, seats["player_1"].turns) == (20, 0)
-    assert result.illegal_fraction is None
+    assert result.illegal_fraction == 0.0
 
 
 def test_illegal_moves_are_counted_over_all_turns_of_the_policy(tmp_path: Path) -> None:
