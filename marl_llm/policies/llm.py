@@ -74,17 +74,22 @@ class LLMPolicy:
         Raises:
             ConfigError: rules, observations and replies so far need more tokens than the context has.
         """
-        self._require_room(view, self.prompt(view), self._play.max_reply_tokens)
+        need = len(self.prompt(view)) + self._play.max_reply_tokens
+        if need > self.engine.context_tokens:
+            raise ConfigError(
+                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
+                f"{view.agent} has read by then and a reply need {need} tokens"
+            )
 
     def strategies(self, views: Sequence[View]) -> list[Strategy]:
         """Probabilities of the legal actions in each view.
 
         Without thinking: the teacher-forced probability of each action's canonical reply (end token included),
-        renormalised over the legal actions. With thinking: frequencies among sampled replies, an estimate.
+        renormalised over the legal actions. With thinking: frequencies among sampled replies, an estimate. Where the
+        conversation has outgrown the context, every reply is illegal.
 
         Raises:
             ValueError: a view has no legal actions.
-            ConfigError: a view's prompt leaves no room for its legal replies, or with thinking for any.
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
@@ -92,44 +97,39 @@ class LLMPolicy:
 
     def _exact(self, views: Sequence[View]) -> list[Strategy]:
         pairs: list[tuple[Tokens, Tokens]] = []
+        masses: list[dict[str, float]] = []
+        owners: list[tuple[dict[str, float], str]] = []
         for view in views:
-            prompt = self.prompt(view)
-            replies = [self.chat.encode_reply(canonical_reply(action)) for action in view.legal_actions or ()]
-            self._require_room(view, prompt, max(map(len, replies)))
-            pairs += [(prompt, reply) for reply in replies]
-        logprobs = iter(self.engine.score(self.name, pairs, self._temperature))
-        result = []
-        for view in views:
-            mass = {action: exp(sum(next(logprobs))) for action in view.legal_actions or ()}
-            result.append(_normalised(mass, None))
-        return result
+            prompt, mass = self.prompt(view), dict.fromkeys(view.legal_actions or (), 0.0)
+            masses.append(mass)
+            for action in mass:
+                reply = self.chat.encode_reply(canonical_reply(action))
+                if len(prompt) + len(reply) <= self.engine.context_tokens:
+                    pairs.append((prompt, reply))
+                    owners.append((mass, action))
+        for (mass, action), logprobs in zip(
+            owners, self.engine.score(self.name, pairs, self._temperature), strict=True
+        ):
+            mass[action] = exp(sum(logprobs))
+        return [_normalised(mass, None) for mass in masses]
 
     def _estimated(self, views: Sequence[View]) -> list[Strategy]:
         counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
-        prompts = [self.prompt(view) for view in views]
-        for view, prompt in zip(views, prompts, strict=True):
-            self._require_room(view, prompt, 1)
-        for index, (view, prompt) in enumerate(zip(views, prompts, strict=True)):
-            for number in range(self._samples):
-                self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
-        remaining = len(views) * self._samples
+        remaining = 0
+        for index, view in enumerate(views):
+            prompt = self.prompt(view)
+            if len(prompt) < self.engine.context_tokens:
+                remaining += self._samples
+                for number in range(self._samples):
+                    self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
         while remaining:
             for ticket, completion in self.engine.poll():
                 index = ticket[0]  # type: ignore[index]
-                view = views[index]
-                action = self._read(view, self.chat.decode(completion.tokens), completion)
+                action = self._read(views[index], self.chat.decode(completion.tokens), completion)
                 if action is not None:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
         return [_normalised(mass, self._samples) for mass in counts]
-
-    def _require_room(self, view: View, prompt: Tokens, reply_tokens: int) -> None:
-        need = len(prompt) + reply_tokens
-        if need > self.engine.context_tokens:
-            raise ConfigError(
-                f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
-                f"{view.agent} has read by then and a reply need {need} tokens"
-            )
 
     def _render(self, rules: str, observation: str) -> Tokens:
         system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
