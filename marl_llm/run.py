@@ -38,7 +38,7 @@ from marl_llm.checkpoints import (
     write_checkpoint,
 )
 from marl_llm.config import Config, load_config, to_yaml
-from marl_llm.episodes import episode_files, episode_step, episode_to_json, read_episodes
+from marl_llm.episodes import episode_files, episode_to_json, read_episodes
 from marl_llm.errors import RunError
 from marl_llm.files import append, remove_folder, replace, sync, writing
 from marl_llm.scalars import Scalars
@@ -240,8 +240,8 @@ class Run:
             for later, folder in reversed(checkpoints):
                 if later > last:
                     remove_folder(folder)
-            for played in episode_files(self.path / "episodes"):
-                if episode_step(played) > last:
+            for later, played in episode_files(self.path / "episodes"):
+                if later > last:
                     played.unlink()
             for measured, evaluated in list_evaluations(self.path):
                 if measured > last:

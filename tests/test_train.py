@@ -1,5 +1,6 @@
 """The loop: what a run leaves behind, and that a killed run goes on bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from marl_llm import cli
 from marl_llm.config import Config, load_config
+from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation
-from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
-from marl_llm.train import prepare, train
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
+from marl_llm.train import Progress, advance, assemble, by_turn, prepare, train
 
 SMALL = Path(__file__).parent / "small.yaml"
 
@@ -155,6 +159,30 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(finished: tuple[Pa
     assert out.splitlines()[-1] == f"run: {path}"
     train(small(tmp_path), Silent(), path=path, resume=True)
     assert same_checkpoints(path, finished[0], 6)
+
+
+@pytest.mark.parametrize("recipe", ["rae", "self_play"])
+def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, recipe: str) -> None:
+    config = small(tmp_path, f"credit={recipe}")
+    team, progress, trained = assemble(config), Progress(step=0, credit={}), load_recipe(recipe)
+    used: dict[tuple[str, int], float] = {}
+    with Run.create(config) as run:
+        for step in (1, 2, 3):
+            before = progress.credit
+            metrics, episodes = advance(config, team, trained, None, progress)
+            run.episodes(step, episodes, tokens=True)
+            run.step(step, metrics)
+            credited = credit(episodes, trained, before)
+            assert credited.state == progress.credit
+            used |= by_turn(credited)
+    (run.path / "episodes" / "step_copy.jsonl").write_text("not ours")
+    result = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path), "--json"])
+    shown = json.loads(result.stdout)
+    assert {(row["episode"], row["turn"]): row["advantages"][recipe] for row in shown["rows"]} == used
+    assert {turn for turns in shown["groups"][recipe].values() for turn in turns} == {f"{e}#{t}" for e, t in used}
+    alone = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path / "episodes" / "step_000003.jsonl"), "--json"])
+    fresh = {(row["episode"], row["turn"]): row["advantages"][recipe] for row in json.loads(alone.stdout)["rows"]}
+    assert (fresh == {key: used[key] for key in fresh}) == (recipe != "rae")
 
 
 def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path: Path) -> None:
