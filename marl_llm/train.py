@@ -150,10 +150,13 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 def _load_function(name: str) -> Rewards:
     module, _, attribute = name.partition(":")
     try:
-        function: Rewards = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {error}") from error
-    return function
+        function: Any = getattr(import_module(module), attribute)
+    except Exception as error:  # a user's module may raise anything when it is imported
+        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise ConfigError(f"play.rewards: {name!r} is {function!r}; it must be a function of an episode")
+    rewards: Rewards = function
+    return rewards
 
 
 def advance(

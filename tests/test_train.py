@@ -185,6 +185,20 @@ def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, r
     assert (fresh == {key: used[key] for key in fresh}) == (recipe != "rae")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1 / 0", "cannot be imported: ZeroDivisionError"), ("x = 3", "no attribute 'f'"), ("f = 3", "is 3; it must be")],
+)
+def test_a_reward_function_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    (tmp_path / "rewarding.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rewarding", raising=False)
+    with pytest.raises(ConfigError, match=f"play.rewards: 'rewarding:f' .*{message}"):
+        prepare(small(tmp_path, "play.rewards=rewarding:f"))
+
+
 def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path: Path) -> None:
     config = small(tmp_path)
     with pytest.raises(ConfigError, match="nope:f"):
