@@ -270,11 +270,20 @@ def list_evaluations(path: str | Path) -> list[tuple[int, Path]]:
 
 
 def read_evaluation(path: str | Path, step: int) -> dict[str, Any] | None:
-    """What was measured at a step of a run directory; None when nothing was."""
+    """What was measured at a step of a run directory; None when nothing was.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     file = _evaluation_file(Path(path), step)
     if not file.is_file():
         return None
-    result: dict[str, Any] = json.loads(file.read_text())
+    try:
+        result = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise RunError(f"{file}: damaged ({error}); delete it to measure again") from error
+    if not isinstance(result, dict):
+        raise RunError(f"{file}: damaged (not an object); delete it to measure again")
     return result
 
 
