@@ -81,7 +81,10 @@ def train(
         require_same_settings(settings, Run.config(path))
     with LiveView(out) as view, _finish_step_on_interrupt() as interrupted:
         path = run_training(settings, view, path=path, resume=resume, stop=lambda: bool(interrupted))
-    if interrupted:
+    if interrupted and latest_checkpoint(path) is None:
+        out.print("stopped during the warm-up, of which nothing is saved", markup=False)
+        out.print(f"begin it anew with: marl-llm train {path} --resume", markup=False)
+    elif interrupted:
         out.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
     else:
         policy = trained_policy(settings)
@@ -103,7 +106,7 @@ def _finish_step_on_interrupt() -> Iterator[list[int]]:
 
     def handler(number: int, frame: Any) -> None:
         received.append(number)
-        log.print("finishing this step, then saving; press Ctrl-C again to stop at once")
+        log.print("finishing this step, then stopping; press Ctrl-C again to stop at once")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -126,6 +126,52 @@ def test_stopping_saves_and_resuming_equals_the_uninterrupted_run(
     assert same_checkpoints(path, finished[0], 6)
 
 
+def test_stopped_in_the_warm_up_nothing_is_saved_and_resuming_begins_anew(
+    finished: tuple[Path, Silent], tmp_path: Path
+) -> None:
+    config, observer = small(tmp_path), Silent()
+    path = train(config, observer, stop=lambda: observer.told[-1] == "warm-up agent 3/8")
+    assert observer.told[-1] == "warm-up agent 3/8"
+    assert list((path / "checkpoints").iterdir()) == []
+    train(config, Silent(), path=path, resume=True)
+    assert same_checkpoints(path, finished[0], 6)
+
+
+def test_stopped_around_the_first_evaluation_a_run_goes_on_from_step_0(tmp_path: Path) -> None:
+    config, observer = small(tmp_path, "evaluation.games=1"), Silent()
+    asked: list[str] = []
+
+    def after_warmup() -> bool:
+        asked.append(observer.told[-1])
+        return asked[-2:] == ["warm-up agent 8/8"] * 2
+
+    path = train(config, observer, stop=after_warmup)
+    assert observer.told[-1] == "warm-up agent 8/8"
+    assert [p.name for p in (path / "checkpoints").iterdir()] == ["step_0"]
+    observer = Silent()
+    train(config, observer, path=path, resume=True, stop=lambda: observer.told[-1] == "evaluated 0")
+    assert observer.told == ["started at 0", "evaluated 0"]
+    assert read_metrics(path) == []
+
+
+def test_ctrl_c_in_the_warm_up_says_that_nothing_is_saved(tmp_path: Path) -> None:
+    options = [f"run.dir={tmp_path}", "policies.agent.warmup.steps=100000"]
+    command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        path = tmp_path / "small-seed0-1"
+        while not path.is_dir():  # from then on the signal is caught
+            assert process.poll() is None
+            sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopped during the warm-up, of which nothing is saved" in out
+    assert out.splitlines()[-2:] == [f"begin it anew with: marl-llm train {path} --resume", f"run: {path}"]
+
+
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_killed_run_resumes_bit_for_bit(finished: tuple[Path, Silent], tmp_path: Path, after: int) -> None:
     command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), f"run.dir={tmp_path}", "evaluation.games=10"]
