@@ -17,10 +17,10 @@ from rich.markup import escape
 import games
 from games.conformance import check as check_game
 from marl_llm.config import load_config, require_same_settings, to_yaml
-from marl_llm.credit.audit import as_json, audit, table
-from marl_llm.credit.recipe import credit as compute_credit
+from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
+from marl_llm.episodes import batch_files, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
 from marl_llm.evaluation.tournament import score
@@ -29,7 +29,7 @@ from marl_llm.matchmaking import one_against, series
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.policies.human import HumanPolicy
-from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run, read_episodes
+from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found, trained_policy
 from marl_llm.train import train as run_training
@@ -84,7 +84,10 @@ def train(
         require_same_settings(settings, Run.config(path))
     with LiveView(out) as view, _finish_step_on_interrupt() as interrupted:
         path = run_training(settings, view, path=path, resume=resume, stop=lambda: bool(interrupted))
-    if interrupted:
+    if interrupted and latest_checkpoint(path) is None:
+        out.print("stopped during the warm-up, of which nothing is saved", markup=False)
+        out.print(f"begin it anew with: marl-llm train {path} --resume", markup=False)
+    elif interrupted:
         out.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
     else:
         policy = trained_policy(settings)
@@ -106,7 +109,7 @@ def _finish_step_on_interrupt() -> Iterator[list[int]]:
 
     def handler(number: int, frame: Any) -> None:
         received.append(number)
-        log.print("finishing this step, then saving; press Ctrl-C again to stop at once")
+        log.print("finishing this step, then stopping; press Ctrl-C again to stop at once")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -218,13 +221,15 @@ def credit(
 ) -> None:
     """Compute the advantages of logged episodes, with the value of every stage per turn.
 
+    A run directory is credited step by step, as in training. One file is a fresh start: a recipe that remembers
+    earlier steps (stage history, as in rae) gives the numbers of its training for the whole run directory only.
+
     Example: marl-llm credit mars runs/kuhn-seed0-1/episodes/step_000010.jsonl --compare grpo rae
     """
     if context.args and not compare:
         raise ConfigError(f"credit: {context.args} is one file too many; recipes to compare come after --compare")
-    logged = list(read_episodes(episodes))
-    credited = [compute_credit(logged, load_recipe(name)) for name in [recipe, *(compare or []), *context.args]]
-    rows = audit(credited)
+    recipes = [load_recipe(name) for name in [recipe, *(compare or []), *context.args]]
+    rows = audit_batches({file.stem: read_episodes(file) for file in batch_files(episodes)}, recipes)
     if as_json_:
         print(json.dumps(as_json(rows)))
     else:

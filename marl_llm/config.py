@@ -44,6 +44,7 @@ class RunConfig:
     """Threads for tensor operations; None leaves PyTorch's choice. Part of what makes runs bit-identical."""
 
     def __post_init__(self) -> None:
+        _require("/" not in self.name, "run.name", self.name, "a name without /; run.dir says where")
         _require(self.steps >= 0, "run.steps", self.steps, "0 or more")
         _require(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "1 or more")
         _require(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "1 or more")
@@ -127,6 +128,8 @@ class TinyModelConfig:
     """Upper limit of the vocabulary."""
 
     def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "mlp"):
+            _require(getattr(self, name) >= 1, f"tiny.{name}", getattr(self, name), "1 or more")
         _require(self.hidden % (2 * self.heads) == 0, "tiny.hidden", self.hidden, f"a multiple of {2 * self.heads}")
         _require(self.vocabulary >= 280, "tiny.vocabulary", self.vocabulary, "280 or more (256 bytes and the tags)")
 
@@ -239,6 +242,13 @@ class ObjectiveConfig:
             "null or more than 1",
         )
         _require(self.constant > 0, "objective.constant", self.constant, "more than 0")
+        _require(self.entropy >= 0, "objective.entropy", self.entropy, "0 or more")
+        _require(
+            self.entropy_final is None or self.entropy_final >= 0,
+            "objective.entropy_final",
+            self.entropy_final,
+            "null or 0 or more",
+        )
         _require(
             self.importance_cap is None or self.importance_cap >= 1,
             "objective.importance_cap",
@@ -281,6 +291,9 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         _require(self.lr >= 0, "learner.lr", self.lr, "0 or more")
         _require(0 <= self.final <= 1, "learner.final", self.final, "between 0 and 1")
+        _require(self.warmup_steps >= 0, "learner.warmup_steps", self.warmup_steps, "0 or more")
+        _require(all(0 <= beta < 1 for beta in self.betas), "learner.betas", self.betas, "from 0 to less than 1, both")
+        _require(self.weight_decay >= 0, "learner.weight_decay", self.weight_decay, "0 or more")
         _require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
         for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens"):
             _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
@@ -391,8 +404,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
     given: Any = loaded
     try:
-        given = OmegaConf.merge(loaded, _parse(overrides))
+        changes = _parse(overrides)
+        given = OmegaConf.merge(loaded, changes)
         tree = OmegaConf.merge(_defaults(loaded), given)
+        # Merging ignores a missing value, so that `tree` would hold the default.
+        missing = sorted(OmegaConf.missing_keys(given) | OmegaConf.missing_keys(changes))
+        if missing:
+            raise ConfigError(f"{missing[0]}: '???' is not allowed; it must be a value")
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config {path}: {_explain(error, given)}") from error

@@ -6,6 +6,7 @@ them comes back as a list.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,24 +66,29 @@ def read_episodes(path: str | Path) -> Iterator[Episode]:
     Raises:
         RunError: there is no such file, or, while iterating, a line is not an episode (it is named).
     """
+    files = batch_files(path)
+    return (episode for file in files for episode in _read(file))
+
+
+def batch_files(path: str | Path) -> list[Path]:
+    """The files that hold one training step each: those of a run directory in order, or the one that is named.
+
+    Raises:
+        RunError: there is no such file, or the folder is not a run directory.
+    """
     path = Path(path)
     if not path.exists():
         raise RunError(f"{path}: no such file or run directory")
     folder = path / "episodes"
     if path.is_dir() and not folder.is_dir():
         raise RunError(f"{path}: not a run directory, since it has no folder episodes")
-    files = episode_files(folder) if path.is_dir() else [path]
-    return (episode for file in files for episode in _read(file))
+    return [file for _, file in episode_files(folder)] if path.is_dir() else [path]
 
 
-def episode_files(folder: Path) -> list[Path]:
-    """The files `step_000012.jsonl` of a folder in the order of their steps."""
-    return sorted(folder.glob("step_*.jsonl"), key=episode_step)
-
-
-def episode_step(file: Path) -> int:
-    """The step that a file `step_000012.jsonl` belongs to."""
-    return int(file.stem.removeprefix("step_"))
+def episode_files(folder: Path) -> list[tuple[int, Path]]:
+    """Step and file of what is called `step_000012.jsonl` in a folder, in the order of steps; the rest is not ours."""
+    named = ((re.fullmatch(r"step_(\d+)\.jsonl", file.name), file) for file in folder.glob("step_*.jsonl"))
+    return sorted((int(match[1]), file) for match, file in named if match)
 
 
 def _read(file: Path) -> Iterator[Episode]:

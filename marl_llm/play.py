@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from pettingzoo import AECEnv
@@ -46,8 +48,8 @@ def play(
     """Play all matches, at most `live` at a time, and yield each episode when it is over.
 
     Raises:
-        GameError: a game raised; the message holds its seed and actions.
-        ConfigError: a seat names a policy that is not given.
+        GameError: a game raised, with its seed and actions in the message; or `rewards` did, with the match.
+        ConfigError: a seat names a policy that is not given, or `rewards` returned something else than it must.
     """
     waiting = iter(matches)
     tables: dict[str, Table] = {}
@@ -79,12 +81,38 @@ def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
 
 
 def _with_rewards(episode: Episode, rewards: Rewards) -> Episode:
-    parts = rewards(episode)
-    turns = tuple(
-        replace(turn, rewards={**turn.rewards, **parts[index]}) if index in parts else turn
-        for index, turn in enumerate(episode.turns)
-    )
-    return replace(episode, turns=turns)
+    try:
+        given: Any = rewards(episode)
+    except Exception as error:  # whatever a user's function raises, the run stops with the match that it raised at
+        raise GameError(f"play.rewards: raised {type(error).__name__}: {error} (match {episode.match.id})") from error
+    problem = _reward_problem(episode, given)
+    if problem:
+        raise ConfigError(f"play.rewards: returned {problem} (match {episode.match.id})")
+    turns = list(episode.turns)
+    for index, parts in given.items():
+        added = {part: None if value is None else float(value) for part, value in parts.items()}
+        turns[index] = replace(turns[index], rewards={**turns[index].rewards, **added})
+    return replace(episode, turns=tuple(turns))
+
+
+def _reward_problem(episode: Episode, given: Any) -> str | None:
+    """What is wrong with what a user's reward function returned, and what is allowed; None when nothing is."""
+    form = "it must be {turn index: {part: number or None}}"
+    if not isinstance(given, Mapping):
+        return f"{given!r}; {form}"
+    for index, parts in given.items():
+        if not isinstance(index, Integral) or not 0 <= int(index) < len(episode.turns):
+            return f"turn index {index!r}; it must be a whole number from 0 to {len(episode.turns) - 1}"
+        if not isinstance(parts, Mapping):
+            return f"{parts!r} for turn {index}; {form}"
+        for part, value in parts.items():
+            if not isinstance(part, str):
+                return f"part name {part!r} for turn {index}; it must be a text"
+            if part in episode.turns[int(index)].rewards:
+                return f"part {part!r} for turn {index}, which the game gave already; it must have another name"
+            if value is not None and not (isinstance(value, Real) and isfinite(value)):
+                return f"{value!r} as part {part!r} of turn {index}; it must be a finite number or None"
+    return None
 
 
 class Table:

@@ -38,7 +38,7 @@ from marl_llm.checkpoints import (
     write_checkpoint,
 )
 from marl_llm.config import Config, load_config, to_yaml
-from marl_llm.episodes import episode_files, episode_step, episode_to_json, read_episodes
+from marl_llm.episodes import episode_files, episode_to_json, read_episodes
 from marl_llm.errors import RunError
 from marl_llm.files import append, remove_folder, replace, sync, writing
 from marl_llm.scalars import Scalars
@@ -240,8 +240,8 @@ class Run:
             for later, folder in reversed(checkpoints):
                 if later > last:
                     remove_folder(folder)
-            for played in episode_files(self.path / "episodes"):
-                if episode_step(played) > last:
+            for later, played in episode_files(self.path / "episodes"):
+                if later > last:
                     played.unlink()
             for measured, evaluated in list_evaluations(self.path):
                 if measured > last:
@@ -270,11 +270,20 @@ def list_evaluations(path: str | Path) -> list[tuple[int, Path]]:
 
 
 def read_evaluation(path: str | Path, step: int) -> dict[str, Any] | None:
-    """What was measured at a step of a run directory; None when nothing was."""
+    """What was measured at a step of a run directory; None when nothing was.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     file = _evaluation_file(Path(path), step)
     if not file.is_file():
         return None
-    result: dict[str, Any] = json.loads(file.read_text())
+    try:
+        result = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise RunError(f"{file}: damaged ({error}); delete it to measure again") from error
+    if not isinstance(result, dict):
+        raise RunError(f"{file}: damaged (not an object); delete it to measure again")
     return result
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marl_llm.config import Config, GameConfig, PolicyConfig
+from marl_llm.devices import available_device
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
@@ -132,7 +133,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
         cache_slots=settings.engine.cache_slots,
         context_tokens=config.play.context_tokens,
         eos_token_id=chat.eos_token_id,
-        device=settings.engine.device,
+        device=str(available_device("engine.device", settings.engine.device)),
         dtype=getattr(torch, settings.engine.dtype),
     )
     policy = LLMPolicy(

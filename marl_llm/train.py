@@ -62,7 +62,9 @@ def train(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train as configured and return the run directory; `stop` is asked after each step.
+    """Train as configured and return the run directory; `stop` is asked after each step, of the warm-up too.
+
+    Stopped during the warm-up nothing is saved, and resuming begins anew; later on there is a checkpoint to go on from.
 
     `path`: the run directory, by default a new one under `run.dir`. `resume`: it exists, and its latest checkpoint
     is continued, bit-identically on one CPU process.
@@ -73,8 +75,13 @@ def train(
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
     with _open(config, path, resume) as run:
-        team, progress = _start(config, team, run, observer) if team else _resume(config, run, observer)
+        begun = _start(config, team, run, observer, stop) if team else _resume(config, run, observer, stop)
+        if begun is None or stop():
+            return run.path
+        team, progress = begun
         assess(config, run, team, observer, step=0)
+        if stop():
+            return run.path
         while progress.step < config.run.steps:
             metrics, episodes = advance(config, team, recipe, rewards, progress)
             run.episodes(progress.step, episodes, tokens=config.run.tokens)
@@ -107,19 +114,23 @@ def assemble(config: Config, checkpoint: Path | None = None) -> Team:
     return team
 
 
-def _start(config: Config, team: Team, run: Run, observer: Observer) -> tuple[Team, Progress]:
+def _start(
+    config: Config, team: Team, run: Run, observer: Observer, stop: Callable[[], bool]
+) -> tuple[Team, Progress] | None:
+    """None: stopped during the warm-up."""
     observer.started(run.path, config, 0)
-    warm_up(config, team, observer.warming_up)
+    if not warm_up(config, team, observer.warming_up, stop=stop):
+        return None
     progress = Progress(step=0, credit={})
     save(run, team, progress)
     return team, progress
 
 
-def _resume(config: Config, run: Run, observer: Observer) -> tuple[Team, Progress]:
+def _resume(config: Config, run: Run, observer: Observer, stop: Callable[[], bool]) -> tuple[Team, Progress] | None:
     latest = run.latest_checkpoint()
     if latest is None:
         run.rewind(None)
-        return _start(config, assemble(config), run, observer)
+        return _start(config, assemble(config), run, observer, stop)
     step, checkpoint = latest
     team = assemble(config, checkpoint)
     run.rewind(step)
@@ -150,10 +161,13 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 def _load_function(name: str) -> Rewards:
     module, _, attribute = name.partition(":")
     try:
-        function: Rewards = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {error}") from error
-    return function
+        function: Any = getattr(import_module(module), attribute)
+    except Exception as error:  # a user's module may raise anything when it is imported
+        raise ConfigError(f"play.rewards: {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise ConfigError(f"play.rewards: {name!r} is {function!r}; it must be a function of an episode")
+    rewards: Rewards = function
+    return rewards
 
 
 def advance(

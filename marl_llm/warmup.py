@@ -13,8 +13,17 @@ from marl_llm.text import canonical_reply
 from marl_llm.types import Episode, Sample, Span
 
 
-def warm_up(config: Config, team: Team, report: Callable[[str, int, int, float], None]) -> None:
-    """Train every policy that has a `warmup` section; `report(policy, step, steps, loss)` is called at each step."""
+def warm_up(
+    config: Config,
+    team: Team,
+    report: Callable[[str, int, int, float], None],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train every policy that has a `warmup` section; `report(policy, step, steps, loss)` is called at each step.
+
+    `stop` is asked after each step. Returns whether all is done; else the weights are of no use.
+    """
     for name, member in team.members.items():
         warmup = config.policies[name].warmup
         if warmup is None or member.learner is None:
@@ -25,7 +34,10 @@ def warm_up(config: Config, team: Team, report: Callable[[str, int, int, float],
             batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
+            if stop():
+                return False
         member.publish()
+    return True
 
 
 def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:

@@ -115,6 +115,8 @@ def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_p
             "policies.agent.learner.betas: .*length 1 does not match type hint length 2",
         ),
         ("run: {name: '${nope}'}", "nope"),
+        ("run:\n  seed: ???", r"run.seed: '\?\?\?' is not allowed"),
+        ("policies:\n  agent: {options: {a: '???'}}", r"policies.agent.options.a: '\?\?\?' is not allowed"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -126,6 +128,10 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message:
 @pytest.mark.parametrize("text", ["", "# nothing", "{}"])
 def test_a_file_without_settings_is_that_of_the_defaults(tmp_path: Path, text: str) -> None:
     assert load(tmp_path, text) == Config()
+
+
+def test_a_value_that_a_file_leaves_open_may_be_given_on_the_command_line(tmp_path: Path) -> None:
+    assert load(tmp_path, "run:\n  seed: ???", "run.seed=3").run.seed == 3
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -185,6 +191,22 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("policies.agent.learner.minibatches=0", "learner.minibatches: 0 .* 1 or more"),
         ("policies.agent.learner.epochs=0", "learner.epochs: 0 .* 1 or more"),
         ("policies.agent.learner.micro_batch_tokens=0", "learner.micro_batch_tokens: 0 .* 1 or more"),
+        ("run.name=a/b", "run.name: 'a/b' is not allowed; it must be a name without /"),
+        ("policies.agent.tiny.heads=0", "tiny.heads: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.tiny.layers=0", "tiny.layers: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.tiny.hidden=0", "tiny.hidden: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.tiny.mlp=0", "tiny.mlp: 0 is not allowed; it must be 1 or more"),
+        ("policies.agent.learner.betas=[0.9,1.0]", r"learner.betas: \(0.9, 1.0\) .* from 0 to less than 1"),
+        ("policies.agent.learner.betas=[-0.1,0.9]", r"learner.betas: \(-0.1, 0.9\) .* from 0 to less than 1"),
+        ("policies.agent.learner.weight_decay=-1", "learner.weight_decay: -1.0 .* 0 or more"),
+        ("policies.agent.learner.warmup_steps=-1", "learner.warmup_steps: -1 .* 0 or more"),
+        ("policies.agent.objective.entropy=-1", "objective.entropy: -1.0 .* 0 or more"),
+        ("policies.agent.objective.entropy_final=-1", "objective.entropy_final: -1.0 .* null or 0 or more"),
+        ("run.seed=???", r"run.seed: '\?\?\?' is not allowed; it must be a value"),
+        ("game.settings.players=???", r"game.settings.players: '\?\?\?' is not allowed"),
+        ("credit=???", r"credit: '\?\?\?' is not allowed"),
+        ("policies.agent=???", r"policies.agent: '\?\?\?' is not allowed"),
+        ("policies=???", r"policies: '\?\?\?' is not allowed"),
         ("policies.agent.learner.row_tokens=0", "learner.row_tokens: 0 .* 1 or more"),
     ],
 )

@@ -13,7 +13,7 @@ GAMES = sorted((ROOT / "games").rglob("*.py"))
 # A room imports from earlier lines and from itself. What stands on one line is independent of each other.
 ORDER = (
     ("types", "errors", "seeds"),
-    ("config",),
+    ("config", "devices"),
     ("text", "credit", "engines", "learning", "models", "run"),
     ("policies",),
     ("matchmaking",),

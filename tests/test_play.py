@@ -116,6 +116,34 @@ def test_a_users_own_rewards_are_added_to_the_games() -> None:
     assert episode.turns[0].rewards == {"outcome": episode.returns["player_0"], "style": 0.5, "judge": None}
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, r"returned None; it must be \{turn index: \{part: number or None\}\}"),
+        ([0.5], r"returned \[0.5\]; it must be"),
+        ({0: 0.5}, r"returned 0.5 for turn 0; it must be"),
+        ({2: {"style": 1.0}}, "turn index 2; it must be a whole number from 0 to 1"),
+        ({-1: {"style": 1.0}}, "turn index -1; "),
+        ({"0": {"style": 1.0}}, "turn index '0'; "),
+        ({0: {1: 1.0}}, "part name 1 for turn 0; it must be a text"),
+        ({1: {"outcome": 1.0}}, "part 'outcome' for turn 1, which the game gave already"),
+        ({0: {"style": float("nan")}}, "nan as part 'style' of turn 0; it must be a finite number or None"),
+        ({0: {"style": float("inf")}}, "inf as part 'style'"),
+        ({0: {"style": "good"}}, "'good' as part 'style'"),
+    ],
+)
+def test_what_is_no_reward_is_refused_with_the_match(returned: Any, message: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^play.rewards: returned .*{message.removeprefix('returned ')}.*match m\)$"
+    ):
+        one(Script("check", "check"), rewards=lambda episode: returned)
+
+
+def test_a_reward_function_that_raises_stops_the_run_with_the_match() -> None:
+    with pytest.raises(GameError, match=r"^play.rewards: raised ZeroDivisionError: .* \(match m\)$"):
+        one(Script("check", "check"), rewards=lambda episode: {0: {"style": 1 / 0}})
+
+
 def test_an_unknown_policy_or_game_is_named() -> None:
     with pytest.raises(ConfigError, match="'bob'"):
         list(play([Match(id="m", game="kuhn_poker", seed=0, group="g", seats={"*": "bob"})], {}))

@@ -199,6 +199,26 @@ def test_a_run_directory_holds_what_the_readme_says(tmp_path: Path) -> None:
     assert not list(path.rglob(".*"))
 
 
+@pytest.mark.parametrize("content", [b"", b'{"exploitability": 0.', b"\xff", b"[]"])
+def test_a_damaged_evaluation_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations" / "step_3.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"evaluations/step_3.json: damaged \(.*\); delete it to measure again$"):
+        read_evaluation(tmp_path, 3)
+
+
+def test_files_that_are_no_steps_episodes_are_left_alone(tmp_path: Path) -> None:
+    with Run.create(settings(tmp_path)) as run:
+        strays = [run.path / "episodes" / name for name in ("step_copy.jsonl", "step_1.jsonl.bak", "step_.jsonl")]
+        for stray in strays:
+            stray.write_text("not an episode")
+        run.episodes(1, [EPISODE], tokens=True)
+        assert list(read_episodes(run.path)) == [EPISODE]
+        run.rewind(None)
+        assert list(read_episodes(run.path)) == []
+        assert all(stray.exists() for stray in strays)
+
+
 def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
     config = settings(tmp_path)
     with Run.create(config) as one, Run.create(config) as two, Run.create(settings(tmp_path, seed=4)) as other:

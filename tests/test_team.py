@@ -104,6 +104,16 @@ def test_who_is_not_trainable_or_not_wanted_to_learn_has_no_learner() -> None:
     assert all(member.learner is None for member in found(TWO, learn=False).members.values())
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    engine = replace(AGENT, engine=replace(AGENT.engine, device=device))
+    learner = replace(AGENT, learner=replace(AGENT.learner, device=device))
+    with pytest.raises(ConfigError, match=f"^engine.device: '{device}' is not available"):
+        found(replace(TWO, policies={**TWO.policies, "black": engine}))
+    with pytest.raises(ConfigError, match=f"^learner.device: '{device}' is not available"):
+        found(replace(TWO, policies={**TWO.policies, "black": learner}))
+
+
 def test_each_learns_from_its_own_turns_only(talking: Config) -> None:
     team = found(talking)
     metrics, episodes = step(talking, team, begin())

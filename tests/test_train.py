@@ -1,5 +1,6 @@
 """The loop: what a run leaves behind, and that a killed run goes on bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from marl_llm import cli
 from marl_llm.config import Config, load_config
+from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation
-from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
-from marl_llm.train import prepare, train
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
+from marl_llm.train import Progress, advance, assemble, by_turn, prepare, train
 
 SMALL = Path(__file__).parent / "small.yaml"
 
@@ -122,6 +126,52 @@ def test_stopping_saves_and_resuming_equals_the_uninterrupted_run(
     assert same_checkpoints(path, finished[0], 6)
 
 
+def test_stopped_in_the_warm_up_nothing_is_saved_and_resuming_begins_anew(
+    finished: tuple[Path, Silent], tmp_path: Path
+) -> None:
+    config, observer = small(tmp_path), Silent()
+    path = train(config, observer, stop=lambda: observer.told[-1] == "warm-up agent 3/8")
+    assert observer.told[-1] == "warm-up agent 3/8"
+    assert list((path / "checkpoints").iterdir()) == []
+    train(config, Silent(), path=path, resume=True)
+    assert same_checkpoints(path, finished[0], 6)
+
+
+def test_stopped_around_the_first_evaluation_a_run_goes_on_from_step_0(tmp_path: Path) -> None:
+    config, observer = small(tmp_path, "evaluation.games=1"), Silent()
+    asked: list[str] = []
+
+    def after_warmup() -> bool:
+        asked.append(observer.told[-1])
+        return asked[-2:] == ["warm-up agent 8/8"] * 2
+
+    path = train(config, observer, stop=after_warmup)
+    assert observer.told[-1] == "warm-up agent 8/8"
+    assert [p.name for p in (path / "checkpoints").iterdir()] == ["step_0"]
+    observer = Silent()
+    train(config, observer, path=path, resume=True, stop=lambda: observer.told[-1] == "evaluated 0")
+    assert observer.told == ["started at 0", "evaluated 0"]
+    assert read_metrics(path) == []
+
+
+def test_ctrl_c_in_the_warm_up_says_that_nothing_is_saved(tmp_path: Path) -> None:
+    options = [f"run.dir={tmp_path}", "policies.agent.warmup.steps=100000"]
+    command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        path = tmp_path / "small-seed0-1"
+        while not path.is_dir():  # from then on the signal is caught
+            assert process.poll() is None
+            sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopped during the warm-up, of which nothing is saved" in out
+    assert out.splitlines()[-2:] == [f"begin it anew with: marl-llm train {path} --resume", f"run: {path}"]
+
+
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_killed_run_resumes_bit_for_bit(finished: tuple[Path, Silent], tmp_path: Path, after: int) -> None:
     command = [sys.executable, "-m", "marl_llm.cli", "train", str(SMALL), f"run.dir={tmp_path}", "evaluation.games=10"]
@@ -155,6 +205,44 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(finished: tuple[Pa
     assert out.splitlines()[-1] == f"run: {path}"
     train(small(tmp_path), Silent(), path=path, resume=True)
     assert same_checkpoints(path, finished[0], 6)
+
+
+@pytest.mark.parametrize("recipe", ["rae", "self_play"])
+def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, recipe: str) -> None:
+    config = small(tmp_path, f"credit={recipe}")
+    team, progress, trained = assemble(config), Progress(step=0, credit={}), load_recipe(recipe)
+    used: dict[tuple[str, int], float] = {}
+    with Run.create(config) as run:
+        for step in (1, 2, 3):
+            before = progress.credit
+            metrics, episodes = advance(config, team, trained, None, progress)
+            run.episodes(step, episodes, tokens=True)
+            run.step(step, metrics)
+            credited = credit(episodes, trained, before)
+            assert credited.state == progress.credit
+            used |= by_turn(credited)
+    (run.path / "episodes" / "step_copy.jsonl").write_text("not ours")
+    result = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path), "--json"])
+    shown = json.loads(result.stdout)
+    assert {(row["episode"], row["turn"]): row["advantages"][recipe] for row in shown["rows"]} == used
+    assert {turn for turns in shown["groups"][recipe].values() for turn in turns} == {f"{e}#{t}" for e, t in used}
+    alone = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path / "episodes" / "step_000003.jsonl"), "--json"])
+    fresh = {(row["episode"], row["turn"]): row["advantages"][recipe] for row in json.loads(alone.stdout)["rows"]}
+    assert (fresh == {key: used[key] for key in fresh}) == (recipe != "rae")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1 / 0", "cannot be imported: ZeroDivisionError"), ("x = 3", "no attribute 'f'"), ("f = 3", "is 3; it must be")],
+)
+def test_a_reward_function_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    (tmp_path / "rewarding.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rewarding", raising=False)
+    with pytest.raises(ConfigError, match=f"play.rewards: 'rewarding:f' .*{message}"):
+        prepare(small(tmp_path, "play.rewards=rewarding:f"))
 
 
 def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Where a number comes from: each turn's reward parts, stage values, and who it was compared with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from marl_llm.credit.load import Step
-from marl_llm.credit.recipe import Credited
+from marl_llm.credit.recipe import Credited, Recipe, State, credit
 from marl_llm.credit.table import FloatArray
+from marl_llm.types import Episode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +42,31 @@ class AuditRow:
     """By recipe, all turns of that key as `episode#turn`, this one included."""
 
 
-def audit(credited: Sequence[Credited]) -> tuple[AuditRow, ...]:
-    """Line up what several recipes made of the same episodes, one row per turn in canonical order."""
+def audit_batches(batches: Mapping[str, Iterable[Episode]], recipes: Sequence[Recipe]) -> tuple[AuditRow, ...]:
+    """What the recipes make of one training step after the other, as in training: nothing is compared across steps,
+    and what a recipe remembers goes from step to step.
+
+    `batches`: by name, in order; where there are several, the name is put before every key. The first one is a
+    fresh start.
+
+    Raises:
+        ConfigError: see `credit`.
+    """
+    states: list[State | None] = [None] * len(recipes)
+    rows: list[AuditRow] = []
+    for name, episodes in batches.items():
+        logged = list(episodes)
+        credited = [credit(logged, recipe, state) for recipe, state in zip(recipes, states, strict=True)]
+        states = [one.state for one in credited]
+        rows += audit(credited, batch=name if len(batches) > 1 else "")
+    return tuple(rows)
+
+
+def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, ...]:
+    """Line up what several recipes made of the same episodes, one row per turn in canonical order.
+
+    `batch`: put before every key, so that the rows of several batches can be shown together.
+    """
     if not credited:
         return ()
     names = _unique([one.recipe.name for one in credited])
@@ -50,7 +74,7 @@ def audit(credited: Sequence[Credited]) -> tuple[AuditRow, ...]:
     for one in credited:
         assert np.array_equal(one.table.episode, table.episode), "recipes must see the same episodes"
         assert np.array_equal(one.table.turn, table.turn), "recipes must see the same episodes"
-    compared = {name: _compared(one) for name, one in zip(names, credited, strict=True)}
+    compared = {name: _compared(one, batch) for name, one in zip(names, credited, strict=True)}
     keyed = {name: found for name, found in compared.items() if found is not None}
     stages = {name: _stage_values(one) for name, one in zip(names, credited, strict=True)}
     return tuple(
@@ -117,7 +141,7 @@ def table(rows: Sequence[AuditRow]) -> Table:
     return drawn
 
 
-def _compared(credited: Credited) -> tuple[list[str], dict[str, tuple[str, ...]]] | None:
+def _compared(credited: Credited, batch: str) -> tuple[list[str], dict[str, tuple[str, ...]]] | None:
     """Key of each row under the recipe's first comparing stage, and the turns of each key."""
     keys = _first_keys(credited.recipe.stages)
     if keys is None:
@@ -127,6 +151,7 @@ def _compared(credited: Credited) -> tuple[list[str], dict[str, tuple[str, ...]]
         " ".join(f"{name}={value}" for name, value in zip(keys, table.label(keys, row), strict=True)) or "all"
         for row in range(len(table))
     ]
+    labels = [f"{batch} {label}" if batch else label for label in labels]
     groups: dict[str, list[str]] = {}
     for label, episode, turn in zip(labels, table.episode.tolist(), table.turn.tolist(), strict=True):
         groups.setdefault(label, []).append(f"{episode}#{turn}")

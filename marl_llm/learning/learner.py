@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from marl_llm.config import LearnerConfig, ObjectiveConfig
-from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.devices import available_device
+from marl_llm.errors import RunError, TrainingError
 from marl_llm.learning.batch import MicroBatch, flatten, micro_batches, pack, span_names
 from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
@@ -63,7 +64,7 @@ class Learner:
         total_steps: int,
         seed: int,
     ) -> None:
-        self._device = _device(config.device)
+        self._device = available_device("learner.device", config.device)
         self.model: PreTrainedModel = model.to(device=self._device, dtype=torch.float32).eval()
         check_model(self.model)
         self.version = 0
@@ -314,11 +315,3 @@ class Learner:
 def _listed(names: Sequence[str], limit: int = 8) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ("; ".join(names[:limit]) or "none") + more
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # how PyTorch reports unknown and missing devices
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"learner.device: {name!r} is not available ({reason})") from error
