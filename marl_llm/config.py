@@ -221,7 +221,9 @@ class ObjectiveConfig:
     constant: float = 1.0
     """Divisor of `aggregation: constant`, per sequence."""
     entropy: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus, at the first step."""
+    entropy_final: float | None = None
+    """Its weight at the last step, with a straight line in between; None: it stays."""
     importance_cap: float | None = 2.0
     """Truncation of the importance weight that corrects the gap between engine and learner; None: no correction."""
     kl: KLConfig = field(default_factory=KLConfig)

@@ -5,6 +5,7 @@ from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -109,36 +110,43 @@ class LiveView:
 
 
 def comparison(before: Evaluation | None, after: Evaluation, step: int) -> Table:
-    """A table of an evaluation, beside an earlier one if given."""
-    table = Table(title=f"{after.policy}: " + (f"before and after {step} steps" if before else f"step {step}"))
-    table.add_column("measure")
-    table.add_column("seat")
-    if before:
-        table.add_column("before", justify="right")
-    table.add_column("after" if before else "value", justify="right")
-    for measure, seat, value in rows(after):
-        earlier = {(m, s): v for m, s, v in rows(before)} if before else {}
-        table.add_row(measure, seat, *([earlier.get((measure, seat), "")] if before else []), value)
+    """A table of an evaluation, beside an earlier one if given; intervals are 95 %."""
+    title = f"{after.policy}: before and after {step} steps" if before else f"{after.policy} at step {step}"
+    table = Table("measure", title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("before", "after") if before else ("value",):
+        table.add_column(column, no_wrap=True)
+    earlier = {row[:2]: row[2] for row in rows(before)} if before else {}
+    section = ""
+    for heading, measure, value in rows(after):
+        if heading != section:
+            table.add_section()
+            table.add_row(f"[bold]{heading}")
+            section = heading
+        cells = [earlier.get((heading, measure), ""), value] if before else [value]
+        table.add_row(measure, *cells)
     return table
 
 
 def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(measure, seat, value with its 95 % interval) of everything that was measured."""
+    """(heading, measure, value with its 95 % interval) of everything that was measured."""
     result = []
     exploited = evaluation.exploitability
     if exploited is not None:
-        exact = exploited.samples is None
-        kind = "exact" if exact else f"estimate from {exploited.samples} replies per state"
-        interval = "" if exact else f"  [{exploited.low:.3f}, {exploited.high:.3f}]"
-        result.append((f"exploitability ({kind})", "both", f"{exploited.value:.4f}{interval}"))
-        result.append(("illegal probability mass", "both", f"{exploited.illegal_mass:.4f}"))
+        value = f"{exploited.value:.4f}"
+        if exploited.samples is None:
+            result.append(("", "exploitability, exact", value))
+        else:
+            interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
+            result.append(("", f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"))
+        result.append(("", "illegal probability mass", f"{exploited.illegal_mass:.4f}"))
     if evaluation.opponents:
-        result.append(("illegal moves", "all", f"{evaluation.illegal_fraction:.2%}"))
+        result.append(("", "illegal moves", f"{evaluation.illegal_fraction:.2%}"))
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():
-            mean = f"{score.mean:+.3f}  [{score.low:+.3f}, {score.high:+.3f}]"
-            wins = f"{score.win_rate:.1%}  [{score.win_low:.1%}, {score.win_high:.1%}]"
-            result.append((f"mean return against {opponent}", seat, mean))
-            result.append((f"win rate against {opponent}", seat, wins))
-            result.append((f"not lost against {opponent}", seat, f"{score.not_lost:.1%}"))
+            heading = f"against {opponent}"
+            result.append((heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"))
+            result.append(
+                (heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]")
+            )
+            result.append((heading, f"{seat}: not lost", f"{score.not_lost:.1%}"))
     return result

@@ -90,7 +90,7 @@ def sweep(
     base = load_config(config)
     folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
     cells = [
-        _make_cell(config, folder, variant, seed) for variant in _variants(overrides) for seed in parse_seeds(seeds)
+        _make_cell(config, folder, variant, seed) for variant in variants(overrides) for seed in parse_seeds(seeds)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     _run_all(config, cells, jobs or os.cpu_count() or 1, console)
@@ -136,7 +136,12 @@ def final_measures(run: Path) -> dict[str, float]:
     return measures
 
 
-def _variants(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+def variants(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every combination of the values of `key=value,value` overrides.
+
+    Raises:
+        ConfigError: an override has no `=`.
+    """
     options = []
     for override in overrides:
         key, equals, values = override.partition("=")

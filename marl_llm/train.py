@@ -71,8 +71,9 @@ def train(
         MarlError: whatever the user can mend; checkpoints up to then stay.
     """
     recipe, rewards = prepare(config)
+    team = None if resume else assemble(config)
     with _open(config, path, resume) as run:
-        team, progress = _begin(config, run, observer, resume)
+        team, progress = _start(config, team, run, observer) if team else _resume(config, run, observer)
         assess(config, run, team, observer, step=0)
         while progress.step < config.run.steps:
             metrics, episodes = advance(config, team, recipe, rewards, progress)
@@ -95,22 +96,37 @@ def _open(config: Config, path: Path | None, resume: bool) -> Run:
     return Run.open(path)
 
 
-def _begin(config: Config, run: Run, observer: Observer, resume: bool) -> tuple[Team, Progress]:
-    """The team and where it stands: from the latest checkpoint, or warmed up and saved as step 0."""
-    latest = run.latest_checkpoint() if resume else None
-    team = found(config, latest[1] if latest else None)
+def assemble(config: Config, checkpoint: Path | None = None) -> Team:
+    """All policies, new or from a checkpoint, checked against the game.
+
+    Raises:
+        ModelError, ConfigError: a model cannot be used, or its context is too small for the rules.
+    """
+    team = found(config, checkpoint)
     check_prompts(config, team)
-    if resume:
-        run.rewind(latest[0] if latest else None)
-    observer.started(run.path, config, latest[0] if latest else 0)
-    if latest:
-        values = checkpoint_values(latest[1])
-        restore(team, latest[1], values["learners"])
-        return team, Progress(step=latest[0], credit=values["credit"])
+    return team
+
+
+def _start(config: Config, team: Team, run: Run, observer: Observer) -> tuple[Team, Progress]:
+    observer.started(run.path, config, 0)
     warm_up(config, team, observer.warming_up)
     progress = Progress(step=0, credit={})
     save(run, team, progress)
     return team, progress
+
+
+def _resume(config: Config, run: Run, observer: Observer) -> tuple[Team, Progress]:
+    latest = run.latest_checkpoint()
+    if latest is None:
+        run.rewind(None)
+        return _start(config, assemble(config), run, observer)
+    step, checkpoint = latest
+    team = assemble(config, checkpoint)
+    run.rewind(step)
+    observer.started(run.path, config, step)
+    values = checkpoint_values(checkpoint)
+    restore(team, checkpoint, values["learners"])
+    return team, Progress(step=step, credit=values["credit"])
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -103,12 +104,13 @@ class Learner:
         self._model_s = 0.0
         lr = learning_rate(self._config, self.version, self._total_steps)
         minibatches = self._minibatches(samples)
+        objective = self._objective_now()
         proximal = self._proximal(samples) if len(minibatches) > 1 else None
         tally = Tally()
         for chosen in minibatches:
             proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
             part = [samples[index] for index in chosen]
-            self._optimizer_step(Minibatch.make(part, self._objective, proximal_N, self._device), lr, tally)
+            self._optimizer_step(Minibatch.make(part, objective, proximal_N, self._device), lr, tally)
         self.version += 1
         if self._reference is not None:
             self._reference.after_training_step(self.version)
@@ -193,6 +195,14 @@ class Learner:
             found = {n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")}
             self._reference.load(found)
 
+    def _objective_now(self) -> ObjectiveConfig:
+        """The objective with the entropy bonus of this training step."""
+        first, final = self._objective.entropy, self._objective.entropy_final
+        if final is None:
+            return self._objective
+        progress = min(1.0, self.version / max(1, self._total_steps))
+        return replace(self._objective, entropy=first + (final - first) * progress)
+
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config = self._config
         return torch.optim.AdamW(list(self._names), betas=config.betas, weight_decay=config.weight_decay)
@@ -225,7 +235,7 @@ class Learner:
                 temperature=self._temperature,
                 reference=other,
                 full_kl=other is not None and self._objective.kl.kind == "full",
-                entropy_gradient=self._objective.entropy != 0,
+                entropy_gradient=bool(self._objective.entropy or self._objective.entropy_final),
             )
 
     @torch.no_grad()

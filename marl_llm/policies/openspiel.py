@@ -27,6 +27,7 @@ class Rules:
         kind = env.game.get_type()
         self.name = name
         self.env = env
+        self._trees: dict[str | None, Tree] = {}
         self.hidden = kind.information != pyspiel.GameType.Information.PERFECT_INFORMATION
         self.small_board = (
             not self.hidden
@@ -38,7 +39,13 @@ class Rules:
 
     @cached_property
     def tree(self) -> "Tree":
-        return Tree(self.name, self.env.game)
+        return self.tree_without(None)
+
+    def tree_without(self, never: str | None) -> "Tree":
+        """The game's tree, with the values of play in which nobody afterwards takes the action called `never`."""
+        if never not in self._trees:
+            self._trees[never] = Tree(self.env, never)
+        return self._trees[never]
 
     def state(self, key: str) -> Any:
         """A state in which the player to move knows exactly `key`; not to be changed."""
@@ -65,16 +72,20 @@ def _rules_of(name: str, settings: str) -> Rules:
 
 
 class Tree:
-    """The information states of a game, with the mean return of each action under uniformly random play."""
+    """The information states of a game, with the mean return of each action under uniformly random play.
 
-    def __init__(self, name: str, game: Any) -> None:
+    What comes after the action does without the action called `never`, where there is another one.
+    """
+
+    def __init__(self, env: OpenSpielEnv, never: str | None) -> None:
         self.states: dict[str, Any] = {}
         """One of the states behind each key."""
-        self._name = name
+        self._env = env
+        self._never = never
         self._reach: dict[str, float] = {}
         self._sums: dict[str, dict[int, float]] = {}
         self._nodes = 0
-        self._walk(game.new_initial_state(), 1.0)
+        self._walk(env.game.new_initial_state(), 1.0)
 
     def returns(self, key: str) -> dict[int, float]:
         """Mean return of each action for the player to move, all seats playing at random before and after."""
@@ -84,20 +95,25 @@ class Tree:
         """Mean returns of all players from `state`, which random play meets with probability `reach`."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise ConfigError(f"game {self._name}: too large to be walked (over {MAX_NODES} nodes); use random")
+            name = self._env.metadata["name"]
+            raise ConfigError(f"game {name}: too large to be walked (over {MAX_NODES} nodes); use random")
         if state.is_terminal():
             return list(state.returns())
-        legal = state.legal_actions()
-        chances = state.chance_outcomes() if state.is_chance_node() else [(a, 1 / len(legal)) for a in legal]
-        below = {action: self._walk(state.child(action), reach * chance) for action, chance in chances}
-        if state.is_player_node():
-            key, player = state.information_state_string(), state.current_player()
-            self.states.setdefault(key, state)
-            self._reach[key] = self._reach.get(key, 0.0) + reach
-            sums = self._sums.setdefault(key, dict.fromkeys(legal, 0.0))
-            for action in legal:
-                sums[action] += reach * below[action][player]
-        return [sum(p * below[a][i] for a, p in chances) for i in range(state.num_players())]
+        if state.is_chance_node():
+            chances = state.chance_outcomes()
+            below = {action: self._walk(state.child(action), reach * chance) for action, chance in chances}
+            return [sum(p * below[a][i] for a, p in chances) for i in range(state.num_players())]
+        player = state.current_player()
+        legal = self._env.legal(state, player)
+        below = {action: self._walk(state.child(action), reach / len(legal)) for action in legal.values()}
+        key = state.information_state_string()
+        self.states.setdefault(key, state)
+        self._reach[key] = self._reach.get(key, 0.0) + reach
+        sums = self._sums.setdefault(key, dict.fromkeys(below, 0.0))
+        for action, values in below.items():
+            sums[action] += reach * values[player]
+        taken = [below[action] for text, action in legal.items() if text != self._never] or list(below.values())
+        return [sum(values[i] for values in taken) / len(taken) for i in range(state.num_players())]
 
 
 def board_values(state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]) -> dict[int, float]:

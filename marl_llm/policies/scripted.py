@@ -151,18 +151,20 @@ class MCTSPolicy(_StatePolicy):
 class NoisyPolicy(_StatePolicy):
     """Prefers what pays if all seats play at random afterwards: softmax(mean return / temperature).
 
-    `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes.
+    `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes. `never` is
+    an action that it expects of nobody afterwards: where nobody folds, better cards are worth more in every situation.
     Mean returns are exact for games with hidden information and for small boards, else from `rollouts` random
     games per action, the same ones whenever a state is met.
     """
 
-    def __init__(self, *, temperature: float = 0.4, rollouts: int = 32) -> None:
+    def __init__(self, *, temperature: float = 0.4, rollouts: int = 32, never: str | None = None) -> None:
         super().__init__()
         number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
         if not (number and 0 < temperature < math.inf):
             raise ConfigError(f"noisy.temperature: {temperature!r} is not allowed; it must be more than 0")
         self._temperature = float(temperature)
         self._rollouts = _positive_int("noisy", "rollouts", rollouts)
+        self._never = never
         self._boards: dict[Rules, dict[str, float]] = {}
         self._cache: dict[tuple[Rules, str], dict[int, float]] = {}
 
@@ -175,7 +177,7 @@ class NoisyPolicy(_StatePolicy):
     def _returns(self, rules: Rules, key: str) -> dict[int, float]:
         """Mean return of each action for the player to move."""
         if rules.hidden:
-            return rules.tree.returns(key)
+            return rules.tree_without(self._never).returns(key)
         state = rules.state(key)
         if rules.small_board:
             return board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))

@@ -1,6 +1,6 @@
 """Learner throughput: packed rows against a plain padded loop, same samples, same loss, same process.
 
-    python scripts/bench/learner.py [--repeats 5] [--threads 2] [--json]
+    python scripts/bench/learner.py [--repeats 5] [--threads 1] [--json]
 
 The unit is tokens per second, counting every token of every sample, prompts included, through forward, backward and
 optimizer step. The plain loop pads each 16 sequences, in the order they come, to their longest.
@@ -150,7 +150,7 @@ def main() -> None:
     """Run both kinds of data and print a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

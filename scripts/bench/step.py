@@ -1,6 +1,6 @@
 """Where the seconds of a training step go, and how many are spent outside the models: play, credit, learn, log.
 
-    python scripts/bench/step.py [--load kuhn tic_tac_toe] [--groups 32] [--steps 5] [--threads 2] [--json]
+    python scripts/bench/step.py [--load kuhn tic_tac_toe] [--groups 32] [--steps 5] [--threads 1] [--json]
 
 Self-play of one model of about a million parameters, in groups of 8 on the same deal, through the real `advance`, and
 its episodes and metrics are written to a run directory as in training. Two loads:
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--load", nargs="+", choices=LOADS, default=LOADS)
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5, help="steps; the first is not counted")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -184,6 +184,14 @@ def test_a_strong_pull_keeps_the_policy_near_the_reference(make_model) -> None:
     assert final_kl(10.0, "k2") < 0.2 * final_kl(0.0, "k2")
 
 
+def test_the_entropy_bonus_goes_in_a_straight_line_to_its_final_weight(make_model) -> None:
+    learner = make_learner(make_model(), ObjectiveConfig(entropy=1.0, entropy_final=0.0), total_steps=2, lr=0.0)
+    first, second, third = (learner.update(make_samples()) for _ in range(3))
+    assert first["entropy_loss"] == pytest.approx(-first["entropy"], rel=1e-5)
+    assert second["entropy_loss"] == pytest.approx(-second["entropy"] / 2, rel=1e-5)
+    assert third["entropy_loss"] == 0
+
+
 def test_the_entropy_bonus_raises_entropy(make_model) -> None:
     silent = [replace(s, spans=tuple(replace(x, advantages=(0.0,) * 3) for x in s.spans)) for s in make_samples()]
     learner = make_learner(make_model(), ObjectiveConfig(entropy=1.0), schedule="constant")

@@ -1,0 +1,40 @@
+"""What a sweep makes of its command line."""
+
+from pathlib import Path
+
+import pytest
+
+from marl_llm.errors import ConfigError
+from marl_llm.sweep import SweepResult, parse_seeds, variants
+
+
+def test_seeds_are_ranges_or_lists() -> None:
+    assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
+    assert parse_seeds("0,3,7") == [0, 3, 7]
+    assert parse_seeds("1,4-5") == [1, 4, 5]
+    for wrong in ("", "a", "1-", "-1", "0..4"):
+        with pytest.raises(ConfigError, match="0-4 or 0,3,7"):
+            parse_seeds(wrong)
+
+
+def test_comma_separated_values_are_combined_and_brackets_kept_together() -> None:
+    assert variants([]) == [()]
+    assert variants(["credit=mars,grpo", "a=1,2"]) == [
+        ("credit=mars", "a=1"),
+        ("credit=mars", "a=2"),
+        ("credit=grpo", "a=1"),
+        ("credit=grpo", "a=2"),
+    ]
+    assert variants(["betas=[0.9,0.95],[0,0.9]"]) == [("betas=[0.9,0.95]",), ("betas=[0,0.9]",)]
+    with pytest.raises(ConfigError, match="must be key=value"):
+        variants(["credit"])
+
+
+def test_a_result_has_mean_spread_and_values() -> None:
+    measures = {"base": {"exploitability": [0.1, 0.2, 0.3]}}
+    result = SweepResult(folder=Path("f"), plot=Path("p"), measures=measures).to_json()
+    assert result["variants"]["base"]["exploitability"] == {
+        "mean": pytest.approx(0.2),
+        "spread": pytest.approx(0.1),
+        "values": [0.1, 0.2, 0.3],
+    }
