@@ -12,8 +12,8 @@ tic_tac_toe  growing dialogues and replies of up to 32 tokens, of which no two a
              The model is untrained and its replies mean nothing; the game plays its default move for them, and
              lasts 7 turns.
 
-In the model: its forward pass in the engine; forward, backward and optimizer step, and the reference's forward pass,
-in the learner. Everything else is outside, sampling from the logits and packing included. The first step is not counted.
+In the model: its forward pass in the engine; in the learner forward, backward and optimizer step, and the reference's
+forward pass. Everything else is outside, sampling from the logits and packing included. The first step is not counted.
 """
 
 import argparse
@@ -150,7 +150,9 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5, help="steps; the first is not counted")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.steps < 2:
