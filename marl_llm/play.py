@@ -125,6 +125,9 @@ class Table:
         self._note = ""
         self._max_turns = max_turns
         self._turns: list[Turn] = []
+        self._rewards: list[dict[str, float | None]] = []
+        """Those of `_turns`: what a turn brings may show much later."""
+        self._actions: list[str | None] = []
         self._latest: dict[str, int] = {}
         self._pending: dict[str, dict[str, float]] = defaultdict(dict)
         self._history: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -172,30 +175,38 @@ class Table:
             )
             if reply.completion is None:
                 return
-        turn = Turn(
-            agent=view.agent,
-            role=self._game.infos[view.agent].get("role", view.agent),
-            policy=policy,
-            observation=view.observation,
-            legal_actions=view.legal_actions,
-            prompt=reply.prompt,
-            completion=reply.completion,
-            reply=reply.text,
-            action=reply.action,
-            legal=None,
-            state_key=view.state_key,
-        )
+        role = self._game.infos[view.agent].get("role", view.agent)
+        legal = None
+        self._actions.append(reply.action)
+        if self.status is None:
+            # A reply without an action is an illegal move by the same path: no game accepts the empty text.
+            self._guard(self._env.step, reply.action if reply.action is not None else "")
+            legal = not self._game.infos[view.agent].get("illegal", False)
         self._latest[view.agent] = len(self._turns)
         self._history[view.agent] = (*view.history, (view.observation, reply.text))
-        self._turns.append(turn)
+        self._rewards.append({})
+        self._turns.append(
+            Turn(
+                agent=view.agent,
+                role=role,
+                policy=policy,
+                observation=view.observation,
+                legal_actions=view.legal_actions,
+                prompt=reply.prompt,
+                completion=reply.completion,
+                reply=reply.text,
+                action=reply.action,
+                legal=legal,
+                rewards=self._rewards[-1],
+                state_key=view.state_key,
+            )
+        )
         if self.status is None:
-            self._step(turn)
+            self._go_on()
 
-    def _step(self, turn: Turn) -> None:
-        # A reply without an action is an illegal move by the same path: no game accepts the empty text.
-        self._guard(self._env.step, turn.action if turn.action is not None else "")
+    def _go_on(self) -> None:
+        """Hand out the rewards of the step that was just made, and see who is next."""
         game = self._game
-        self._turns[-1] = replace(turn, legal=not game.infos[turn.agent].get("illegal", False))
         for agent, reward in game.rewards.items():
             parts = game.infos[agent].get("reward_parts") or ({"outcome": reward} if reward else {})
             for part, value in parts.items():
@@ -216,12 +227,9 @@ class Table:
         """Add the agent's pending rewards to its latest turn; before its first turn they wait for it."""
         if agent not in self._latest or not self._pending[agent]:
             return
-        index = self._latest[agent]
-        turn = self._turns[index]
-        rewards = dict(turn.rewards)
+        rewards = self._rewards[self._latest[agent]]
         for part, value in self._pending.pop(agent).items():
             rewards[part] = (rewards.get(part) or 0.0) + value
-        self._turns[index] = replace(turn, rewards=rewards)
 
     def episode(self) -> Episode:
         """The finished match."""
@@ -238,8 +246,7 @@ class Table:
         try:
             return call(*arguments, **named)
         except Exception as error:  # whatever a game raises, the run stops with what is needed to replay it
-            actions = [turn.action for turn in self._turns]
             raise GameError(
                 f"game {self.match.game} raised {type(error).__name__}: {error} "
-                f"(replay: settings {dict(self.match.settings)}, seed {self.match.seed}, actions {actions})"
+                f"(replay: settings {dict(self.match.settings)}, seed {self.match.seed}, actions {self._actions})"
             ) from error

@@ -50,7 +50,7 @@ def small(folder: Path, *overrides: str) -> Config:
 
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    clocks = ("time", "play/tokens_per_s")
+    clocks = ("time", "play/tokens_per_s", "learn/agent/model_s")
     return [{key: value for key, value in row.items() if not key.startswith(clocks)} for row in rows]
 
 

@@ -313,13 +313,14 @@ _COUNTERS = (
 
 def _schedule(running: Sequence[Running]) -> list[tuple[Running, int]]:
     """How many tokens each run reads now: all that sample next, then prompts by falling length, within the budget."""
-    singles = sorted((run for run in running if run.pending == 1), key=lambda run: run.row)
+    pending = [(run, run.pending) for run in running]
+    singles = sorted((run for run, unread in pending if unread == 1), key=lambda run: run.row)
     budget = _PREFILL_TOKENS
     prompts: list[tuple[Running, int]] = []
-    for run in running:
+    for run, unread in pending:
         # Never a single token of a longer prompt: chunks of one token are those that sample.
-        if run.pending > 1 and budget > 1:
-            count = min(run.pending, budget)
+        if unread > 1 and budget > 1:
+            count = min(unread, budget)
             budget -= count
             prompts.append((run, count))
     prompts.sort(key=lambda item: -item[1])

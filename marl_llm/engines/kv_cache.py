@@ -66,11 +66,12 @@ class KVCache:
     def copy(self, copies: Sequence[Copy]) -> None:
         """Copy leading positions from row to row, in order."""
         for copy in copies:
+            stretches = _stretches(copy.targets)
             for layer in self.layers:
                 for x_RHCD in layer:
                     source_HCD = x_RHCD[copy.source, :, : copy.length]
-                    for target in copy.targets:
-                        x_RHCD[target, :, : copy.length] = source_HCD
+                    for rows in stretches:
+                        x_RHCD[rows, :, : copy.length] = source_HCD
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,12 @@ def _zeros(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) 
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+
+
+def _stretches(rows: Sequence[int]) -> list[slice]:
+    """Rows as slices of neighbours."""
+    cuts = [0, *(i for i in range(1, len(rows)) if rows[i] != rows[i - 1] + 1), len(rows)]
+    return [slice(rows[first], rows[last - 1] + 1) for first, last in pairwise(cuts)]
 
 
 def _round_up(number: int, step: int) -> int:

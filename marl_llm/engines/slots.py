@@ -109,8 +109,8 @@ class Slots:
             if shared - ready >= WORTH_WAITING:
                 held.append(request)
                 continue
-            row = self._take_row(source, ready)
-            if ready and row != source:
+            row, there = self._take_row(request.prompt, source, ready)
+            if ready > there:
                 copies.append((source, row, ready))
             run = Running(request=request, row=row, tokens=list(request.prompt), filled=ready, reused=ready)
             self.running[row] = run
@@ -138,8 +138,8 @@ class Slots:
             return self.running[row].filled
         return len(self._parked.get(row, ()))
 
-    def _take_row(self, source: int, ready: int) -> int:
-        """Take a row for a request that reuses `ready` tokens of row `source`.
+    def _take_row(self, prompt: Tokens, source: int, ready: int) -> tuple[int, int]:
+        """Take a row for a request that reuses `ready` tokens of row `source`; the row, and how many it has already.
 
         A parked row that the request continues is taken over as it is: whoever else shares it finds the same prefix
         in the longer sequence.
@@ -147,21 +147,21 @@ class Slots:
         if source in self._parked:
             if ready == len(self._parked[source]):
                 self._drop(source)
-                return source
+                return source, ready
             self._parked[source] = self._parked.pop(source)
         if self._free:
-            return heapq.heappop(self._free)
+            return heapq.heappop(self._free), 0
         oldest = next(iter(self._parked))
-        self._drop(oldest)
-        return oldest
+        # In self-play that is most often another game's turn, which began with the same rules.
+        return oldest, shared_prefix(self._drop(oldest), prompt)
 
     def _park(self, row: int, tokens: Tokens) -> None:
         self._parked[row] = tokens
         self._index.add(row, tokens)
 
-    def _drop(self, row: int) -> None:
-        del self._parked[row]
+    def _drop(self, row: int) -> Tokens:
         self._index.remove(row)
+        return self._parked.pop(row)
 
 
 def _merge(copies: Iterable[tuple[int, int, int]]) -> list[Copy]:

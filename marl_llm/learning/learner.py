@@ -1,8 +1,10 @@
 """The learner: the only owner of one policy's trainable weights and optimizer."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,7 @@ class Learner:
         self._total_steps = total_steps
         self._seed = seed
         self._keys_per_token = keys_per_token(self.model)
+        self._model_s = 0.0
         self._names = {p: name for name, p in self.model.named_parameters()}
         self._optimizer = self._make_optimizer()
         self._imitation_optimizer: torch.optim.Optimizer | None = None
@@ -88,7 +91,8 @@ class Learner:
         `clip_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability difference between
         engine and learner, before the first optimizer step), `grad_norm` (largest, before clipping), `lr`,
         `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over optimizer
-        steps), `padding_share`. Mutates weights, optimizer and reference, and increments `version`.
+        steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer). Mutates weights,
+        optimizer and reference, and increments `version`.
 
         Raises:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
@@ -98,6 +102,7 @@ class Learner:
         if not samples:
             raise TrainingError(f"step {self.version}: no sample has a sampled token")
         self._imitation_optimizer = None
+        self._model_s = 0.0
         lr = learning_rate(self._config, self.version, self._total_steps)
         minibatches = self._minibatches(samples)
         objective = self._objective_now()
@@ -115,6 +120,7 @@ class Learner:
             "lr": lr,
             "tokens": float(sum(len(sample.tokens) for sample in samples)),
             "sampled_tokens": float(sum(span.length for sample in samples for span in sample.spans)),
+            "model_s": self._model_s,
         }
 
     def imitate(self, samples: Sequence[Sample], lr: float) -> float:
@@ -222,7 +228,7 @@ class Learner:
         """Run the model on a micro-batch, and the reference, if there is one and it is wanted."""
         other = self._reference.model if reference and self._reference is not None else None
         bfloat16 = self._config.dtype == "bfloat16"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
             return token_values(
                 self.model,
                 batch,
@@ -270,7 +276,9 @@ class Learner:
         """One optimizer step; returns the norm of the gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
         for batch in self._micro_batches(samples):
-            loss(batch).backward()  # type: ignore[no-untyped-call]
+            part = loss(batch)
+            with self._in_model():
+                part.backward()  # type: ignore[no-untyped-call]
         norm = self._gradient_norm()
         if not norm.isfinite():
             culprits = self._without_finite_gradient(optimizer, samples, loss)
@@ -281,8 +289,18 @@ class Learner:
         torch.nn.utils.clip_grads_with_norm_(list(self._names), self._config.grad_clip, norm)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        optimizer.step()
+        with self._in_model():
+            optimizer.step()
         return norm.item()
+
+    @contextmanager
+    def _in_model(self) -> Iterator[None]:
+        """Add the duration of the block, the device's work included, to `model_s`."""
+        began = perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._model_s += perf_counter() - began
 
     def _gradient_norm(self) -> torch.Tensor:
         return torch.nn.utils.get_total_norm([p.grad for p in self._names if p.grad is not None])

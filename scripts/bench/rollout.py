@@ -4,14 +4,16 @@ Conversations come in groups that share their first prompt. Every turn adds obse
 conversation's budget for that turn, which is drawn once and is the same for all contenders (as if an end token came
 there), so that all sample equally many tokens. `generate` gets its best batch size, and prompts sorted by length.
 
-    python scripts/bench/rollout.py --threads 2
+    python scripts/bench/rollout.py [--threads 2] [--json]
 """
 
 import argparse
 import gc
 import importlib.util
+import json
 import random
 import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -201,9 +203,17 @@ def measure(contenders: dict[str, Callable[[], int]], rounds: int, clock: Callab
             print(
                 f"{name:20s} {rate:7.0f} tokens/s, {sampled} sampled, "
                 f"peak memory {peak / 2**10:.0f} MiB (+{(peak - before) / 2**10:.0f})",
+                file=sys.stderr,
                 flush=True,
             )
     return rates
+
+
+def best_ratios(rates: dict[str, float]) -> dict[str, float]:
+    """Our rate over vLLM's and over that of the best batch size of `generate`, as far as they took part."""
+    generate = [name for name in rates if name.startswith("generate")]
+    others = [name for name in rates if name == "vllm"] + sorted(generate, key=rates.__getitem__)[-1:]
+    return {name: rates["engine hf"] / rates[name] for name in others}
 
 
 def main() -> None:
@@ -218,6 +228,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1 (not for vLLM)"
     )
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = make_model()
@@ -226,7 +237,8 @@ def main() -> None:
     )
     print(
         f"{args.conversations} conversations x {args.turns} turns, {model.num_parameters():,} parameters, "
-        f"{args.threads} threads"
+        f"{args.threads} threads",
+        file=sys.stderr,
     )
     engine = HFEngine(
         model,
@@ -250,13 +262,13 @@ def main() -> None:
     counters = engine.stats()
     outside = 1 - counters["forward_s"] / counters["total_s"]
     reused = counters["reused_tokens"] / counters["prompt_tokens"]
+    ratios = best_ratios(rates)
+    if args.json:
+        print(json.dumps({"tokens_per_s": rates, "ratios": ratios, "outside": outside, "reused": reused}))
+        return
     print(f"engine hf: {outside:.1%} of its time outside the model's forward; {reused:.1%} of prompt tokens reused")
-    ours = rates.pop("engine hf")
-    if "vllm" in rates:
-        print(f"ratio to vllm: {ours / rates.pop('vllm'):.2f}")
-    if rates:
-        best = max(rates, key=rates.__getitem__)
-        print(f"ratio to {best}: {ours / rates[best]:.2f}")
+    for name, ratio in ratios.items():
+        print(f"ratio to {name}: {ratio:.2f}")
 
 
 if __name__ == "__main__":
