@@ -15,7 +15,7 @@ from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import make_game, play
+from marl_llm.play import Table, make_game, play
 from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
@@ -200,3 +200,21 @@ def check_prompts(config: Config, team: Team) -> None:
     )
     for member in team.members.values():
         member.policy.check_fits(view)
+
+
+def check_scripted(config: Config) -> None:
+    """Refuse a scripted policy that teaches, sits in a seat or is met in evaluations, and cannot play the game.
+
+    Raises:
+        ConfigError: names the policy and the reason.
+    """
+    teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
+    needed = teachers | set(config.matchmaking.seats.values()) | set(config.evaluation.opponents)
+    (match,) = series(config.game, {}, name="check", games=1, seed=config.run.seed)
+    view = Table(match, config.play.max_turns).view
+    for name, policy in config.policies.items():
+        if policy.kind != "llm" and name in needed:
+            try:
+                make_scripted(policy.kind, policy.options).strategies([view])
+            except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+                raise ConfigError(f"policies.{name}: {error}") from error
