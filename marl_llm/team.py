@@ -1,7 +1,10 @@
 """All policies of an experiment, put together from the settings, and saved and loaded as one checkpoint."""
 
+import heapq
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,18 @@ from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import make_game, play
-from marl_llm.policies.base import Policy, View
+from marl_llm.play import Table, make_game, play
+from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.seeds import derive
 from marl_llm.text import Chat, answer_instruction, canonical_reply
+from marl_llm.types import Turn
 
 CORPUS_GAMES = 200
 """Random games whose texts a tiny model's tokenizer learns."""
+LONGEST_CHECKED = 32
+"""Observations of random games, the longest in characters, whose tokens are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +167,18 @@ def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
     """What a model reads and writes in random games: rules, observations, replies, and the words of the template."""
     agents = make_game(game.name, game.settings).unwrapped
     texts = [agents.metadata.get("rules", ""), answer_instruction(thinking), "system user assistant"]
-    matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
-    for episode in play(matches, {"random": make_scripted("random", {})}):
-        for turn in episode.turns:
-            texts += [turn.observation, canonical_reply(turn.action or "")]
+    for turn in _random_turns(game.name, json.dumps(game.settings, sort_keys=True), seed):
+        texts += [turn.observation, canonical_reply(turn.action or "")]
     return texts
+
+
+@lru_cache(maxsize=1)
+def _random_turns(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
+    """The turns of random games; kept, since every tokenizer and the check of the prompts look at the same."""
+    game = GameConfig(name=name, settings=json.loads(settings))
+    matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
+    episodes = play(matches, {"random": make_scripted("random", {})})
+    return tuple(turn for episode in episodes for turn in episode.turns)
 
 
 def check_seats(config: Config) -> None:
@@ -183,23 +196,39 @@ def check_seats(config: Config) -> None:
 
 
 def check_prompts(config: Config, team: Team) -> None:
-    """Refuse rules and first observations that leave no room for a reply in a model's context.
+    """Refuse rules and observations that leave no room for a reply in a model's context.
+
+    In context `turn` these are the first observation and the longest ones met in random games; in a dialogue, which
+    may outgrow the context, the first one.
 
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
-    env = make_game(config.game.name, config.game.settings)
-    env.reset(seed=0)
-    game = env.unwrapped
-    view = View(
-        game=config.game.name,
-        match="check",
-        agent=game.agent_selection,
-        rules=game.metadata.get("rules", ""),
-        observation=env.observe(game.agent_selection)["text"],
-        legal_actions=None,
-        state_key=None,
-        seed=0,
-    )
+    (match,) = series(config.game, {}, name="check", games=1, seed=0)
+    views = [Table(match, config.play.max_turns).view]
+    if config.play.context == "turn":
+        turns = _random_turns(config.game.name, json.dumps(config.game.settings, sort_keys=True), config.run.seed)
+        agents = {turn.observation: turn.agent for turn in turns}
+        longest = heapq.nlargest(LONGEST_CHECKED, agents, key=len)
+        views += [replace(views[0], observation=text, agent=agents[text]) for text in longest]
     for member in team.members.values():
-        member.policy.check_fits(view)
+        needs = {len(member.policy.prompt(view)): view for view in views}
+        member.policy.check_fits(needs[max(needs)])
+
+
+def check_scripted(config: Config) -> None:
+    """Refuse a scripted policy that teaches, sits in a seat or is met in evaluations, and cannot play the game.
+
+    Raises:
+        ConfigError: names the policy and the reason.
+    """
+    teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
+    needed = teachers | set(config.matchmaking.seats.values()) | set(config.evaluation.opponents)
+    (match,) = series(config.game, {}, name="check", games=1, seed=config.run.seed)
+    view = Table(match, config.play.max_turns).view
+    for name, policy in config.policies.items():
+        if policy.kind != "llm" and name in needed:
+            try:
+                make_scripted(policy.kind, policy.options).strategies([view])
+            except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+                raise ConfigError(f"policies.{name}: {error}") from error

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from marl_llm.config import (
     Config,
     EngineConfig,
     EvaluationConfig,
+    GameConfig,
     KLConfig,
     LearnerConfig,
     MatchmakingConfig,
@@ -36,7 +38,7 @@ AGENT = PolicyConfig(
 )
 TWO = Config(
     run=RunConfig(steps=4),
-    play=PlayConfig(max_reply_tokens=8, context_tokens=192),
+    play=PlayConfig(max_reply_tokens=8, context_tokens=200),
     policies={"black": AGENT, "white": AGENT, "random": PolicyConfig(kind="random")},
     matchmaking=MatchmakingConfig(groups=2, group_size=8, seats={"player_0": "black", "player_1": "white"}),
     evaluation=EvaluationConfig(every=0),
@@ -209,6 +211,24 @@ def test_a_context_too_small_for_the_rules_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"play.context_tokens: 64 is too small for kuhn_poker"):
         check_prompts(tight, found(tight, learn=False))
     check_prompts(TWO, found(TWO, learn=False))
+
+
+def test_in_context_turn_the_longest_observation_of_random_games_must_fit_for_every_model() -> None:
+    leduc = replace(TWO, game=GameConfig(name="leduc_poker"), play=PlayConfig(max_reply_tokens=8, context_tokens=400))
+    policy = found(leduc, learn=False).members["white"].policy
+    first, texts = first_view("leduc_poker"), game_texts(leduc.game, seed=0, thinking=False)[3::2]
+    need = max(len(policy.prompt(replace(first, observation=text))) for text in texts) + 8
+    assert need > len(policy.prompt(first)) + 8
+
+    def check(context_tokens: int, context: Literal["turn", "dialogue"]) -> None:
+        play = replace(leduc.play, context_tokens=context_tokens, context=context)
+        config = replace(leduc, play=play)
+        check_prompts(config, found(config, learn=False))
+
+    check(need, "turn")
+    with pytest.raises(ConfigError, match=rf"play.context_tokens: {need - 1} is too small .* need {need} tokens"):
+        check(need - 1, "turn")
+    check(need - 1, "dialogue")
 
 
 def test_a_tokenizer_learns_what_is_read_and_written_in_the_game() -> None:

@@ -256,4 +256,16 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
     seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         prepare(replace(config, matchmaking=seats))
+    perfect = "policies.perfect={kind: minimax}"
+    message = r"^policies.perfect: policy minimax: kuhn_poker is not a small .*; use cfr$"
+    prepare(small(tmp_path, perfect))
+    for used in (
+        "policies.agent.warmup.teacher=perfect",
+        "evaluation.opponents=[perfect]",
+        "matchmaking.seats={player_0: agent, player_1: perfect}",
+    ):
+        with pytest.raises(ConfigError, match=message):
+            prepare(small(tmp_path, perfect, used))
+    with pytest.raises(ConfigError, match=r"^policies.noisy: policy noisy: unknown option 'heat'"):
+        prepare(small(tmp_path, "policies.noisy.options.heat=1"))
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import random
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pyspiel
@@ -84,27 +85,26 @@ class _StatePolicy(ScriptedPolicy):
 class CFRPolicy(_StatePolicy):
     """The average policy of CFR+ (arXiv 1407.5042), close to an equilibrium in two-player zero-sum games.
 
-    A game is solved when it is first met, once per settings. Only games with hidden information.
+    A game is solved when it is first met, once per settings and process. Only games with hidden information.
     """
 
     def __init__(self, *, iterations: int = 1000) -> None:
         super().__init__()
         self._iterations = _positive_int("cfr", "iterations", iterations)
-        self._solved: dict[Rules, dict[str, list[tuple[int, float]]]] = {}
 
     def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
-        if rules not in self._solved:
-            self._solved[rules] = self._solve(rules)
-        return dict(self._solved[rules][key])
-
-    def _solve(self, rules: Rules) -> dict[str, list[tuple[int, float]]]:
         if not rules.hidden:
             raise ConfigError(f"policy cfr: {rules.name} hides nothing; use minimax or mcts")
-        solver = pyspiel.CFRPlusSolver(rules.env.game)
-        for _ in range(self._iterations):
-            solver.evaluate_and_update_policy()
-        table: dict[str, list[tuple[int, float]]] = solver.tabular_average_policy().policy_table()
-        return table
+        return dict(_solved(rules, self._iterations)[key])
+
+
+@lru_cache(maxsize=8)
+def _solved(rules: Rules, iterations: int) -> dict[str, list[tuple[int, float]]]:
+    solver = pyspiel.CFRPlusSolver(rules.env.game)
+    for _ in range(iterations):
+        solver.evaluate_and_update_policy()
+    table: dict[str, list[tuple[int, float]]] = solver.tabular_average_policy().policy_table()
+    return table
 
 
 class MinimaxPolicy(_StatePolicy):
