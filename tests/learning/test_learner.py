@@ -40,6 +40,11 @@ def make_samples(seed: int = 0, episodes: int = 6) -> list[Sample]:
     return samples
 
 
+def timeless(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics that do not depend on the clock."""
+    return {name: value for name, value in metrics.items() if name != "model_s"}
+
+
 def copy_weights(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: weight.clone() for name, weight in learner.weights().items()}
 
@@ -99,7 +104,7 @@ def test_the_order_of_samples_changes_nothing_but_rounding(make_model) -> None:
 def test_equal_runs_are_bit_identical_and_seeds_differ(make_model) -> None:
     def run(seed: int):
         learner = make_learner(make_model(), EMA, epochs=2, minibatches=3, seed=seed)
-        return [learner.update(make_samples(step)) for step in range(2)], copy_weights(learner)
+        return [timeless(learner.update(make_samples(step))) for step in range(2)], copy_weights(learner)
 
     metrics, weights = run(0)
     again, weights_again = run(0)
@@ -121,7 +126,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) 
     kl = KLConfig(reference=reference, coef=0.0 if reference == "none" else 0.3, decay=0.9, every=2)
     settings = {"objective": ObjectiveConfig(kl=kl), "schedule": "cosine", "warmup_steps": 2, "minibatches": 2}
     whole = make_learner(make_model(), **settings)
-    expected = [whole.update(make_samples(step)) for step in range(3)][1:]
+    expected = [timeless(whole.update(make_samples(step))) for step in range(3)][1:]
     first = make_learner(make_model(), **settings)
     first.update(make_samples(0))
     tensors, values = first.state()
@@ -131,7 +136,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) 
     resumed = make_learner(model, **settings)
     model.load_state_dict(copy_weights(first))
     resumed.load_state(load_file(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text()))
-    assert [resumed.update(make_samples(step)) for step in (1, 2)] == expected
+    assert [timeless(resumed.update(make_samples(step))) for step in (1, 2)] == expected
     assert resumed.version == 3
     assert same(copy_weights(resumed), copy_weights(whole))
 
