@@ -20,7 +20,7 @@ from marl_llm.config import load_config, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
-from marl_llm.episodes import batch_files, read_episodes
+from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
 from marl_llm.evaluation.tournament import score
@@ -67,6 +67,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run of this experiment")] = False,
     into: Annotated[Path | None, typer.Option(help="Run directory; default: a new one under run.dir")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the resolved settings and stop")] = False,
+    as_json_: Json = False,
 ) -> None:
     """Train as the YAML file says, and measure the policy before and after.
 
@@ -82,20 +83,25 @@ def train(
         if path is None:
             raise RunError(f"{settings.run.dir}: no run of {settings.run.name} with seed {settings.run.seed} to resume")
         require_same_settings(settings, Run.config(path))
-    with LiveView(out) as view, _finish_step_on_interrupt() as interrupted:
+    show = log if as_json_ else out
+    with LiveView(show) as view, _finish_step_on_interrupt() as interrupted:
         path = run_training(settings, view, path=path, resume=resume, stop=lambda: bool(interrupted))
     if interrupted and latest_checkpoint(path) is None:
-        out.print("stopped during the warm-up, of which nothing is saved", markup=False)
-        out.print(f"begin it anew with: marl-llm train {path} --resume", markup=False)
+        show.print("stopped during the warm-up, of which nothing is saved", markup=False)
+        show.print(f"begin it anew with: marl-llm train {path} --resume", markup=False)
     elif interrupted:
-        out.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
+        show.print(f"stopped and saved; go on with: marl-llm train {path} --resume", markup=False)
     else:
         policy = trained_policy(settings)
-        out.print("\nnext:")
-        out.print(f"  marl-llm play {path}                # sit down against {policy}", markup=False)
-        out.print(f"  marl-llm evaluate {path} --json     # the numbers above, from the saved weights", markup=False)
-        out.print(f"  marl-llm credit mars {path} --compare grpo   # who was praised for what", markup=False)
-    out.print(f"run: {path}", markup=False)
+        show.print("\nnext:")
+        show.print(f"  marl-llm play {path}                # sit down against {policy}", markup=False)
+        show.print(f"  marl-llm evaluate {path} --json     # the numbers above, from the saved weights", markup=False)
+        show.print(f"  marl-llm credit mars {path} --compare grpo   # who was praised for what", markup=False)
+    if as_json_:
+        measured = {str(step): evaluation.to_json() for step, evaluation in sorted(view.evaluations.items())}
+        print(json.dumps({"run": str(path), "finished": not interrupted, "evaluations": measured}))
+    else:
+        out.print(f"run: {path}", markup=False)
 
 
 def _config_file(path: Path) -> Path:
@@ -184,6 +190,7 @@ def play(
     against: Annotated[str | None, typer.Option(help="Policy of the run's settings; default: the trained one")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the deal")] = 0,
     step: Annotated[int | None, typer.Option(help="Checkpoint; default: the latest")] = None,
+    as_json_: Json = False,
 ) -> None:
     """Sit down yourself against a policy of a run.
 
@@ -198,14 +205,18 @@ def play(
     if opponent not in settings.policies:
         raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
     team = found(settings, _checkpoint(run, step)[1], learn=False)
-    out.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n", markup=False)
-    person = HumanPolicy(lambda text: out.print(text, markup=False), input)
+    show = log if as_json_ else out
+    show.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n", markup=False)
+    person = HumanPolicy(lambda text: show.print(text, markup=False), lambda text: show.input(text, markup=False))
     matches = series(settings.game, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)
     try:
         episodes = list(play_matches(matches, {**team.policies, "you": person}))
     except (EOFError, KeyboardInterrupt):
-        out.print("\nyou left the table")
+        show.print("\nyou left the table")
         raise typer.Exit(1) from None
+    if as_json_:
+        print(episode_to_json(episodes[0], tokens=False))
+        return
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")

@@ -384,6 +384,8 @@ class Config:
                 scripted = [k for k in known if self.policies[k].kind != "llm"]
                 allowed = f"one of the scripted policies: {scripted}"
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
+                if policy_config.kind != "llm" or not policy_config.trainable:
+                    raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

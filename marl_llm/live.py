@@ -36,7 +36,8 @@ class LiveView:
         self._total = 0
         self._shown: dict[str, float] = {}
         self._last_line = 0.0
-        self._first: Evaluation | None = None
+        self.evaluations: dict[int, Evaluation] = {}
+        """All that was measured, by step."""
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "LiveView":
@@ -67,14 +68,14 @@ class LiveView:
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         """Print the result; after training, print it beside the one before."""
+        self.evaluations[step] = evaluation
         if step == 0:
-            self._first = evaluation
             if evaluation.exploitability is not None:
                 value = evaluation.exploitability.value
                 self._console.print(f"before training: exploitability {value:.3f} ({evaluation.policy})")
             return
         self._live.stop()
-        self._console.print(comparison(self._first, evaluation, step))
+        self._console.print(comparison(self.evaluations.get(0), evaluation, step))
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the latest metrics."""

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from marl_llm.config import Config, load_config, require_same_settings
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.evaluation.measure import Evaluation
+from marl_llm.evaluation.measure import logged
 from marl_llm.run import Run, list_evaluations, read_evaluation, read_metrics
 
 mpl.use("agg")
@@ -130,7 +130,9 @@ def parse_seeds(text: str) -> list[int]:
 def final_measures(run: Path) -> dict[str, float]:
     """The numbers of a finished run: its last evaluation, and the time it took."""
     steps = [step for step, _ in list_evaluations(run)]
-    before, evaluation = (Evaluation.from_json(read_evaluation(run, step) or {}) for step in (steps[0], steps[-1]))
+    before, evaluation = (logged(run, step) for step in (steps[0], steps[-1]))
+    assert before is not None
+    assert evaluation is not None
     measures = {}
     if before.exploitability is not None and evaluation.exploitability is not None:
         measures["exploitability before"] = before.exploitability.value

@@ -196,24 +196,26 @@ def check_seats(config: Config) -> None:
 
 
 def check_prompts(config: Config, team: Team) -> None:
-    """Refuse rules and observations that leave no room for a reply in a model's context.
+    """Refuse rules and observations that leave no room for a reply in a model's context, and actions too long to say.
 
     In context `turn` these are the first observation and the longest ones met in random games; in a dialogue, which
-    may outgrow the context, the first one.
+    may outgrow the context, the first one. Actions are those that were legal in random games.
 
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
     (match,) = series(config.game, {}, name="check", games=1, seed=0)
     views = [Table(match, config.play.max_turns).view]
+    turns = _random_turns(config.game.name, json.dumps(config.game.settings, sort_keys=True), config.run.seed)
+    actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
-        turns = _random_turns(config.game.name, json.dumps(config.game.settings, sort_keys=True), config.run.seed)
         agents = {turn.observation: turn.agent for turn in turns}
         longest = heapq.nlargest(LONGEST_CHECKED, agents, key=len)
         views += [replace(views[0], observation=text, agent=agents[text]) for text in longest]
     for member in team.members.values():
         needs = {len(member.policy.prompt(view)): view for view in views}
         member.policy.check_fits(needs[max(needs)])
+        member.policy.check_says(actions)
 
 
 def check_scripted(config: Config) -> None:

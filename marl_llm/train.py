@@ -15,11 +15,11 @@ from games import conformance
 from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
-from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
+from marl_llm.evaluation.measure import Evaluation, evaluate, logged, measure_exploitability
 from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.play import Rewards, make_game, play
-from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_evaluation
+from marl_llm.run import Run, checkpoint_path, checkpoint_values
 from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, restore
 from marl_llm.types import Episode
 from marl_llm.warmup import warm_up
@@ -255,9 +255,9 @@ def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:
 
 def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
     """Evaluate as configured, unless the run directory already has the result."""
-    known = read_evaluation(run.path, step)
+    known = logged(run.path, step)
     if known is not None:
-        observer.evaluated(step, Evaluation.from_json(known))
+        observer.evaluated(step, known)
         return
     start = checkpoint_path(run.path, 0)
     team = team if step else found(config, start, learn=False)

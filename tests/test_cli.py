@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from marl_llm import cli
+from marl_llm.episodes import episode_from_json
 from marl_llm.run import Run
 
 SMALL = Path(__file__).parent / "small.yaml"
@@ -50,6 +51,17 @@ def test_training_ends_with_the_run_and_the_next_commands(run: Path) -> None:
     assert f"marl-llm play {run}" in out
 
 
+def test_training_prints_one_json_object_if_asked(run: Path) -> None:
+    code, out, err = marl("train", str(run), "--resume", "--json")
+    assert code == 0
+    (line,) = out.splitlines()
+    result = json.loads(line)
+    assert (result["run"], result["finished"]) == (str(run), True)
+    assert set(result["evaluations"]) == {"0", "1"}
+    assert result["evaluations"]["1"]["opponents"].keys() == {"random", "start"}
+    assert "next:" in err
+
+
 def test_evaluate_prints_one_json_object_that_other_programs_rely_on(run: Path) -> None:
     code, out, _ = marl("evaluate", str(run), "--json", "--games", "3")
     assert code == 0
@@ -69,6 +81,13 @@ def test_a_person_can_play(run: Path) -> None:
     assert code == 0, out
     assert "'xyzzy' is not possible" in out
     assert "your return:" in out
+
+
+def test_a_game_with_a_person_is_one_json_object_if_asked(run: Path) -> None:
+    code, out, err = marl("play", str(run), "--seed", "4", "--json", input="check\nfold\n")
+    assert code == 0, out
+    assert episode_from_json(out.splitlines()[-1]).match.seats["player_0"] == "you"
+    assert "Kuhn poker." in err
 
 
 def test_credit_shows_recipes_side_by_side(run: Path) -> None:
@@ -211,6 +230,17 @@ def test_a_damaged_checkpoint(
 def test_a_run_directory_in_use(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     with Run.open(run):
         assert "is in use by process" in refused(capfd, monkeypatch, "train", str(run), "--resume")
+
+
+def test_an_evaluation_that_lacks_a_field(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (file,) = copy.glob("**/*evaluation*/step_1.json")
+    file.write_text("{}")
+    line = refused(capfd, monkeypatch, "train", str(copy), "--resume")
+    assert "evaluation of step 1 is damaged ('exploitability_detail' is missing)" in line
 
 
 def test_resuming_with_other_settings(

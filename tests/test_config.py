@@ -60,6 +60,15 @@ def test_a_credit_recipe_may_be_a_name_or_stand_in_the_file(tmp_path: Path) -> N
     assert load(tmp_path, "credit: {stages: [{center: [group]}]}").credit == {"stages": [{"center": ["group"]}]}
 
 
+def test_a_warm_up_of_who_does_not_learn_is_refused() -> None:
+    policies = {
+        "a": PolicyConfig(trainable=False, warmup=WarmupConfig(teacher="b")),
+        "b": PolicyConfig(kind="random"),
+    }
+    with pytest.raises(ConfigError, match=r"policies\.a\.warmup: only a trainable policy"):
+        Config(policies=policies, matchmaking=MatchmakingConfig(seats={"*": "a"}))
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from marl_llm.config import Config, load_config
-from marl_llm.evaluation.measure import Evaluation
-from marl_llm.run import checkpoint_path, read_episodes, read_evaluation, read_metrics
+from marl_llm.evaluation.measure import Evaluation, logged
+from marl_llm.run import checkpoint_path, read_episodes, read_metrics
 from marl_llm.train import train
 from marl_llm.types import Episode
 
@@ -98,7 +98,8 @@ def test_thinking_on_kuhn_poker(tmp_path: Path) -> None:
     path = run(tmp_path, *thinking, "play.context_tokens=224", "run.steps=2")
     assert trained(path, 2)
     for step in (0, 2):
-        evaluation = Evaluation.from_json(read_evaluation(path, step) or {})
+        evaluation = logged(path, step)
+        assert evaluation is not None
         assert evaluation.exploitability is not None
         assert evaluation.exploitability.samples == 4
         assert set(evaluation.opponents) == {"random", "start"}
@@ -114,7 +115,8 @@ def test_against_a_scripted_player_only_the_models_turns_are_trained(tmp_path: P
         assert {turn.policy for turn in episode.turns if turn.agent == "player_0"} == {"random"}
         assert all((turn.completion is None) == (turn.policy == "random") for turn in episode.turns)
     assert learned_tokens(path) == sampled_tokens([e for e in episodes if e.match.id.startswith("s1/")])
-    evaluation = Evaluation.from_json(read_evaluation(path, 2) or {})
+    evaluation = logged(path, 2)
+    assert evaluation is not None
     assert evaluation.policy == "agent"
     assert evaluation.exploitability is not None
 

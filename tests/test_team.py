@@ -213,6 +213,12 @@ def test_a_context_too_small_for_the_rules_is_refused() -> None:
     check_prompts(TWO, found(TWO, learn=False))
 
 
+def test_a_reply_limit_that_no_action_fits_is_refused() -> None:
+    short = replace(TWO, play=PlayConfig(max_reply_tokens=2, context_tokens=200))
+    with pytest.raises(ConfigError, match=r"max_reply_tokens: 2 is too small: the reply '<answer>\w+</answer>' and"):
+        check_prompts(short, found(short, learn=False))
+
+
 def test_in_context_turn_the_longest_observation_of_random_games_must_fit_for_every_model() -> None:
     leduc = replace(TWO, game=GameConfig(name="leduc_poker"), play=PlayConfig(max_reply_tokens=8, context_tokens=400))
     policy = found(leduc, learn=False).members["white"].policy

@@ -19,8 +19,8 @@ from marl_llm import cli
 from marl_llm.config import Config, load_config
 from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
-from marl_llm.evaluation.measure import Evaluation
-from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_evaluation, read_metrics
+from marl_llm.evaluation.measure import Evaluation, logged
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
 from marl_llm.train import Progress, advance, assemble, by_turn, prepare, train
 
 SMALL = Path(__file__).parent / "small.yaml"
@@ -90,7 +90,8 @@ def test_a_run_leaves_metrics_episodes_checkpoints_and_evaluations(finished: tup
     assert all(turn.completion is not None for episode in episodes for turn in episode.turns)
     assert sorted(p.name for p in (path / "checkpoints").iterdir()) == ["step_0", "step_2", "step_4", "step_6"]
     for step in (0, 6):
-        evaluation = Evaluation.from_json(read_evaluation(path, step) or {})
+        evaluation = logged(path, step)
+        assert evaluation is not None
         assert evaluation.exploitability is not None
         assert set(evaluation.opponents) == {"random", "start"}
         assert set(evaluation.opponents["random"]) == {"player_0", "player_1"}

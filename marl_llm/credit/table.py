@@ -17,7 +17,7 @@ BoolArray = NDArray[np.bool_]
 
 TextArray = NDArray[np.str_]
 
-_NAMES = ("episode", "game", "group", "agent", "role", "policy")
+_NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation")
 
 KEY_COLUMNS = (*_NAMES, "turn", "step")
 """Columns that a key may be made of."""
@@ -42,6 +42,8 @@ class Row(NamedTuple):
     """Name of the game."""
     policy: str = "policy"
     """Name of the policy."""
+    observation: str = ""
+    """What the agent saw in this turn."""
     num_tokens: int = 1
     """Sampled tokens; 0 when no model sampled or they were not logged."""
     action: str | None = None
@@ -64,6 +66,8 @@ class TurnTable:
     """Role of the turn."""
     policy: TextArray
     """Policy that decided."""
+    observation: TextArray
+    """What the agent saw in the turn: equal where the decision is the same, if the text tells all of it."""
     turn: IntArray
     """Index of the turn in its episode."""
     step: IntArray
@@ -115,6 +119,7 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
             group=episode.match.group,
             game=episode.match.game,
             policy=turn.policy,
+            observation=turn.observation,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,
             action=turn.action,
         )

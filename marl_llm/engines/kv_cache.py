@@ -64,14 +64,14 @@ class KVCache:
         return new_RHCD
 
     def copy(self, copies: Sequence[Copy]) -> None:
-        """Copy leading positions from row to row, in order."""
+        """Copy positions from row to row, in order."""
         for copy in copies:
             stretches = _stretches(copy.targets)
             for layer in self.layers:
                 for x_RHCD in layer:
-                    source_HCD = x_RHCD[copy.source, :, : copy.length]
+                    source_HCD = x_RHCD[copy.source, :, copy.begin : copy.end]
                     for rows in stretches:
-                        x_RHCD[rows, :, : copy.length] = source_HCD
+                        x_RHCD[rows, :, copy.begin : copy.end] = source_HCD
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from marl_llm.engines.slots import shared_prefix
+from marl_llm.engines.slots import pack_tokens, shared_prefix
 from marl_llm.types import Tokens
 
 _BRANCH_TOKENS = 64
@@ -102,7 +102,8 @@ def _first_forest(trees: Sequence[Tree], max_tokens: int) -> Forest:
     total = trees[0].size
     count = 1
     for previous, tree in pairwise(trees):
-        joint_prefix = min(prefix, shared_prefix(previous.prompt, tree.prompt), len(tree.prompt) - 1)
+        shared = shared_prefix(pack_tokens(previous.prompt), pack_tokens(tree.prompt))
+        joint_prefix = min(prefix, shared, len(tree.prompt) - 1)
         joint_total = total + tree.size
         read = joint_total - joint_prefix * count
         if read > max_tokens or read > total - prefix * (count - 1) + tree.size:

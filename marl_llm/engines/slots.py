@@ -1,13 +1,13 @@
 """Which sequence sits in which row of the key/value cache, and what a waiting request can reuse. No tensors here."""
 
 import heapq
+import struct
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from marl_llm.engines.base import Request
-from marl_llm.types import Tokens
 
 WORTH_WAITING = 16
 """A request waits for keys and values that another row is about to compute if they cover this many more tokens."""
@@ -36,46 +36,56 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy the first `length` positions of row `source` into each row of `targets`."""
+    """Copy positions `begin` to `end` of row `source` into each row of `targets`."""
 
     source: int
     targets: tuple[int, ...]
-    length: int
+    begin: int
+    end: int
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Tokens as bytes that compare, sort and share prefixes as the tokens do, but much faster."""
+    return struct.pack(f">{len(tokens)}I", *tokens)
+
+
+_WIDTH = 4
+"""Bytes of a token in `pack_tokens`."""
 
 
 class PrefixIndex:
-    """Token sequences by row, kept sorted: the longest shared prefix with anything is that with a neighbour."""
+    """Packed sequences by row, kept sorted: the longest shared prefix with anything is that with a neighbour."""
 
     def __init__(self) -> None:
-        self._sorted: list[tuple[Tokens, int]] = []
-        self._tokens: dict[int, Tokens] = {}
+        self._sorted: list[tuple[bytes, int]] = []
+        self._packed: dict[int, bytes] = {}
 
-    def add(self, row: int, tokens: Tokens) -> None:
-        assert row not in self._tokens
-        self._tokens[row] = tokens
-        insort(self._sorted, (tokens, row))
+    def add(self, row: int, packed: bytes) -> None:
+        assert row not in self._packed
+        self._packed[row] = packed
+        insort(self._sorted, (packed, row))
 
-    def remove(self, row: int) -> None:
-        entry = (self._tokens.pop(row), row)
-        del self._sorted[bisect_left(self._sorted, entry)]
+    def remove(self, row: int) -> bytes:
+        packed = self._packed.pop(row)
+        del self._sorted[bisect_left(self._sorted, (packed, row))]
+        return packed
 
-    def longest(self, tokens: Tokens) -> tuple[int, int]:
+    def longest(self, packed: bytes) -> tuple[int, int]:
         """The row that shares most leading tokens, and how many; (-1, 0) when nothing is shared."""
-        place = bisect_left(self._sorted, (tokens, -1))
+        place = bisect_left(self._sorted, (packed, -1))
         best_row, best = -1, 0
         for neighbour, row in self._sorted[max(place - 1, 0) : place + 1]:
-            shared = shared_prefix(tokens, neighbour)
+            shared = shared_prefix(packed, neighbour)
             if shared > best:
                 best_row, best = row, shared
         return best_row, best
 
 
-def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of leading tokens that two sequences have in common."""
+def shared_prefix(a: bytes, b: bytes) -> int:
+    """Number of leading tokens that two packed sequences have in common."""
     limit = min(len(a), len(b))
-    if a[:limit] == b[:limit]:
-        return limit
-    return next(i for i in range(limit) if a[i] != b[i])
+    difference = int.from_bytes(a[:limit], "big") ^ int.from_bytes(b[:limit], "big")
+    return (limit * 8 - difference.bit_length()) // (_WIDTH * 8)
 
 
 class Slots:
@@ -87,7 +97,8 @@ class Slots:
     def __init__(self, *, slots: int, cache_slots: int) -> None:
         self._slots = slots
         self._free = list(range(slots + cache_slots))
-        self._parked: dict[int, Tokens] = {}
+        self._parked: dict[int, int] = {}
+        """Number of tokens by row, in the order of their last use."""
         self._index = PrefixIndex()
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Running] = {}
@@ -98,23 +109,24 @@ class Slots:
         A request stays waiting, without blocking others, while a running row is computing a prefix that it shares.
         """
         admitted: list[Running] = []
-        copies: list[tuple[int, int, int]] = []
+        copies: list[Copy] = []
         held: list[Request] = []
         while self.waiting and len(self.running) < self._slots:
             request = self.waiting.popleft()
-            source, shared = self._index.longest(request.prompt)
+            packed = pack_tokens(request.prompt)
+            source, shared = self._index.longest(packed)
             # The last token of the prompt is always read again: its output is what the first sample needs.
             shared = min(shared, len(request.prompt) - 1)
             ready = min(shared, self._ready(source))
             if shared - ready >= WORTH_WAITING:
                 held.append(request)
                 continue
-            row, there = self._take_row(request.prompt, source, ready)
+            row, there = self._take_row(packed, source, ready)
             if ready > there:
-                copies.append((source, row, ready))
+                copies.append(Copy(source, (row,), there, ready))
             run = Running(request=request, row=row, tokens=list(request.prompt), filled=ready, reused=ready)
             self.running[row] = run
-            self._index.add(row, request.prompt)
+            self._index.add(row, packed)
             admitted.append(run)
         self.waiting.extendleft(reversed(held))
         return admitted, _merge(copies)
@@ -123,7 +135,8 @@ class Slots:
         """Park the row of a finished run, so that its keys and values can be reused."""
         del self.running[run.row]
         self._index.remove(run.row)
-        self._park(run.row, tuple(run.tokens[: run.filled]))
+        self._parked[run.row] = run.filled
+        self._index.add(run.row, pack_tokens(run.tokens[: run.filled]))
 
     def forget(self) -> None:
         """Drop all keys and values: running rows have to read their tokens again."""
@@ -136,16 +149,16 @@ class Slots:
     def _ready(self, row: int) -> int:
         if row in self.running:
             return self.running[row].filled
-        return len(self._parked.get(row, ()))
+        return self._parked.get(row, 0)
 
-    def _take_row(self, prompt: Tokens, source: int, ready: int) -> tuple[int, int]:
+    def _take_row(self, prompt: bytes, source: int, ready: int) -> tuple[int, int]:
         """Take a row for a request that reuses `ready` tokens of row `source`; the row, and how many it has already.
 
         A parked row that the request continues is taken over as it is: whoever else shares it finds the same prefix
         in the longer sequence.
         """
         if source in self._parked:
-            if ready == len(self._parked[source]):
+            if ready == self._parked[source]:
                 self._drop(source)
                 return source, ready
             self._parked[source] = self._parked.pop(source)
@@ -155,21 +168,21 @@ class Slots:
         # In self-play that is most often another game's turn, which began with the same rules.
         return oldest, shared_prefix(self._drop(oldest), prompt)
 
-    def _park(self, row: int, tokens: Tokens) -> None:
-        self._parked[row] = tokens
-        self._index.add(row, tokens)
-
-    def _drop(self, row: int) -> Tokens:
-        self._index.remove(row)
-        return self._parked.pop(row)
+    def _drop(self, row: int) -> bytes:
+        del self._parked[row]
+        return self._index.remove(row)
 
 
-def _merge(copies: Iterable[tuple[int, int, int]]) -> list[Copy]:
-    """Neighbouring copies of the same source and length, which is what a group asks for, become one."""
+def _merge(copies: Iterable[Copy]) -> list[Copy]:
+    """Neighbouring copies from the same row up to the same end, which is what a group asks for, become one.
+
+    What one of them would have skipped is copied along: its row holds the same there.
+    """
     merged: list[Copy] = []
-    for source, target, length in copies:
-        if merged and (merged[-1].source, merged[-1].length) == (source, length):
-            merged[-1] = Copy(source, (*merged[-1].targets, target), length)
+    for copy in copies:
+        last = merged[-1] if merged else None
+        if last is not None and (last.source, last.end) == (copy.source, copy.end):
+            merged[-1] = Copy(copy.source, last.targets + copy.targets, min(last.begin, copy.begin), copy.end)
         else:
-            merged.append(Copy(source, (target,), length))
+            merged.append(copy)
     return merged

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.config import Config
+from marl_llm.errors import RunError
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.tournament import Score, head_to_head
 from marl_llm.matchmaking import seat_policy
 from marl_llm.play import make_game
 from marl_llm.policies.base import Policy
+from marl_llm.run import read_evaluation
 from marl_llm.seeds import derive
 from marl_llm.team import frozen_copy, trained_policy
 
@@ -45,7 +47,20 @@ class Evaluation:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Evaluation":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: `data` is not what `to_json` gives.
+        """
+        try:
+            return Evaluation._read(data)
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]!r} is missing") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from error
+
+    @staticmethod
+    def _read(data: Mapping[str, Any]) -> "Evaluation":
         detail = data["exploitability_detail"]
         return Evaluation(
             policy=data["policy"],
@@ -56,6 +71,21 @@ class Evaluation:
                 for name, seats in data["opponents"].items()
             },
         )
+
+
+def logged(run: Path, step: int) -> Evaluation | None:
+    """The evaluation that a run directory holds for a step; None when there is none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    data = read_evaluation(run, step)
+    if data is None:
+        return None
+    try:
+        return Evaluation.from_json(data)
+    except ValueError as error:
+        raise RunError(f"{run}: evaluation of step {step} is damaged ({error}); delete it to measure again") from error
 
 
 def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Evaluation:

@@ -106,12 +106,16 @@ class Learner:
         lr = learning_rate(self._config, self.version, self._total_steps)
         minibatches = self._minibatches(samples)
         objective = self._objective_now()
-        proximal = self._proximal(samples) if len(minibatches) > 1 else None
+        whole = self._micro_batches(samples) if len(minibatches[0]) == len(samples) else None
+        proximal = self._proximal(samples, whole) if len(minibatches) > 1 else None
         tally = Tally()
-        for chosen in minibatches:
-            proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
-            part = [samples[index] for index in chosen]
-            self._optimizer_step(Minibatch.make(part, objective, proximal_N, self._device), lr, tally)
+        for place, chosen in enumerate(minibatches):
+            if place == 0 or chosen != minibatches[place - 1]:
+                proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
+                part = [samples[index] for index in chosen]
+                minibatch = Minibatch.make(part, objective, proximal_N, self._device)
+                batches = whole or self._micro_batches(part)
+            self._optimizer_step(minibatch, batches, lr, tally)
         self.version += 1
         if self._reference is not None:
             self._reference.after_training_step(self.version)
@@ -151,7 +155,7 @@ class Learner:
             total += part.item()
             return part
 
-        self._descend(self._imitation_optimizer, lr, samples, loss)
+        self._descend(self._imitation_optimizer, lr, samples, self._micro_batches(samples), loss)
         if self._reference is not None and self.version == 0:
             self._reference.copy_policy()
         return total
@@ -240,16 +244,16 @@ class Learner:
             )
 
     @torch.no_grad()
-    def _proximal(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
-        """Log-probabilities under the present weights, one vector per sample."""
+    def _proximal(self, samples: Sequence[Sample], batches: Sequence[MicroBatch] | None) -> list[torch.Tensor]:
+        """Log-probabilities under the present weights, one vector per sample; `batches` if they are packed already."""
         table = flatten(samples)
         targets_N = table.tokens_N.to(self._device)
         result_N = torch.zeros(len(targets_N), device=self._device)
-        for batch in self._micro_batches(samples):
+        for batch in batches or self._micro_batches(samples):
             result_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).logprobs_M
         return list(torch.split(result_N, torch.bincount(table.sequences_N).tolist()))
 
-    def _optimizer_step(self, minibatch: Minibatch, lr: float, tally: Tally) -> None:
+    def _optimizer_step(self, minibatch: Minibatch, batches: Sequence[MicroBatch], lr: float, tally: Tally) -> None:
         def loss(batch: MicroBatch) -> torch.Tensor:
             terms = minibatch.terms(self._values(batch, minibatch.tokens_N, reference=True), batch)
             total = terms.loss
@@ -266,16 +270,23 @@ class Learner:
             tally.add(numbers, batch)
             return total
 
-        norm = self._descend(self._optimizer, lr, minibatch.samples, loss)
+        norm = self._descend(self._optimizer, lr, minibatch.samples, batches, loss)
         tally.grad_norm = max(tally.grad_norm, norm)
         tally.optimizer_steps += 1
         if self._reference is not None:
             self._reference.after_optimizer_step()
 
-    def _descend(self, optimizer: torch.optim.Optimizer, lr: float, samples: Sequence[Sample], loss: Loss) -> float:
-        """One optimizer step; returns the norm of the gradient before clipping."""
+    def _descend(
+        self,
+        optimizer: torch.optim.Optimizer,
+        lr: float,
+        samples: Sequence[Sample],
+        batches: Sequence[MicroBatch],
+        loss: Loss,
+    ) -> float:
+        """One optimizer step on the samples, packed as `batches`; returns the norm of the gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
-        for batch in self._micro_batches(samples):
+        for batch in batches:
             part = loss(batch)
             with self._in_model():
                 part.backward()  # type: ignore[no-untyped-call]

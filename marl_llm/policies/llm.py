@@ -1,6 +1,6 @@
 """A language model in a seat: observations become prompts, completions become actions."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from math import exp
 
@@ -36,6 +36,7 @@ class LLMPolicy:
         self._asked: dict[Hashable, tuple[View, Tokens]] = {}
         self._overflowed: list[tuple[Hashable, Reply]] = []
         self._start = lru_cache(maxsize=65536)(self._render)
+        self._understood = lru_cache(maxsize=4096)(self._understand)
 
     def submit(self, ticket: Hashable, view: View) -> None:
         """Ask the engine for a reply; a prompt that leaves no room for one overflows."""
@@ -79,6 +80,20 @@ class LLMPolicy:
             raise ConfigError(
                 f"play.context_tokens: {self.engine.context_tokens} is too small for {view.game}: what "
                 f"{view.agent} has read by then and a reply need {need} tokens"
+            )
+
+    def check_says(self, actions: Iterable[str]) -> None:
+        """Refuse actions whose shortest accepted reply is longer than a reply may be.
+
+        Raises:
+            ConfigError: names the longest of them and the tokens it needs.
+        """
+        needs = {len(self.chat.encode_reply(canonical_reply(action))): action for action in actions}
+        need = max(needs, default=0)
+        if need > self._play.max_reply_tokens:
+            raise ConfigError(
+                f"play.max_reply_tokens: {self._play.max_reply_tokens} is too small: the reply "
+                f"{canonical_reply(needs[need])!r} and its end need {need} tokens"
             )
 
     def strategies(self, views: Sequence[View]) -> list[Strategy]:
@@ -125,7 +140,7 @@ class LLMPolicy:
         while remaining:
             for ticket, completion in self.engine.poll():
                 index = ticket[0]  # type: ignore[index]
-                action = self._read(views[index], self.chat.decode(completion.tokens), completion)
+                _, action = self._read(views[index], completion)
                 if action is not None:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
@@ -146,22 +161,26 @@ class LLMPolicy:
         )
 
     def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
-        text = self.chat.decode(completion.tokens)
+        text, action = self._read(view, completion)
         # Whoever has had all of `max_reply_tokens` was cut off by that limit, even if the context is full as well.
         short = len(completion.tokens) < self._play.max_reply_tokens
         return Reply(
             text=text,
-            action=self._read(view, text, completion),
+            action=action,
             prompt=prompt,
             completion=completion,
             overflow=short and completion.stop != "eos",
         )
 
-    def _read(self, view: View, text: str, completion: Completion) -> str | None:
-        """The action of a reply; a reply without its end has none."""
-        if completion.stop != "eos":
-            return None
-        return read_action(self.chat.opened + text, view.legal_actions, thinking=self._play.thinking)
+    def _read(self, view: View, completion: Completion) -> tuple[str, str | None]:
+        """The text of a reply and its action; a reply without its end has none."""
+        return self._understood(completion.tokens, completion.stop == "eos", view.legal_actions)
+
+    def _understand(self, tokens: Tokens, ended: bool, legal_actions: tuple[str, ...] | None) -> tuple[str, str | None]:
+        text = self.chat.decode(tokens)
+        if not ended:
+            return text, None
+        return text, read_action(self.chat.opened + text, legal_actions, thinking=self._play.thinking)
 
 
 def _normalised(mass: dict[str, float], samples: int | None) -> Strategy:

@@ -1,8 +1,10 @@
+from itertools import takewhile
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marl_llm.engines.base import Request
-from marl_llm.engines.slots import Copy, PrefixIndex, Slots, shared_prefix
+from marl_llm.engines.slots import Copy, PrefixIndex, Slots, pack_tokens, shared_prefix
 from marl_llm.types import Tokens
 
 PROMPT = tuple(range(100, 140))
@@ -20,17 +22,28 @@ def read(slots: Slots) -> None:
         run.tokens.append(1)
 
 
+def common(a: Tokens, b: Tokens) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b)))
+
+
 @given(SEQUENCES, st.lists(st.integers(0, 2), max_size=6).map(tuple))
 def test_the_longest_shared_prefix_is_found_among_neighbours(held: list[Tokens], wanted: Tokens) -> None:
     index = PrefixIndex()
     for row, tokens in enumerate(held):
-        index.add(row, tokens)
-    row, shared = index.longest(wanted)
-    assert shared == max((shared_prefix(wanted, tokens) for tokens in held), default=0)
+        index.add(row, pack_tokens(tokens))
+    row, shared = index.longest(pack_tokens(wanted))
+    assert shared == max((common(wanted, tokens) for tokens in held), default=0)
     assert (row == -1) == (shared == 0)
     for row in range(0, len(held), 2):
-        index.remove(row)
-    assert index.longest(wanted)[1] == max((shared_prefix(wanted, tokens) for tokens in held[1::2]), default=0)
+        assert index.remove(row) == pack_tokens(held[row])
+    assert index.longest(pack_tokens(wanted))[1] == max((common(wanted, tokens) for tokens in held[1::2]), default=0)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=4), st.lists(st.integers(0, 2**32 - 1), max_size=4))
+def test_packed_tokens_compare_as_tokens_do(a: list[int], b: list[int]) -> None:
+    assert (pack_tokens(a) < pack_tokens(b)) == (a < b)
+    assert shared_prefix(pack_tokens(a), pack_tokens(b)) == common(tuple(a), tuple(b))
+    assert shared_prefix(pack_tokens(a + b), pack_tokens(a)) == len(a)
 
 
 def test_group_members_wait_for_the_first_to_be_read_and_then_copy_it() -> None:
@@ -43,7 +56,7 @@ def test_group_members_wait_for_the_first_to_be_read_and_then_copy_it() -> None:
     read(slots)
     admitted, copies = slots.admit()
     assert [(run.request.ticket, run.row, run.filled) for run in admitted] == [("b", 1, 39), ("c", 2, 39)]
-    assert copies == [Copy(0, (1, 2), 39)]
+    assert copies == [Copy(0, (1, 2), 0, 39)]
 
 
 def test_a_request_with_nothing_to_share_overtakes_those_that_wait() -> None:
@@ -74,7 +87,7 @@ def test_a_fork_copies_and_leaves_the_original() -> None:
     slots.release(run)
     ask(slots, "fork", (*PROMPT[:30], 7))
     (run,), copies = slots.admit()
-    assert (run.row, run.filled, copies) == (1, 30, [Copy(0, (1,), 30)])
+    assert (run.row, run.filled, copies) == (1, 30, [Copy(0, (1,), 0, 30)])
 
 
 def test_the_row_unused_for_longest_goes_first() -> None:
