@@ -7,19 +7,19 @@ import pyspiel
 from games.openspiel import OnIllegal, OpenSpielEnv
 
 
-def env(*, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Connect four on 6 rows; the columns are called 1 to 7.
+def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
+    """Connect four on 6 rows; the columns are called 1 to 7. `opening`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return ConnectFour(on_illegal=on_illegal)
+    return ConnectFour(opening=opening, on_illegal=on_illegal)
 
 
 class ConnectFour(OpenSpielEnv):
     """Utility: 1 for a win, -1 for a loss, 0 for a draw. `player_0` plays x and moves first."""
 
-    def __init__(self, *, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, opening: int, on_illegal: OnIllegal) -> None:
         rules = (
             "Connect four. player_0 plays x and moves first, player_1 plays o. In turn, drop a mark into a "
             "column, 1 to 7, that is not full; it falls to the lowest empty cell. Four equal marks in a row, "
@@ -31,6 +31,7 @@ class ConnectFour(OpenSpielEnv):
             rules=rules,
             action_names=tuple("1234567"),
             on_illegal=on_illegal,
+            opening=opening,
         )
 
     def see(self, state: Any, player: int) -> str:

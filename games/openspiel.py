@@ -30,14 +30,26 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
     draws come from the seed of `reset`. Public for evaluators: `game` (pyspiel game), `position` (the current
     pyspiel state, not to be changed), `describe`, `legal`, `action_names` (a distinct text per action id).
 
+    `opening`: up to that many random moves are made before the first decision, as many as the seed says, so that
+    training meets more positions than good play leads to. They leave the game undecided.
+
     Raises:
-        ValueError: `on_illegal` is not one of its two values.
+        ValueError: `on_illegal` is not one of its two values, or `opening` is negative.
     """
 
     def __init__(
-        self, game: Any, *, name: str, rules: str, action_names: tuple[str, ...], on_illegal: OnIllegal
+        self,
+        game: Any,
+        *,
+        name: str,
+        rules: str,
+        action_names: tuple[str, ...],
+        on_illegal: OnIllegal,
+        opening: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(opening, int) or opening < 0:
+            raise ValueError(f"game {name}: opening={opening!r} is not allowed; it must be 0 or more")
         if on_illegal not in get_args(OnIllegal):
             allowed = " or ".join(get_args(OnIllegal))
             raise ValueError(f"game {name}: on_illegal={on_illegal!r} is not allowed; it must be {allowed}")
@@ -56,6 +68,7 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         self._player = {agent: player for player, agent in enumerate(self.possible_agents)}
         self._has_key = bool(kind.provides_information_state_string)
         self._on_illegal = on_illegal
+        self._opening = opening
         otherwise = "forfeits" if on_illegal == "forfeit" else "plays the first of them"
         self.metadata = {
             "name": name,
@@ -122,6 +135,8 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         self._skip_agent_selection = None
         self.position = self.game.new_initial_state()
         self._advance()
+        if self._opening:
+            self._open()
         self._inform({}, None)
 
     def step(self, action: str | None) -> None:
@@ -178,6 +193,15 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _open(self) -> None:
+        """Make the random moves of the opening; stops before a move that would end the game."""
+        for _ in range(int(self._rng.integers(self._opening + 1))):
+            action = int(self._rng.choice(self.position.legal_actions()))
+            if self.position.child(action).is_terminal():
+                return
+            self.position.apply_action(action)
+            self._advance()
 
     def _advance(self) -> None:
         """Draw what chance decides and find who is to move; changes `position`, `agent_selection`."""

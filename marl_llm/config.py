@@ -6,7 +6,7 @@ refuses, it never rewrites a value.
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,8 @@ class MatchmakingConfig:
     """Matches per group; all share the game seed."""
     seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
     """Agent id or pattern to the name of a policy; the agent's own id decides, else the first pattern that fits."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Game settings of the matches that are trained on, where they differ from `game.settings`, which is evaluated."""
 
     def __post_init__(self) -> None:
         _require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")
@@ -370,6 +372,11 @@ class Config:
     """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
+
+    @property
+    def training_game(self) -> GameConfig:
+        """The game with the settings of the matches that are trained on."""
+        return replace(self.game, settings={**self.game.settings, **self.matchmaking.settings})
 
     def __post_init__(self) -> None:
         known = sorted(self.policies)

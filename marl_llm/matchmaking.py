@@ -14,12 +14,12 @@ def schedule(config: Config, step: int) -> list[Match]:
 
     Pure: the seeds depend on the run's seed, the step and the group only, so a resumed run plays the same matches.
     """
-    making = config.matchmaking
+    making, game = config.matchmaking, config.training_game
     return [
         Match(
             id=f"s{step}/g{group}/m{member}",
-            game=config.game.name,
-            settings=config.game.settings,
+            game=game.name,
+            settings=game.settings,
             seed=derive(config.run.seed, "train", step, group),
             group=f"s{step}/g{group}",
             member=member,

@@ -126,7 +126,7 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
     if settings.model is not None:
         return load_model(settings.model)
     seed = derive(config.run.seed, "model", name)
-    texts = game_texts(config.game, seed=config.run.seed, thinking=config.play.thinking)
+    texts = game_texts(config.training_game, seed=config.run.seed, thinking=config.play.thinking)
     return make_tiny(settings.tiny, texts, context_tokens=config.play.context_tokens, seed=seed)
 
 
@@ -167,14 +167,18 @@ def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
     """What a model reads and writes in random games: rules, observations, replies, and the words of the template."""
     agents = make_game(game.name, game.settings).unwrapped
     texts = [agents.metadata.get("rules", ""), answer_instruction(thinking), "system user assistant"]
-    for turn in _random_turns(game.name, json.dumps(game.settings, sort_keys=True), seed):
+    for turn in _random_turns(game, seed):
         texts += [turn.observation, canonical_reply(turn.action or "")]
     return texts
 
 
-@lru_cache(maxsize=1)
-def _random_turns(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
+def _random_turns(game: GameConfig, seed: int) -> tuple[Turn, ...]:
     """The turns of random games; kept, since every tokenizer and the check of the prompts look at the same."""
+    return _turns_of(game.name, json.dumps(game.settings, sort_keys=True), seed)
+
+
+@lru_cache(maxsize=2)
+def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
     game = GameConfig(name=name, settings=json.loads(settings))
     matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
     episodes = play(matches, {"random": make_scripted("random", {})})
@@ -206,7 +210,7 @@ def check_prompts(config: Config, team: Team) -> None:
     """
     (match,) = series(config.game, {}, name="check", games=1, seed=0)
     views = [Table(match, config.play.max_turns).view]
-    turns = _random_turns(config.game.name, json.dumps(config.game.settings, sort_keys=True), config.run.seed)
+    turns = [turn for game in (config.game, config.training_game) for turn in _random_turns(game, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
         agents = {turn.observation: turn.agent for turn in turns}

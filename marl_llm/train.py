@@ -148,7 +148,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
         GameError: the game breaks its contract.
     """
     check_seats(config)
-    name, settings = config.game.name, config.game.settings
+    name, settings = config.game.name, config.training_game.settings
     problems = conformance.check(lambda: make_game(name, settings), games=CHECKED_GAMES)
     if problems:
         more = f" (and {len(problems) - 1} more: marl-llm games check {name})" if len(problems) > 1 else ""

@@ -42,7 +42,7 @@ def warm_up(
 
 def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:
     """The teacher's turns against itself: as the policy's model would have read and written them."""
-    matches = series(config.game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
+    matches = series(config.training_game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
     return [
         sample
         for episode in play(matches, {"teacher": teacher}, max_turns=config.play.max_turns)

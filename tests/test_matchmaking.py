@@ -33,6 +33,13 @@ def test_a_step_has_groups_of_matches_on_one_seed_each() -> None:
     )
 
 
+def test_matches_that_are_trained_on_may_have_settings_of_their_own() -> None:
+    making = replace(CONFIG.matchmaking, settings={"players": 4, "on_illegal": "default_action"})
+    matches = schedule(replace(CONFIG, matchmaking=making), 7)
+    assert {str(match.settings) for match in matches} == {"{'players': 4, 'on_illegal': 'default_action'}"}
+    assert CONFIG.game.settings == {"players": 3}
+
+
 def test_a_resumed_run_plays_the_same_matches_and_no_two_steps_or_runs_share_a_seed() -> None:
     assert schedule(CONFIG, 7) == schedule(CONFIG, 7)
     seeds = [

@@ -27,6 +27,7 @@ def test_the_named_recipes_are_those_of_the_folder() -> None:
         "reinforce_pp",
         "rloo",
         "self_play",
+        "state_baseline",
     ]
 
 

@@ -113,6 +113,22 @@ def test_self_play_has_unit_deviation_over_ordinary_turns_and_prices_illegal_mov
     np.testing.assert_allclose(list(result.values()), expected, rtol=1e-7)
 
 
+def test_state_baseline_compares_with_what_followed_the_same_sight_before() -> None:
+    recipe = load_recipe("state_baseline")
+
+    def rows(name: str, values: tuple[float, float]) -> list[Row]:
+        return [Row(name, 0, {"r": values[0]}, observation="here"), Row(name, 1, {"r": values[1]}, observation="there")]
+
+    state = credit_table(table_of(rows("a", (0.0, 1.0))), recipe).state
+    assert {key: round(value, 9) for key, value in state["history"].items()} == {
+        '["game", "agent_0", "here"]': 0.1,
+        '["game", "agent_0", "there"]': 0.1,
+    }
+    credited = credit_table(table_of(rows("b", (-0.5, 1.0))), recipe, state)
+    # Reward-to-go .5 and 1, both above .1; the batch's deviation is .25.
+    np.testing.assert_allclose(credited.advantages, [1.6, 3.6], rtol=1e-6)
+
+
 def test_reinforce_pp_is_whitened_per_seat() -> None:
     rows = [
         Row("a", 0, {"r": 3.0}, role="first"),

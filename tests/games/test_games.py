@@ -31,6 +31,28 @@ def test_poker_of_more_players_keeps_its_promises(name, players):
     assert check(lambda: games.make(name, players=players), games=5) == []
 
 
+@pytest.mark.parametrize(("name", "opening"), [("tic_tac_toe", 9), ("connect_four", 4)])
+def test_games_that_begin_with_random_moves_keep_their_promises(name, opening):
+    assert check(lambda: games.make(name, opening=opening), games=10) == []
+
+
+def test_an_opening_is_of_up_to_that_many_moves_and_never_ends_the_game():
+    env = games.make("tic_tac_toe", opening=9)
+    made = set()
+    for seed in range(300):
+        env.reset(seed=seed)
+        made.add(len(env.position.history()))
+        assert not env.position.is_terminal()
+        assert env.agent_selection == f"player_{len(env.position.history()) % 2}"
+    assert {0, 1, 2, 3, 4, 5, 6, 7} <= made
+    env.reset(seed=3)
+    first = env.position.history()
+    env.reset(seed=3)
+    assert env.position.history() == first
+    with pytest.raises(ValueError, match="opening=-1 is not allowed"):
+        games.make("tic_tac_toe", opening=-1)
+
+
 @pytest.mark.parametrize("name", games.names())
 def test_rules_are_short_and_name_the_answer(name):
     rules = games.make(name).metadata["rules"]
