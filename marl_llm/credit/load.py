@@ -6,6 +6,7 @@ Every mistake is refused with its place, the value and what is allowed.
 import difflib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from marl_llm.credit import stages
 from marl_llm.credit.table import KEY_COLUMNS
 from marl_llm.errors import ConfigError
 
-RECIPES = Path(__file__).resolve().parents[2] / "configs" / "credit"
-"""Folder of the named recipes."""
+_PLACES = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "marl-llm")
+RECIPES = next((p for place in _PLACES if (p := place / "configs" / "credit").is_dir()), Path("configs/credit"))
+"""Folder of the named recipes: in the repository, or where an installed package has its data."""
 
 _STAGES: Mapping[str, Callable[..., Any]] = {
     "reward": stages.reward,
