@@ -22,8 +22,8 @@ class TicTacToe(OpenSpielEnv):
     def __init__(self, *, opening: int, on_illegal: OnIllegal) -> None:
         rules = (
             "Tic-tac-toe. player_0 plays x and moves first, player_1 plays o. In turn, put your mark in an "
-            "empty cell; the board shows empty cells as their numbers, 1 to 9. Three equal marks in a row, "
-            "column or diagonal win; a full board without them is a draw."
+            "empty cell; the board shows the mark of each cell after its number, 1 to 9, or a dot if it is empty. "
+            "Three equal marks in a row, column or diagonal win; a full board without them is a draw."
         )
         super().__init__(
             pyspiel.load_game("tic_tac_toe"),
@@ -35,8 +35,8 @@ class TicTacToe(OpenSpielEnv):
         )
 
     def see(self, state: Any, player: int) -> str:
-        marks = str(state).replace("\n", "")
-        cells = [str(number) if mark == "." else mark for number, mark in enumerate(marks, start=1)]
+        # Every cell says where it is: counting cells is hard for a model whose tokens vary in length.
+        cells = [f"{number}{mark}" for number, mark in enumerate(str(state).replace("\n", ""), start=1)]
         rows = "\n".join(" ".join(cells[start : start + 3]) for start in (0, 3, 6))
         return f"You play {'xo'[player]}. Board:\n{rows}\n"
 

@@ -112,7 +112,7 @@ def test_leduc_poker_loses_at_most_thirteen_chips():
 def test_tic_tac_toe_draws_the_board_with_the_numbers_of_empty_cells():
     env = play("tic_tac_toe", "", "5 1")
     assert env.observe("player_0")["text"] == (
-        "You are player_0. You play x. Board:\no 2 3\n4 x 6\n7 8 9\nLegal actions: 2, 3, 4, 6, 7, 8, 9"
+        "You are player_0. You play x. Board:\n1o 2. 3.\n4. 5x 6.\n7. 8. 9.\nLegal actions: 2, 3, 4, 6, 7, 8, 9"
     )
     for move in ["3", "4", "7"]:
         env.step(move)
