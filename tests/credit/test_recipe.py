@@ -91,7 +91,7 @@ def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, sh
     ]
     before, after = advantages(name, rows), advantages(name, changed)
     mine = [(row.episode, row.turn) for row in rows if row.role == "player_0"]
-    if name == "self_play":  # one scale for both seats: only the unit may change
+    if name in ("self_play", "state_baseline"):  # one scale for both seats: only the unit may change
         before, after = ({key: np.sign(round(v, 9)) for key, v in a.items()} for a in (before, after))
     assert [after[key] for key in mine] == [before[key] for key in mine]
 
@@ -125,8 +125,8 @@ def test_state_baseline_compares_with_what_followed_the_same_sight_before() -> N
         '["game", "agent_0", "there"]': 0.1,
     }
     credited = credit_table(table_of(rows("b", (-0.5, 1.0))), recipe, state)
-    # Reward-to-go .5 and 1, both above .1; the batch's deviation is .25.
-    np.testing.assert_allclose(credited.advantages, [1.6, 3.6], rtol=1e-6)
+    # Reward-to-go .5 and 1, both above .1; their mean is taken off too, and .25 is the unit.
+    np.testing.assert_allclose(credited.advantages, [-1.0, 1.0], rtol=1e-6)
 
 
 def test_reinforce_pp_is_whitened_per_seat() -> None:
