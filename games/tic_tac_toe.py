@@ -7,19 +7,19 @@ import pyspiel
 from games.openspiel import OnIllegal, OpenSpielEnv
 
 
-def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Tic-tac-toe; the cells are called 1 to 9. `opening`: see `OpenSpielEnv`.
+def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
+    """Tic-tac-toe; the cells are called 1 to 9. `opening`, `scale`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return TicTacToe(opening=opening, on_illegal=on_illegal)
+    return TicTacToe(opening=opening, on_illegal=on_illegal, scale=scale)
 
 
 class TicTacToe(OpenSpielEnv):
     """Utility: 1 for a win, -1 for a loss, 0 for a draw. `player_0` plays x and moves first."""
 
-    def __init__(self, *, opening: int, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, opening: int, on_illegal: OnIllegal, scale: float | None) -> None:
         rules = (
             "Tic-tac-toe. player_0 plays x and moves first, player_1 plays o. In turn, put your mark in an "
             "empty cell; the board shows empty cells as their numbers, 1 to 9. Three equal marks in a row, "
@@ -31,6 +31,7 @@ class TicTacToe(OpenSpielEnv):
             rules=rules,
             action_names=tuple("123456789"),
             on_illegal=on_illegal,
+            scale=scale,
             opening=opening,
         )
 
