@@ -8,12 +8,20 @@ from typing import Any
 
 from pettingzoo import AECEnv
 
-_GAMES = ("connect_four", "kuhn_poker", "leduc_poker", "tic_tac_toe")
+_GAMES = {
+    "connect_four": "games.connect_four:env",
+    "hanabi": "games.hanabi:env",
+    "kuhn_poker": "games.kuhn_poker:env",
+    "leduc_poker": "games.leduc_poker:env",
+    "mini_hanabi": "games.hanabi:mini",
+    "simple_hanabi": "games.hanabi:simple",
+    "tic_tac_toe": "games.tic_tac_toe:env",
+}
 
 
 def names() -> tuple[str, ...]:
     """The games that `make` knows by name, sorted."""
-    return _GAMES
+    return tuple(_GAMES)
 
 
 def make(name: str, **settings: Any) -> AECEnv:
@@ -44,9 +52,7 @@ def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[st
 
 
 def _factory(name: str) -> Callable[..., AECEnv]:
-    if name in _GAMES:
-        return _load(name, f"games.{name}", "env")
-    module, colon, function = name.partition(":")
+    module, colon, function = _GAMES.get(name, name).partition(":")
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
         allowed = f"{', '.join(_GAMES)}, or package.module:env"
