@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pettingzoo import AECEnv
@@ -17,6 +18,7 @@ _GAMES = {
     "simple_hanabi": "games.hanabi:simple",
     "tic_tac_toe": "games.tic_tac_toe:env",
 }
+_ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
 
 
 def names() -> tuple[str, ...]:
@@ -27,8 +29,9 @@ def names() -> tuple[str, ...]:
 def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
-    `name` is one of `names()`, or `package.module:function` for a game of the user's own, where
-    `function(**settings)` returns the environment.
+    `name` is one of `names()`; `openspiel:GAME(parameters)` for any other game of OpenSpiel; `pettingzoo:MODULE` for an
+    environment of PettingZoo; or `package.module:function` for a game of the user's own, where `function(**settings)`
+    returns the environment.
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
@@ -53,9 +56,11 @@ def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[st
 
 def _factory(name: str) -> Callable[..., AECEnv]:
     module, colon, function = _GAMES.get(name, name).partition(":")
+    if colon and module in _ADAPTERS:
+        return partial(_load(name, _ADAPTERS[module], "env"), function)
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
-        allowed = f"{', '.join(_GAMES)}, or package.module:env"
+        allowed = f"{', '.join(_GAMES)}, openspiel:GAME, pettingzoo:MODULE, or package.module:env"
         raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
     return _load(name, module, function)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pyspiel
 
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 _COLORS = "RYGWB"
 
@@ -63,9 +64,9 @@ class Hanabi(OpenSpielEnv):
         copies = ", ".join(f"{rank} ({3 if rank == 1 else 1 if rank == ranks else 2})" for rank in range(1, ranks + 1))
         rules = (
             f"Hanabi for {players} players, who win or lose together. You see all hands but your own. Colors: "
-            f"{', '.join(_COLORS[:colors])}; ranks, with copies per color: {copies}. Play every color upwards from 1: a "
-            "card that fits scores 1 for all, any other costs a life. Without lives the game ends and all points are "
-            "lost. A hint costs a token; a discard or a finished color regains one. After the last draw everybody "
+            f"{', '.join(_COLORS[:colors])}; ranks, with copies per color: {copies}. Play every color upwards from 1: "
+            "a card that fits scores 1 for all, any other costs a life. Without lives the game ends and all points "
+            "are lost. A hint costs a token; a discard or a finished color regains one. After the last draw everybody "
             "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2. Actions: play card 1, discard card 1, "
             "hint player_1 color Y, hint player_1 rank 1."
         )

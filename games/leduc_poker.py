@@ -5,7 +5,8 @@ from typing import Any
 import pyspiel
 
 from games.cards import rank_names
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 _NAMES = {False: ("fold", "check", "bet"), True: ("fold", "call", "raise")}
 _BET = "2"

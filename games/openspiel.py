@@ -9,12 +9,11 @@ from typing import Any, Self
 import numpy as np
 import pyspiel
 
-from games.base import OnIllegal, Parts, Text, TextGame
+from games.settings import OnIllegal, refused
+from games.turn_game import Parts, Text, TurnGame
 
-__all__ = ["OnIllegal", "OpenSpielEnv"]
 
-
-class OpenSpielEnv(TextGame):
+class OpenSpielEnv(TurnGame):
     """A turn-based OpenSpiel game in which every observation and action is text.
 
     A game is a subclass that says what a seat sees (`see`) and how an action is called (`action_text`), and, where
@@ -47,7 +46,7 @@ class OpenSpielEnv(TextGame):
         assert kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL
         assert len(set(action_names)) == len(action_names) == game.num_distinct_actions()
         if not isinstance(opening, int) or opening < 0:
-            raise ValueError(f"game {name}: opening={opening!r} is not allowed; it must be 0 or more")
+            raise refused(name, "opening", opening, "0 or more")
         self._factor = _factor(name, game, scale)
         otherwise = "forfeits" if on_illegal == "forfeit" else "plays the first of them"
         super().__init__(
@@ -114,11 +113,16 @@ class OpenSpielEnv(TextGame):
 
     def _begin(self, seed: int | None) -> None:
         self._rng = np.random.default_rng(seed)
-        self.position = self.game.new_initial_state()
-        self._advance()
+        self._deal()
+        while self.position.is_terminal():  # rare deals of some games leave nothing to decide
+            self._deal()
         if self._opening:
             self._open()
         self._paid = self.position.returns() if self._pays_on_the_way else [0.0] * len(self.possible_agents)
+
+    def _deal(self) -> None:
+        self.position = self.game.new_initial_state()
+        self._advance()
 
     def _open(self) -> None:
         """Make the random moves of the opening; stops before a move that would end the game."""
@@ -143,17 +147,22 @@ class OpenSpielEnv(TextGame):
 
     def _advance(self) -> None:
         """Draw what chance decides and find who is to move; changes `position`, `agent_selection`."""
+        draw_chance(self.position, self._rng)
         state = self.position
-        while state.is_chance_node():
-            outcomes, probabilities = zip(*state.chance_outcomes())
-            # As `Generator.choice` would draw, at a tenth of its cost.
-            edges = list(accumulate(probabilities))
-            drawn = bisect_right(edges, self._rng.random() * edges[-1], hi=len(edges) - 1)
-            state.apply_action(outcomes[drawn])
         self._mover, self._legal = None, {}
         if not state.is_terminal():
             self._mover = self.agent_selection = self.possible_agents[state.current_player()]
             self._legal = self.legal(state, state.current_player())
+
+
+def draw_chance(state: Any, rng: np.random.Generator) -> None:
+    """Let chance decide until a player has to, or the game is over; changes the state."""
+    while state.is_chance_node():
+        outcomes, probabilities = zip(*state.chance_outcomes())
+        # As `Generator.choice` would draw, at a tenth of its cost.
+        edges = list(accumulate(probabilities))
+        drawn = bisect_right(edges, rng.random() * edges[-1], hi=len(edges) - 1)
+        state.apply_action(outcomes[drawn])
 
 
 def _factor(name: str, game: Any, scale: float | None) -> float:
@@ -161,5 +170,5 @@ def _factor(name: str, game: Any, scale: float | None) -> float:
     if scale is None:
         return 1.0
     if not isinstance(scale, (int, float)) or not scale > 0:
-        raise ValueError(f"game {name}: scale={scale!r} is not allowed; it must be more than 0, or null")
-    return float(scale) / max(abs(game.min_utility()), abs(game.max_utility()))
+        raise refused(name, "scale", scale, "more than 0, or null")
+    return float(scale) / float(max(abs(game.min_utility()), abs(game.max_utility())))

@@ -1,18 +1,15 @@
-"""What all our games have in common: text spaces, reading an action, forfeits, paying by part, infos."""
+"""The base of games in which one seat moves at a time: reading an action, forfeits, paying by part, infos."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
+from games.settings import OnIllegal, check_on_illegal
 from games.spaces import AnyText
-
-OnIllegal = Literal["forfeit", "default_action"]
-"""`forfeit`: the offender ends at the least legal utility minus 1, the others get 0, and the game ends.
-`default_action`: the first legal action is played instead."""
 
 MAX_OBSERVATION = 4096
 MAX_ACTION = 256
@@ -22,7 +19,7 @@ Parts = Mapping[str, Mapping[str, float]]
 """Agent to its rewards by named part; whoever gets nothing is left out."""
 
 
-class TextGame(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
+class TurnGame(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
     """A game in which every observation and every action is text.
 
     A game says how it begins (`_begin`), what a move does and pays (`_play`), whether it is over (`_over`) and what an
@@ -53,9 +50,7 @@ class TextGame(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         state_key: bool = True,
     ) -> None:
         super().__init__()
-        if on_illegal not in get_args(OnIllegal):
-            allowed = " or ".join(get_args(OnIllegal))
-            raise ValueError(f"game {name}: on_illegal={on_illegal!r} is not allowed; it must be {allowed}")
+        check_on_illegal(name, on_illegal)
         self.possible_agents = list(agents)
         self.agents: list[str] = []
         self.agent_selection: str = self.possible_agents[0]
@@ -68,7 +63,7 @@ class TextGame(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         self._legal: Mapping[str, Any] | None = {}
         self._returns: dict[str, float] = {}
         self._on_illegal = on_illegal
-        self.metadata = {
+        self.metadata: dict[str, Any] = {
             "name": name,
             "rules": rules,
             "utility_range": utility_range,
@@ -184,7 +179,7 @@ class TextGame(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         assert self._legal, f"game {self.metadata['name']} has no list of actions to play the first of"
         return next(iter(self._legal.values()))
 
-    def _leave(self, action: None) -> None:
+    def _leave(self, action: str | None) -> None:
         """The dead step of `agent_selection`."""
         self._was_dead_step(action)
         for info in self.infos.values():
