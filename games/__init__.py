@@ -1,13 +1,14 @@
 """Games that speak text, as PettingZoo environments. Usable without `marl_llm`, which they never import."""
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from pettingzoo import AECEnv
+
+from games.loading import load
 
 _GAMES = {
     "connect_four": "games.connect_four:env",
@@ -57,22 +58,9 @@ def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[st
 def _factory(name: str) -> Callable[..., AECEnv]:
     module, colon, function = _GAMES.get(name, name).partition(":")
     if colon and module in _ADAPTERS:
-        return partial(_load(name, _ADAPTERS[module], "env"), function)
+        return partial(load(name, _ADAPTERS[module], "env"), function)
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
         allowed = f"{', '.join(_GAMES)}, openspiel:GAME, pettingzoo:MODULE, or package.module:env"
         raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
-    return _load(name, module, function)
-
-
-def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
-    try:
-        loaded = importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        reason = " ".join(str(error).split())
-        raise ValueError(f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}") from error
-    factory = getattr(loaded, function, None)
-    if not callable(factory):
-        raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")
-    made: Callable[..., AECEnv] = factory
-    return made
+    return load(name, module, function)
