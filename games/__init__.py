@@ -20,6 +20,12 @@ _GAMES = {
     "tic_tac_toe": "games.tic_tac_toe:env",
 }
 _ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+FORMS = {
+    "openspiel:GAME": "Any other game of OpenSpiel, as in openspiel:goofspiel(num_cards=4,imp_info=True).",
+    "pettingzoo:MODULE": "An environment of PettingZoo, as in pettingzoo:pettingzoo.classic.tictactoe_v3.",
+    "package.module:env": "A game of your own.",
+}
+"""Names that `make` understands besides `names()`, and what they mean."""
 
 
 def names() -> tuple[str, ...]:
@@ -30,9 +36,8 @@ def names() -> tuple[str, ...]:
 def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
-    `name` is one of `names()`; `openspiel:GAME(parameters)` for any other game of OpenSpiel; `pettingzoo:MODULE` for an
-    environment of PettingZoo; or `package.module:function` for a game of the user's own, where `function(**settings)`
-    returns the environment.
+    `name` is one of `names()` or has one of the `FORMS`; of `package.module:function`, `function(**settings)` returns
+    the environment.
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
@@ -61,6 +66,6 @@ def _factory(name: str) -> Callable[..., AECEnv]:
         return partial(load(name, _ADAPTERS[module], "env"), function)
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
-        allowed = f"{', '.join(_GAMES)}, openspiel:GAME, pettingzoo:MODULE, or package.module:env"
+        allowed = ", ".join((*_GAMES, *FORMS))
         raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
     return load(name, module, function)

@@ -34,7 +34,9 @@ def mini(*, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> Op
 
 
 def simple(*, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
-    """Hanabi for 2 players with 3 colors of 2 ranks, hands of 5, 8 hint tokens, 3 lives; perfect is 6.
+    """Hanabi for 2 players with 3 colors of 2 ranks, hands of 5, 8 hint tokens, 3 lives.
+
+    The deck allows for 4 cards to be played, of 6: that is the greatest utility.
 
     Raises:
         ValueError: a setting is out of range.
@@ -70,9 +72,19 @@ class Hanabi(OpenSpielEnv):
             "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2. Actions: play card 1, discard card 1, "
             "hint player_1 color Y, hint player_1 rank 1."
         )
+        deck = colors * 2 * ranks - players * hand
+        most = min(colors * ranks, deck + players)  # each card drawn is one played or discarded; then one move each
         shown = game.new_initial_state()
         names = tuple(_action_name(shown.action_to_string(0, i)) for i in range(game.num_distinct_actions()))
-        super().__init__(game, name=name, rules=rules, action_names=names, on_illegal=on_illegal, scale=scale)
+        super().__init__(
+            game,
+            name=name,
+            rules=rules,
+            action_names=names,
+            on_illegal=on_illegal,
+            scale=scale,
+            utility_range=(0.0, float(most)),
+        )
 
     def see(self, state: Any, player: int) -> str:
         top, _, rest = state.observation_string(player).partition("Hands:\n")

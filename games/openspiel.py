@@ -1,5 +1,6 @@
 """OpenSpiel's rules as a PettingZoo environment that speaks text."""
 
+import math
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pyspiel
 
-from games.settings import OnIllegal, refused
+from games.settings import OnIllegal, check_whole, refused
 from games.turn_game import Parts, Text, TurnGame
 
 
@@ -27,6 +28,8 @@ class OpenSpielEnv(TurnGame):
     `scale`: utilities are multiplied so that the largest in size is this, which lets games of different stakes be
     mixed in one training; None leaves them as they are. `game` and `position` keep OpenSpiel's own.
 
+    `utility_range`: the least and greatest utility, where OpenSpiel's bounds are wider than what can be reached.
+
     Raises:
         ValueError: `on_illegal` is not one of its two values, `opening` is negative, or `scale` is not positive.
     """
@@ -41,19 +44,22 @@ class OpenSpielEnv(TurnGame):
         on_illegal: OnIllegal,
         opening: int = 0,
         scale: float | None = None,
+        utility_range: tuple[float, float] | None = None,
     ) -> None:
         kind = game.get_type()
         assert kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL
         assert len(set(action_names)) == len(action_names) == game.num_distinct_actions()
-        if not isinstance(opening, int) or opening < 0:
-            raise refused(name, "opening", opening, "0 or more")
-        self._factor = _factor(name, game, scale)
+        check_whole(name, least=0, opening=opening)
+        low, high = utility_range or (float(game.min_utility()), float(game.max_utility()))
+        if scale is not None and not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
+            raise refused(name, "scale", scale, "more than 0, or null")
+        self._factor = 1.0 if scale is None else scale / max(-low, high)
         otherwise = "forfeits" if on_illegal == "forfeit" else "plays the first of them"
         super().__init__(
             name=name,
             agents=[f"player_{player}" for player in range(game.num_players())],
             rules=f"{rules} Answer with one of the legal actions; anything else {otherwise}.",
-            utility_range=(float(game.min_utility()) * self._factor, float(game.max_utility()) * self._factor),
+            utility_range=(low * self._factor, high * self._factor),
             zero_sum=kind.utility == pyspiel.GameType.Utility.ZERO_SUM,
             on_illegal=on_illegal,
             state_key=bool(kind.provides_information_state_string),
@@ -163,12 +169,3 @@ def draw_chance(state: Any, rng: np.random.Generator) -> None:
         edges = list(accumulate(probabilities))
         drawn = bisect_right(edges, rng.random() * edges[-1], hi=len(edges) - 1)
         state.apply_action(outcomes[drawn])
-
-
-def _factor(name: str, game: Any, scale: float | None) -> float:
-    """What utilities are multiplied with."""
-    if scale is None:
-        return 1.0
-    if not isinstance(scale, (int, float)) or not scale > 0:
-        raise refused(name, "scale", scale, "more than 0, or null")
-    return float(scale) / float(max(abs(game.min_utility()), abs(game.max_utility())))

@@ -20,3 +20,14 @@ def check_on_illegal(game: str, on_illegal: str) -> None:
     """
     if on_illegal not in get_args(OnIllegal):
         raise refused(game, "on_illegal", on_illegal, " or ".join(get_args(OnIllegal)))
+
+
+def check_whole(game: str, *, least: int = 1, **settings: object) -> None:
+    """Refuse values that are not whole numbers, or less than `least`.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for setting, value in settings.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise refused(game, setting, value, f"a whole number, {least} or more")

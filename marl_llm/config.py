@@ -429,6 +429,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def game_settings(given: Sequence[str]) -> dict[str, Any]:
+    """A game's settings from `key=value` texts.
+
+    Raises:
+        ConfigError: a text is no setting.
+    """
+    parsed = OmegaConf.to_container(_parse(given))
+    assert isinstance(parsed, dict)
+    return {str(key): value for key, value in parsed.items()}
+
+
 def _parse(overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         if "=" not in override[1:]:
