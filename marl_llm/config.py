@@ -56,7 +56,7 @@ class GameConfig:
     """Which game is played."""
 
     name: str = "kuhn_poker"
-    """A game of ours (`marl-llm games list`) or `package.module:env`."""
+    """A game of ours, or one of the other forms that `marl-llm games list` shows."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
 
