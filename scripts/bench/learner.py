@@ -16,33 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from common import VOCABULARY, make_model
 
 from marl_llm.config import LearnerConfig, ObjectiveConfig
 from marl_llm.learning.learner import Learner
 from marl_llm.types import Sample, Span
-
-VOCABULARY = 512
-
-
-def make_model() -> Any:
-    """A Qwen3 with about one million parameters."""
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        intermediate_size=256,
-        max_position_embeddings=1024,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Qwen3ForCausalLM(config)
 
 
 def make_sample(rng: np.random.Generator, name: str, prompt: Sequence[int], reply: int) -> Sample:

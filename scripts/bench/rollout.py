@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, StoppingCriteria
+from common import VOCABULARY, make_model
+from transformers import GenerationConfig, PreTrainedModel, Qwen3ForCausalLM, StoppingCriteria
 from transformers.generation import StoppingCriteriaList
 
 from marl_llm.engines.base import Request
 from marl_llm.engines.hf import HFEngine
 from marl_llm.types import Tokens
 
-VOCAB = 512
-NEVER = VOCAB
+NEVER = VOCABULARY
 """An end token outside the vocabulary: budgets alone decide."""
 
 
@@ -50,7 +50,7 @@ def make_load(*, conversations: int, group: int, turns: int, prompt: int, observ
     rng = random.Random(0)
 
     def tokens(mean: int) -> Tokens:
-        return tuple(rng.randrange(VOCAB) for _ in range(rng.randint(mean - mean // 5, mean + mean // 5)))
+        return tuple(rng.randrange(VOCABULARY) for _ in range(rng.randint(mean - mean // 5, mean + mean // 5)))
 
     load = []
     for _ in range(conversations // group):
@@ -65,23 +65,8 @@ def make_load(*, conversations: int, group: int, turns: int, prompt: int, observ
     return load
 
 
-def make_model() -> Qwen3ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCAB,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        intermediate_size=256,
-        max_position_embeddings=1024,
-        tie_word_embeddings=False,
-        eos_token_id=None,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    model = Qwen3ForCausalLM(config).eval()
+def make_player() -> Qwen3ForCausalLM:
+    model = make_model().eval()
     model.generation_config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, pad_token_id=0)
     return model
 
@@ -231,7 +216,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = make_model()
+    model = make_player()
     load = make_load(
         conversations=args.conversations, group=8, turns=args.turns, prompt=100, observation=20, samples=32
     )

@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import parse_step_arguments
+
 from marl_llm import train
 from marl_llm.config import (
     Config,
@@ -147,16 +149,7 @@ def show(load: str, row: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", nargs="+", choices=LOADS, default=LOADS)
-    parser.add_argument("--groups", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5, help="steps; the first is not counted")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1"
-    )
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    if args.steps < 2:
-        parser.error("--steps must be 2 or more: the first is not counted")
+    args = parse_step_arguments(parser, steps=5)
     if args.cpu_time:
         count_cpu_seconds()
     results = {}

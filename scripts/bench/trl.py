@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import parse_step_arguments
 from step import count_cpu_seconds
 
 from marl_llm.config import (
@@ -197,16 +198,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--install", action="store_true", help="make .venv-trl and stop")
-    parser.add_argument("--groups", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=4, help="steps; the first is not counted")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="count CPU seconds: on a busy machine, with --threads 1"
-    )
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    if args.steps < 2:
-        parser.error("--steps must be 2 or more: the first is not counted")
+    args = parse_step_arguments(parser, steps=4)
     try:
         if args.install or not PYTHON.exists():
             install()

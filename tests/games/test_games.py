@@ -109,12 +109,12 @@ def test_leduc_poker_loses_at_most_thirteen_chips():
     assert env.metadata["utility_range"] == (-13.0, 13.0)
 
 
-def test_tic_tac_toe_draws_the_board_with_the_numbers_of_empty_cells():
-    env = play("tic_tac_toe", "", "5 1")
+def test_tic_tac_toe_draws_the_board_with_the_names_of_the_cells():
+    env = play("tic_tac_toe", "", "e a")
     assert env.observe("player_0")["text"] == (
-        "You are player_0. You play x. Board:\no 2 3\n4 x 6\n7 8 9\nLegal actions: 2, 3, 4, 6, 7, 8, 9"
+        "You are player_0. You play X. Board:\naO b c\nd eX f\ng h i\nLegal actions: b, c, d, f, g, h, i"
     )
-    for move in ["3", "4", "7"]:
+    for move in ["c", "d", "g"]:
         env.step(move)
     assert env.rewards == {"player_0": 1.0, "player_1": -1.0}
 

@@ -122,8 +122,8 @@ def test_a_clone_before_the_first_reset_can_be_reset():
 
 def test_infos_hold_the_information_state_and_the_role_of_each_seat():
     env = new(seed=0, name="tic_tac_toe")
-    env.step("5")
-    env.step("1")
+    env.step("e")
+    env.step("a")
     assert {agent: info["state_key"] for agent, info in env.infos.items()} == {"player_0": "4, 0", "player_1": "4, 0"}
     assert env.infos["player_1"]["role"] == "player_1"
     kuhn = new(seed=0)

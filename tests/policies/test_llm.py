@@ -83,7 +83,7 @@ def test_in_a_dialogue_each_prompt_starts_with_every_token_read_or_sampled_befor
 
 
 def test_a_dialogue_written_down_in_a_history_is_read_as_the_one_that_was_played() -> None:
-    policy = seated(dictated(saying({"5": 1.0}), "tic_tac_toe"), context="dialogue")
+    policy = seated(dictated(saying({"e": 1.0}), "tic_tac_toe"), context="dialogue")
     (episode,) = games(policy, BOARD)
     for agent, turns in sequences(episode).items():
         view = replace(first_view("tic_tac_toe"), agent=agent)
@@ -146,7 +146,7 @@ def test_a_reply_cut_off_by_the_context_ends_the_episode_as_truncated() -> None:
 
 
 def test_a_dialogue_without_room_for_another_reply_ends_as_truncated() -> None:
-    model = dictated(saying({"5": 1.0}), "tic_tac_toe")
+    model = dictated(saying({"e": 1.0}), "tic_tac_toe")
     roomy = seated(model, context="dialogue")
     (longer,) = games(roomy, BOARD)
     third = sequences(longer)["player_0"][2]
