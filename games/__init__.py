@@ -1,26 +1,43 @@
 """Games that speak text, as PettingZoo environments. Usable without `marl_llm`, which they never import."""
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pettingzoo import AECEnv
 
-_GAMES = ("connect_four", "kuhn_poker", "leduc_poker", "tic_tac_toe")
+from games.loading import load
+
+_GAMES = {
+    "connect_four": "games.connect_four:env",
+    "hanabi": "games.hanabi:env",
+    "kuhn_poker": "games.kuhn_poker:env",
+    "leduc_poker": "games.leduc_poker:env",
+    "mini_hanabi": "games.hanabi:mini",
+    "simple_hanabi": "games.hanabi:simple",
+    "tic_tac_toe": "games.tic_tac_toe:env",
+}
+_ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+FORMS = {
+    "openspiel:GAME": "Any other game of OpenSpiel, as in openspiel:goofspiel(num_cards=4,imp_info=True).",
+    "pettingzoo:MODULE": "An environment of PettingZoo, as in pettingzoo:pettingzoo.classic.tictactoe_v3.",
+    "package.module:env": "A game of your own.",
+}
+"""Names that `make` understands besides `names()`, and what they mean."""
 
 
 def names() -> tuple[str, ...]:
     """The games that `make` knows by name, sorted."""
-    return _GAMES
+    return tuple(_GAMES)
 
 
 def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
-    `name` is one of `names()`, or `package.module:function` for a game of the user's own, where
-    `function(**settings)` returns the environment.
+    `name` is one of `names()` or has one of the `FORMS`; of `package.module:function`, `function(**settings)` returns
+    the environment.
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
@@ -44,24 +61,11 @@ def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[st
 
 
 def _factory(name: str) -> Callable[..., AECEnv]:
-    if name in _GAMES:
-        return _load(name, f"games.{name}", "env")
-    module, colon, function = name.partition(":")
+    module, colon, function = _GAMES.get(name, name).partition(":")
+    if colon and module in _ADAPTERS:
+        return partial(load(name, _ADAPTERS[module], "env"), function)
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
-        allowed = f"{', '.join(_GAMES)}, or package.module:env"
+        allowed = ", ".join((*_GAMES, *FORMS))
         raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
-    return _load(name, module, function)
-
-
-def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
-    try:
-        loaded = importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        reason = " ".join(str(error).split())
-        raise ValueError(f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}") from error
-    factory = getattr(loaded, function, None)
-    if not callable(factory):
-        raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")
-    made: Callable[..., AECEnv] = factory
-    return made
+    return load(name, module, function)

@@ -259,7 +259,7 @@ def _illegal_move(make_env: MakeEnv, seed: int) -> Iterator[str]:
     env.reset(seed=seed)
     chooser, game = random.Random(seed), _Game(seed=seed)
     before = chooser.randrange(3)
-    offender, total = None, 0.0
+    offender, returns = None, dict.fromkeys(env.possible_agents, 0.0)
     while env.agents and len(game.actions) < MAX_STEPS:
         agent = env.agent_selection
         if env.terminations[agent] or env.truncations[agent]:
@@ -272,14 +272,15 @@ def _illegal_move(make_env: MakeEnv, seed: int) -> Iterator[str]:
             offender, action = agent, _NO_ACTION
         game.actions.append(action)
         env.step(action)
-        total += env.rewards.get(offender, 0.0)
+        for seat, reward in env.rewards.items():
+            returns[seat] += reward
         if action == _NO_ACTION and env.infos[agent].get("illegal") is not True:
             yield f"an illegal move is not reported in infos[{agent!r}]['illegal'] ({game})"
     low = env.metadata["utility_range"][0]
     costs = env.metadata.get("on_illegal", "forfeit") == "forfeit"
-    if offender is not None and costs and total >= low - 1e-9:
+    if offender is not None and costs and returns[offender] >= low - 1e-9:
         yield (
-            f"an illegal move brought {offender} {total:g}, which is not less than the worst legal outcome "
+            f"an illegal move brought {offender} {returns[offender]:g}, which is not less than the worst legal outcome "
             f"{low:g} ({game})"
         )
 

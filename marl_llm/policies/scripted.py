@@ -170,8 +170,8 @@ class NoisyPolicy(_StatePolicy):
 
     def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if (rules, key) not in self._cache:
-            low, high = rules.env.metadata["utility_range"]
-            self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * (high - low))
+            width = rules.env.game.max_utility() - rules.env.game.min_utility()  # the returns below are not scaled
+            self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * width)
         return self._cache[rules, key]
 
     def _returns(self, rules: Rules, key: str) -> dict[int, float]:
