@@ -4,11 +4,25 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
-from pettingzoo import AECEnv
+from pettingzoo import AECEnv, ParallelEnv
 
-_GAMES = ("connect_four", "kuhn_poker", "leduc_poker", "tic_tac_toe")
+from games.turns import in_turns
+
+_GAMES = (
+    "connect_four",
+    "donor_game",
+    "kuhn_poker",
+    "leduc_poker",
+    "matrix_game",
+    "negotiation",
+    "public_goods",
+    "taboo",
+    "tic_tac_toe",
+)
+
+Environment: TypeAlias = AECEnv | ParallelEnv
 
 
 def names() -> tuple[str, ...]:
@@ -20,7 +34,7 @@ def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
     `name` is one of `names()`, or `package.module:function` for a game of the user's own, where
-    `function(**settings)` returns the environment.
+    `function(**settings)` returns the environment. A `ParallelEnv` comes as a game in turns (`games.turns`).
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
@@ -28,13 +42,14 @@ def make(name: str, **settings: Any) -> AECEnv:
     """
     factory = _factory(name)
     try:
-        return factory(**settings)
+        made = factory(**settings)
     except TypeError:
         _refuse_unknown(name, factory, settings)
         raise
+    return in_turns(made) if isinstance(made, ParallelEnv) else made
 
 
-def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[str, Any]) -> None:
+def _refuse_unknown(name: str, factory: Callable[..., Environment], settings: dict[str, Any]) -> None:
     signature = inspect.signature(factory)
     try:
         signature.bind(**settings)
@@ -43,7 +58,7 @@ def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[st
         raise ValueError(f"game {name}: {error}; its settings: {known}") from error
 
 
-def _factory(name: str) -> Callable[..., AECEnv]:
+def _factory(name: str) -> Callable[..., Environment]:
     if name in _GAMES:
         return _load(name, f"games.{name}", "env")
     module, colon, function = name.partition(":")
@@ -54,7 +69,7 @@ def _factory(name: str) -> Callable[..., AECEnv]:
     return _load(name, module, function)
 
 
-def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
+def _load(name: str, module: str, function: str) -> Callable[..., Environment]:
     try:
         loaded = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything while it is imported
@@ -63,5 +78,5 @@ def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
     factory = getattr(loaded, function, None)
     if not callable(factory):
         raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")
-    made: Callable[..., AECEnv] = factory
+    made: Callable[..., Environment] = factory
     return made

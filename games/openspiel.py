@@ -4,18 +4,16 @@ from abc import abstractmethod
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import pyspiel
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
+from games.settings import OnIllegal as OnIllegal
+from games.settings import check_on_illegal
 from games.spaces import AnyText
-
-OnIllegal = Literal["forfeit", "default_action"]
-"""`forfeit`: the offender gets the least legal utility minus 1, the others 0, and the game ends.
-`default_action`: the first legal action is played instead."""
 
 MAX_OBSERVATION = 4096
 MAX_ACTION = 256
@@ -50,9 +48,7 @@ class OpenSpielEnv(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         super().__init__()
         if not isinstance(opening, int) or opening < 0:
             raise ValueError(f"game {name}: opening={opening!r} is not allowed; it must be 0 or more")
-        if on_illegal not in get_args(OnIllegal):
-            allowed = " or ".join(get_args(OnIllegal))
-            raise ValueError(f"game {name}: on_illegal={on_illegal!r} is not allowed; it must be {allowed}")
+        check_on_illegal(name, on_illegal)
         kind = game.get_type()
         assert kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL
         assert kind.reward_model == pyspiel.GameType.RewardModel.TERMINAL
