@@ -40,11 +40,11 @@ def make(name: str, **settings: Any) -> AECEnv:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
             such function, or a setting is unknown or out of range.
     """
-    factory = _factory(name)
+    make_it = factory(name)
     try:
-        made = factory(**settings)
+        made = make_it(**settings)
     except TypeError:
-        _refuse_unknown(name, factory, settings)
+        _refuse_unknown(name, make_it, settings)
         raise
     return in_turns(made) if isinstance(made, ParallelEnv) else made
 
@@ -58,7 +58,12 @@ def _refuse_unknown(name: str, factory: Callable[..., Environment], settings: di
         raise ValueError(f"game {name}: {error}; its settings: {known}") from error
 
 
-def _factory(name: str) -> Callable[..., Environment]:
+def factory(name: str) -> Callable[..., Environment]:
+    """The function that makes the game; its keyword arguments are the settings.
+
+    Raises:
+        ValueError: the name is unknown, or the module cannot be imported or has no such function.
+    """
     if name in _GAMES:
         return _load(name, f"games.{name}", "env")
     module, colon, function = name.partition(":")
@@ -75,8 +80,8 @@ def _load(name: str, module: str, function: str) -> Callable[..., Environment]:
     except Exception as error:  # a user's module may raise anything while it is imported
         reason = " ".join(str(error).split())
         raise ValueError(f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}") from error
-    factory = getattr(loaded, function, None)
-    if not callable(factory):
+    found = getattr(loaded, function, None)
+    if not callable(found):
         raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")
-    made: Callable[..., Environment] = factory
+    made: Callable[..., Environment] = found
     return made

@@ -274,16 +274,16 @@ def _illegal_move(make_env: MakeEnv, seed: int) -> Iterator[str]:
             offender, action = agent, _NO_ACTION
         game.actions.append(action)
         env.step(action)
-        for seat in env.agents:
-            returns[seat] += env.rewards[seat]
+        for seat, reward in env.rewards.items():
+            returns[seat] += reward
         if action == _NO_ACTION and env.infos[agent].get("illegal") is not True:
             yield f"an illegal move is not reported in infos[{agent!r}]['illegal'] ({game})"
     low = env.metadata["utility_range"][0]
     costs = env.metadata.get("on_illegal", "forfeit") == "forfeit"
     if offender is not None and costs and returns[offender] >= low - 1e-9:
         yield (
-            f"an illegal move brought {offender} {returns[offender]:g}, which is not less than the worst legal "
-            f"outcome {low:g} ({game})"
+            f"an illegal move brought {offender} {returns[offender]:g}, which is not less than the worst legal outcome "
+            f"{low:g} ({game})"
         )
 
 

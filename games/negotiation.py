@@ -32,7 +32,7 @@ def env(
     total: int = 10,
     on_illegal: OnIllegal = "forfeit",
 ) -> "Negotiation":
-    """Division of a pool of `types` (2 to 5) kinds of items, `min_items` to `max_items` in all; 10 turns each.
+    """Division of a pool of `types` (2 to 5) kinds of items, `min_items` to `max_items` in all.
 
     The pool is worth `total` to each party; what an item is worth to whom is drawn from the seed. Each kind is worth
     something to somebody, and some kind to both. `rounds`: turns of each party. `talk: false` is the compact form: no
@@ -100,18 +100,17 @@ class Negotiation(TextGame[Talks]):
 
     def __init__(self, *, talk: bool, rounds: int, pool: tuple[int, int, int, int], on_illegal: OnIllegal) -> None:
         self._talk, self._turns, self._pool = talk, 2 * rounds, pool
-        kinds = ITEMS[: pool[0]]
-        offer = "propose: 1 book, 2 hats" if talk else f"propose {' '.join('12345'[: pool[0]])}"
-        forms = f"'say: MESSAGE', '{offer}', 'accept' or 'walk away'"
+        kinds = ", ".join(plural(kind) for kind in ITEMS[: pool[0]])
+        forms = "'say: MESSAGE', 'propose: 1 book, 2 hats', 'accept' or 'walk away'"
         super().__init__(
             name=NAME,
             rules=(
-                f"Two parties divide {', '.join(plural(kind) for kind in kinds)}, worth {pool[3]} points in all to "
-                "each, but differently and in private. In turn, propose what you want for yourself (the other gets "
-                "the rest), accept the other's offer if it is the latest, or walk away. You get what your items are "
-                f"worth to you; without a deal after {rounds} turns each, nothing."
+                f"Two parties divide {kinds}, worth {pool[3]} points in all to each, differently and in private. In "
+                "turn, propose what you want for yourself (the other gets the rest), accept the other's offer if it is "
+                "the latest, or walk away. You get what your items are worth to you; without a deal after "
+                f"{rounds} turns each, nothing."
             ),
-            answer=f"Answer {forms}" if talk else f"{ANSWER}; numbers count {', '.join(plural(k) for k in kinds)}",
+            answer=f"Answer with {forms}" if talk else f"{ANSWER}; numbers count {kinds}",
             default="walks away",
             seats={agent: agent for agent in SEATS},
             utility_range=(0.0, float(pool[3])),

@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 OnIllegal = Literal["forfeit", "default_action"]
-"""`forfeit`: the offender ends with the least legal utility minus 1, the others get 0 more, and the game ends.
+"""`forfeit`: the offender ends at the least legal utility minus 1, the others get nothing more, and the game ends.
 `default_action`: an action that the game names, as a rule the first legal one, is played instead."""
 
 
