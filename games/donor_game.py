@@ -50,8 +50,14 @@ class Gifts:
 
     pairs: tuple[tuple[int, int], ...]
     """Donor and receiver of every turn of the game."""
-    gave: tuple[bool, ...] = ()
-    """What the donors did, by turn."""
+    turn: int = 0
+    """Number of decisions made."""
+    asked: tuple[int, ...]
+    """How often each player has been donor."""
+    gave: tuple[int, ...]
+    """How often each gave."""
+    got: tuple[int, ...]
+    """How often each was given something."""
 
 
 class DonorGame(TextGame[Gifts]):
@@ -96,23 +102,24 @@ class DonorGame(TextGame[Gifts]):
             for _ in range(self._rounds):
                 ring = draws.sample(members, self._players)
                 pairs += zip(ring, ring[1:] + ring[:1])
-        return Gifts(pairs=tuple(pairs))
+        none = (0,) * len(self.possible_agents)
+        return Gifts(pairs=tuple(pairs), asked=none, gave=none, got=none)
 
     def legal(self, agent: str) -> Legal:
-        donor, _ = self.position.pairs[len(self.position.gave)]
+        donor, _ = self.position.pairs[self.position.turn]
         return (GIVE, KEEP) if donor == self._number[agent] else ()
 
     def see(self, agent: str) -> str:
         position, me = self.position, self._number[agent]
-        own, turn = me // self._players, len(position.gave)
-        now, in_generation = divmod(turn, self._rounds * self._players)
+        own = me // self._players
+        now, in_generation = divmod(position.turn, self._rounds * self._players)
         if own > now:
             return f"Your generation, {own + 1} of {self._generations}, has not begun."
         text = f"Generation {own + 1} of {self._generations}"
         if own < now:
             return f"{text}, over. Your points: {self._points(me):g}."
         text += f", round {in_generation // self._players + 1} of {self._rounds}. Your points: {self._points(me):g}."
-        donor, receiver = position.pairs[turn]
+        donor, receiver = position.pairs[position.turn]
         if donor == me:
             text += f" The receiver is player_{receiver}{self._known(receiver)}."
         return f"{text}{self._summary(own - 1)}" if own else text
@@ -120,36 +127,38 @@ class DonorGame(TextGame[Gifts]):
     def after(self, actions: Mapping[str, str]) -> tuple[Gifts, Parts]:
         (action,) = actions.values()
         position = self.position
-        donor, receiver = (self.possible_agents[number] for number in position.pairs[len(position.gave)])
-        parts = {donor: {"cost": -self._cost}, receiver: {"benefit": self._benefit}} if action == GIVE else {}
-        return replace(position, gave=(*position.gave, action == GIVE)), parts
+        donor, receiver = position.pairs[position.turn]
+        position = replace(position, turn=position.turn + 1, asked=_one_more(position.asked, donor))
+        if action == KEEP:
+            return position, {}
+        agents = self.possible_agents
+        return (
+            replace(position, gave=_one_more(position.gave, donor), got=_one_more(position.got, receiver)),
+            {agents[donor]: {"cost": -self._cost}, agents[receiver]: {"benefit": self._benefit}},
+        )
 
     def over(self, agent: str) -> bool:
         end = (self._number[agent] // self._players + 1) * self._rounds * self._players
-        return len(self.position.gave) >= end
+        return self.position.turn >= end
 
     def _points(self, number: int) -> float:
-        turns = list(zip(self.position.pairs, self.position.gave))
-        got = sum(gave for (_, receiver), gave in turns if receiver == number)
-        return self._benefit * got - self._cost * sum(self._record(number))
-
-    def _record(self, number: int) -> list[bool]:
-        """What the player did as donor, by turn."""
-        return [gave for (donor, _), gave in zip(self.position.pairs, self.position.gave) if donor == number]
+        return self._benefit * self.position.got[number] - self._cost * self.position.gave[number]
 
     def _known(self, number: int) -> str:
         if not self._reputation:
             return ""
-        record = self._record(number)
-        return f", who gave {sum(record)} of {len(record)} times" if record else ", who has not been donor yet"
+        gave, asked = self.position.gave[number], self.position.asked[number]
+        return f", who gave {gave} of {asked} times" if asked else ", who has not been donor yet"
 
     def _summary(self, generation: int) -> str:
         """What the next generation is told about this one."""
-        size = self._rounds * self._players
-        gave = self.position.gave[generation * size : (generation + 1) * size]
         members = range(generation * self._players, (generation + 1) * self._players)
-        best = max(members, key=self._points)
+        gave, best = self.position.gave, max(members, key=self._points)
         return (
-            f" The last generation gave {sum(gave)} of {size} times; its best member gave {sum(self._record(best))} "
-            f"of {self._rounds} times and got {self._points(best):g} points."
+            f" The last generation gave {sum(gave[member] for member in members)} of {self._rounds * self._players} "
+            f"times; its best member gave {gave[best]} of {self._rounds} times and got {self._points(best):g} points."
         )
+
+
+def _one_more(counts: tuple[int, ...], number: int) -> tuple[int, ...]:
+    return (*counts[:number], counts[number] + 1, *counts[number + 1 :])

@@ -140,8 +140,7 @@ class Negotiation(TextGame[Talks]):
 
     def examples(self, agent: str) -> tuple[str, ...]:
         accept = ("accept",) if self._may_accept() else ()
-        offers = (f"propose: {self._named(_numbers(offer))}" for offer in _offers(self.position.counts))
-        return ("walk away", *accept, "say: what do you want most?", *offers)
+        return ("walk away", *accept, "say: what do you want most?", *_offers(self.position.counts, words=True))
 
     def offer(self, agent: str) -> str:
         if self._talk:
@@ -156,7 +155,7 @@ class Negotiation(TextGame[Talks]):
         turns = range(len(position.moves))[-SHOWN[self._talk] :]
         moves = "; ".join(f"{'You' if turn % 2 == me else 'Other'}: {self._told(turn)}" for turn in turns)
         return (
-            f"Pool: {self._named(position.counts)}. Worth to you: {worth}. "
+            f"Pool: {_named(position.counts)}. Worth to you: {worth}. "
             f"Turns left: {self._turns - len(position.moves)}. Latest moves: {moves or 'none'}."
         )
 
@@ -218,16 +217,19 @@ class Negotiation(TextGame[Talks]):
             return f"{move.kind}: {move.text}"
         if move.kind != "propose":
             return move.kind
-        return f"propose: {self._named(move.items)}" if self._talk else _offer(move.items)
-
-    def _named(self, items: Counts) -> str:
-        named = [f"{count} {kind if count == 1 else plural(kind)}" for count, kind in zip(items, ITEMS) if count]
-        return ", ".join(named) or "nothing"
+        return f"propose: {_named(move.items)}" if self._talk else _offer(move.items)
 
 
 def plural(kind: str) -> str:
     """The name of several items."""
     return f"{kind}s"
+
+
+@lru_cache(maxsize=1024)
+def _named(items: Counts) -> str:
+    """A bundle in words: `1 book, 2 hats`."""
+    named = [f"{count} {kind if count == 1 else plural(kind)}" for count, kind in zip(items, ITEMS) if count]
+    return ", ".join(named) or "nothing"
 
 
 def _worth(shares: tuple[Counts, Counts], values: tuple[Counts, Counts]) -> list[int]:
@@ -242,10 +244,11 @@ def _numbers(offer: str) -> Counts:
     return tuple(int(number) for number in offer.split()[1:])
 
 
-@lru_cache(maxsize=256)
-def _offers(counts: Counts) -> tuple[str, ...]:
-    """Every bundle that one party may want, in the compact form."""
-    return tuple(_offer(items) for items in product(*(range(count + 1) for count in counts)))
+@lru_cache(maxsize=512)
+def _offers(counts: Counts, *, words: bool = False) -> tuple[str, ...]:
+    """Every bundle that one party may want, in words or in the compact form."""
+    bundles = product(*(range(count + 1) for count in counts))
+    return tuple(f"propose: {_named(items)}" if words else _offer(items) for items in bundles)
 
 
 def _bundle(text: str, counts: Counts) -> Counts | None:
