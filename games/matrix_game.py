@@ -129,8 +129,8 @@ class MatrixGame(TextGame[Rounds]):
         super().__init__(
             name=NAME,
             rules=(
-                f"Two players choose at the same time, in every round anew. {say}After a round the game goes on with "
-                f"probability {continuation:g}, for {max_rounds} rounds at most. Points per round, "
+                f"Matrix game. Two players choose at the same time, in every round anew. {say}After a round the game "
+                f"goes on with probability {continuation:g}, for {max_rounds} rounds at most. Points per round, "
                 f"{self._pay_list(symmetric)}. You want many points."
             ),
             answer="Say anything when told to, else answer with one of the legal actions" if talk else ANSWER,

@@ -105,9 +105,9 @@ class Negotiation(TextGame[Talks]):
         super().__init__(
             name=NAME,
             rules=(
-                f"Two parties divide {kinds}, worth {pool[3]} points in all to each, differently and in private. In "
-                "turn, propose what you want for yourself (the other gets the rest), accept the other's offer if it is "
-                "the latest, or walk away. You get what your items are worth to you; without a deal after "
+                f"Negotiation. Two parties divide {kinds}, worth {pool[3]} points to each, differently and in private. "
+                "In turn, propose what you want for yourself (the other gets the rest), accept the other's offer if it "
+                "is the latest, or walk away. You get what your items are worth to you; without a deal after "
                 f"{rounds} turns each, nothing."
             ),
             answer=f"Answer with {forms}" if talk else f"{ANSWER}; numbers count {kinds}",

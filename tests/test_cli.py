@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import games
 from marl_llm import cli
 from marl_llm.episodes import episode_from_json
 from marl_llm.run import Run
@@ -103,12 +104,7 @@ def test_credit_shows_recipes_side_by_side(run: Path) -> None:
 def test_games_can_be_listed_described_and_checked() -> None:
     code, out, _ = marl("games", "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "connect_four",
-        "kuhn_poker",
-        "leduc_poker",
-        "tic_tac_toe",
-    ]
+    assert [line.split()[0] for line in out.splitlines()] == list(games.names())
     code, out, _ = marl("games", "describe", "kuhn_poker", "--json")
     assert json.loads(out)["utility_range"] == [-2.0, 2.0]
     assert marl("games", "check", "tic_tac_toe")[0] == 0
