@@ -4,19 +4,25 @@ import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from pettingzoo import AECEnv
+from pettingzoo import AECEnv, ParallelEnv
 
 from games.loading import load
+from games.turns import in_turns
 
 _GAMES = {
     "connect_four": "games.connect_four:env",
+    "donor_game": "games.donor_game:env",
     "hanabi": "games.hanabi:env",
     "kuhn_poker": "games.kuhn_poker:env",
     "leduc_poker": "games.leduc_poker:env",
+    "matrix_game": "games.matrix_game:env",
     "mini_hanabi": "games.hanabi:mini",
+    "negotiation": "games.negotiation:env",
+    "public_goods": "games.public_goods:env",
     "simple_hanabi": "games.hanabi:simple",
+    "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",
 }
 _ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
@@ -26,6 +32,8 @@ FORMS = {
     "package.module:env": "A game of your own.",
 }
 """Names that `make` understands besides `names()`, and what they mean."""
+
+Environment: TypeAlias = AECEnv | ParallelEnv
 
 
 def names() -> tuple[str, ...]:
@@ -37,30 +45,27 @@ def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
     `name` is one of `names()` or has one of the `FORMS`; of `package.module:function`, `function(**settings)` returns
-    the environment.
+    the environment. A `ParallelEnv` comes as a game in turns (`games.turns`).
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
             such function, or a setting is unknown or out of range.
     """
-    factory = _factory(name)
+    make_it = factory(name)
     try:
-        return factory(**settings)
+        made = make_it(**settings)
     except TypeError:
-        _refuse_unknown(name, factory, settings)
+        _refuse_unknown(name, make_it, settings)
         raise
+    return in_turns(made) if isinstance(made, ParallelEnv) else made
 
 
-def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[str, Any]) -> None:
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(**settings)
-    except TypeError as error:
-        known = ", ".join(signature.parameters) or "none"
-        raise ValueError(f"game {name}: {error}; its settings: {known}") from error
+def factory(name: str) -> Callable[..., Environment]:
+    """The function that makes the game; its keyword arguments are the settings.
 
-
-def _factory(name: str) -> Callable[..., AECEnv]:
+    Raises:
+        ValueError: the name is unknown, or the module cannot be imported or has no such function.
+    """
     module, colon, function = _GAMES.get(name, name).partition(":")
     if colon and module in _ADAPTERS:
         return partial(load(name, _ADAPTERS[module], "env"), function)
@@ -69,3 +74,12 @@ def _factory(name: str) -> Callable[..., AECEnv]:
         allowed = ", ".join((*_GAMES, *FORMS))
         raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
     return load(name, module, function)
+
+
+def _refuse_unknown(name: str, make_it: Callable[..., Environment], settings: dict[str, Any]) -> None:
+    signature = inspect.signature(make_it)
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        known = ", ".join(signature.parameters) or "none"
+        raise ValueError(f"game {name}: {error}; its settings: {known}") from error

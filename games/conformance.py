@@ -58,8 +58,9 @@ def check(make_env: MakeEnv, *, games: int = 20, seed: int = 0) -> list[str]:
 
     Runs PettingZoo's `api_test` and `seed_test`, then plays `games` random legal games and looks at spaces,
     `infos`, rewards, seeding, illegal moves and clones. A game with `infos[agent]["legal_actions"] = None`
-    accepts any text. An illegal move must cost more than every legal outcome, unless the game declares
-    `metadata["on_illegal"] = "default_action"`. The same `seed` gives the same verdict.
+    accepts any text, or names some texts that it accepts in `infos[agent]["examples"]`. Whoever makes an illegal move
+    must end with less than every legal outcome, unless the game declares `metadata["on_illegal"] = "default_action"`.
+    The same `seed` gives the same verdict.
     """
     problems: dict[str, str] = {}
 
@@ -227,8 +228,9 @@ def _choose(env: AECEnv, agent: str, chooser: random.Random, game: _Game) -> str
     if "legal_actions" not in info:
         raise _Broken(f"infos[{agent!r}] has no 'legal_actions' ({game})")
     legal = info["legal_actions"]
-    if legal is None:
+    if legal is None and not info.get("examples"):
         return f"text {chooser.randrange(1000)}"
+    legal = info["examples"] if legal is None else legal
     if not legal:
         raise _Broken(f"{agent} is to move, but its legal_actions are empty ({game})")
     if not all(isinstance(action, str) for action in legal):

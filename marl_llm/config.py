@@ -301,7 +301,7 @@ class LearnerConfig:
             _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts"]
+PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
 
 
 @dataclass(frozen=True, kw_only=True)
