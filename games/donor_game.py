@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
+from games.base import Legal, Parts
 from games.settings import OnIllegal, check_whole, refused
-from games.text_game import Legal, Parts, TextGame
+from games.text_game import TextGame
 
 NAME = "donor_game"
 GIVE, KEEP = "give", "keep"

@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
+from games.base import Parts, Text
 from games.loading import load
 from games.settings import OnIllegal, refused
-from games.turn_game import Parts, Text, TurnGame
+from games.turn_game import TurnGame
 
 Describe = Callable[[Any, str], str]
 """(observation, agent) -> text."""
@@ -83,11 +84,10 @@ class PettingZooGame(TurnGame):
         zero_sum: bool,
         on_illegal: OnIllegal,
     ) -> None:
-        otherwise = "forfeits" if on_illegal == "forfeit" else "plays the first of them"
         super().__init__(
             name=name,
-            agents=inner.possible_agents,
-            rules=f"{rules} Answer with one of the legal actions; anything else {otherwise}.",
+            rules=rules,
+            seats={agent: agent for agent in inner.possible_agents},
             utility_range=utility_range,
             zero_sum=zero_sum,
             on_illegal=on_illegal,
@@ -101,7 +101,7 @@ class PettingZooGame(TurnGame):
     def observe(self, agent: str) -> Text:
         """What the agent may know now, as `{"text": ...}`."""
         text = f"You are {agent}.\n{self._describe(self._inner.observe(agent), agent)}\n"
-        if agent != self._mover or not self._legal:
+        if agent != self._mover:
             return {"text": text}
         return {"text": f"{text}Legal actions: {self.separator.join(self._legal)}"}
 

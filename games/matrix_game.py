@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from games.base import ANSWER, Legal, Parts
 from games.settings import OnIllegal, check_whole, refused
-from games.text_game import ANSWER, Legal, Parts, TextGame
+from games.text_game import TextGame
 
 Cell = tuple[float, float]
 Table = Sequence[Sequence[Sequence[float]]]
@@ -169,7 +170,7 @@ class MatrixGame(TextGame[Rounds]):
             text += f" You said: {position.said[-1][me]!r}. The other said: {position.said[-1][1 - me]!r}."
         return text
 
-    def key(self, agent: str) -> str:
+    def state_key(self, agent: str) -> str:
         position, me = self.position, SEATS.index(agent)
         rounds = "".join(f" {pair[me]}/{pair[1 - me]}" for pair in position.moves)
         said = "".join(f"|{pair[me]!r}/{pair[1 - me]!r}" for pair in position.said)

@@ -8,8 +8,9 @@ from itertools import product
 from random import Random
 from typing import Any, Literal
 
+from games.base import ANSWER, Legal, Parts
 from games.settings import OnIllegal, check_whole, refused
-from games.text_game import ANSWER, Legal, Parts, TextGame
+from games.text_game import TextGame
 
 NAME = "negotiation"
 SEATS = ("player_0", "player_1")
@@ -159,7 +160,7 @@ class Negotiation(TextGame[Talks]):
             f"Turns left: {self._turns - len(position.moves)}. Latest moves: {moves or 'none'}."
         )
 
-    def key(self, agent: str) -> str:
+    def state_key(self, agent: str) -> str:
         position = self.position
         told = [self._told(turn) for turn in range(len(position.moves))]
         return f"{agent} {position.counts} {position.values[SEATS.index(agent)]} {told}"

@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pyspiel
 
+from games.base import Parts, Text
 from games.settings import OnIllegal, check_whole, refused
-from games.turn_game import Parts, Text, TurnGame
+from games.turn_game import TurnGame
 
 
 class OpenSpielEnv(TurnGame):
@@ -54,11 +55,10 @@ class OpenSpielEnv(TurnGame):
         if scale is not None and not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
             raise refused(name, "scale", scale, "more than 0, or null")
         self._factor = 1.0 if scale is None else scale / max(-low, high)
-        otherwise = "forfeits" if on_illegal == "forfeit" else "plays the first of them"
         super().__init__(
             name=name,
-            agents=[f"player_{player}" for player in range(game.num_players())],
-            rules=f"{rules} Answer with one of the legal actions; anything else {otherwise}.",
+            rules=rules,
+            seats={agent: agent for agent in (f"player_{player}" for player in range(game.num_players()))},
             utility_range=(low * self._factor, high * self._factor),
             zero_sum=kind.utility == pyspiel.GameType.Utility.ZERO_SUM,
             on_illegal=on_illegal,
@@ -101,8 +101,8 @@ class OpenSpielEnv(TurnGame):
 
     def observe(self, agent: str) -> Text:
         """What the agent may know now, as `{"text": ...}`."""
-        legal = self._legal if agent == self._mover else None
-        return {"text": self._describe(self.position, self._player[agent], legal or {})}
+        legal = self._legal if agent == self._mover else {}
+        return {"text": self._describe(self.position, self._player[agent], legal)}
 
     def state_key(self, agent: str) -> str | None:
         """OpenSpiel's information state string, where the game has one."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
+from games.base import Legal, Parts
 from games.settings import OnIllegal, check_whole, refused
-from games.text_game import Legal, Parts, TextGame
+from games.text_game import TextGame
 
 NAME = "public_goods"
 NOBODY = "nobody"
@@ -129,7 +130,7 @@ class PublicGoods(TextGame[Pots]):
             text += f" Punished you: {position.named[-1].count(me)}."
         return text
 
-    def key(self, agent: str) -> str:
+    def state_key(self, agent: str) -> str:
         me = self._number[agent]
         known = [(named[me], named.count(me)) for named in self.position.named]
         return f"{agent} {self.position.paid} {known}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from games.base import Legal, Parts
 from games.settings import OnIllegal, check_whole
-from games.text_game import Legal, Parts, TextGame
+from games.text_game import TextGame
 
 NAME = "taboo"
 DESCRIBER, GUESSER = "player_0", "player_1"
@@ -140,7 +141,7 @@ class Taboo(TextGame[Clues]):
             return text
         return f"The secret word: {position.word}. Taboo: {', '.join(CARDS[position.word])}. {text}"
 
-    def key(self, agent: str) -> str:
+    def state_key(self, agent: str) -> str:
         return f"{agent} {self.see(agent)}"
 
     def after(self, actions: Mapping[str, str]) -> tuple[Clues, Parts]:

@@ -1,80 +1,28 @@
-"""The base of games with rules of our own: what is the same in all of them, written once."""
+"""The base of games with rules of our own, in which any number of seats move at a time."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
 from random import Random
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from games.settings import OnIllegal, check_on_illegal
-from games.spaces import AnyText
-
-MAX_OBSERVATION = 4096
-MAX_ACTION = 1024
-ANSWER = "Answer with one of the legal actions"
-
-Text = dict[str, str]
-Legal = tuple[str, ...] | None
-Parts = Mapping[str, Mapping[str, float]]
-"""Agent to its rewards by named part."""
+from games.base import GameBase, Legal, Parts, Text, find
 
 Position = TypeVar("Position")
 
 
-class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # PettingZoo has no types
+class TextGame(GameBase, ParallelEnv, Generic[Position]):  # type: ignore[misc]  # PettingZoo has no types
     """A game in which every observation and action is text, and whoever has legal actions moves.
 
     A game is a subclass with a frozen dataclass as its `position`: `deal` draws the first one, `legal` and `see`
     look at it, `after` says which one follows and what it pays, `over` who is out. `deal` makes all the draws
-    there are, so that clones share them. Where one agent moves at a time the others have no legal actions. A forfeit
-    takes back what the offender has been paid, so that it is worth the same in every round.
-
-    `seats`: agent to role, in the order of play. `answer` and `default` end the rules: how to answer, and what
-    anything else does unless it forfeits.
-
-    Raises:
-        ValueError: `on_illegal` is not one of its two values.
+    there are, so that clones share them. Where one agent moves at a time the others have no legal actions.
+    Settings: see `GameBase`.
     """
 
     position: Position
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        rules: str,
-        seats: Mapping[str, str],
-        utility_range: tuple[float, float],
-        on_illegal: OnIllegal,
-        answer: str = ANSWER,
-        default: str = "plays the first of them",
-        zero_sum: bool = False,
-        state_key: bool = True,
-    ) -> None:
-        super().__init__()
-        check_on_illegal(name, on_illegal)
-        self.possible_agents = list(seats)
-        self.agents: list[str] = []
-        self._seats = dict(seats)
-        self._on_illegal = on_illegal
-        self._legal: dict[str, Legal] = {}
-        self._returns: dict[str, float] = {}
-        self.metadata: dict[str, Any] = {
-            "name": name,
-            "rules": f"{rules} {answer}; anything else {'forfeits' if on_illegal == 'forfeit' else default}.",
-            "utility_range": utility_range,
-            "zero_sum": zero_sum,
-            "roles": tuple(dict.fromkeys(seats.values())),
-            "on_illegal": on_illegal,
-            "seeded": True,
-            "clone": True,
-            "state_key": state_key,
-            "is_parallelizable": False,
-            "render_modes": [],
-        }
+    _legal: dict[str, Legal]
 
     @abstractmethod
     def deal(self, draws: Random) -> Position:
@@ -96,17 +44,12 @@ class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # Petting
     def over(self, agent: str) -> bool:
         """Whether the game is over for the agent."""
 
-    def key(self, agent: str) -> str | None:
-        """All that the agent knows, as text; equal keys mean equal decision problems."""
-        return None
-
     def read(self, agent: str, text: str) -> str | None:
         """The action that a text means, in the game's own spelling; None: it is illegal.
 
-        Case and blank space around it do not matter. A game whose actions are not a list says more.
+        A game whose actions are not a list says more.
         """
-        action = text.strip().casefold()
-        return action if action in (self._legal[agent] or ()) else None
+        return find(text, self._legal[agent] or ())
 
     def examples(self, agent: str) -> tuple[str, ...]:
         """Some legal actions where they are not a list; the first is what `default_action` plays."""
@@ -120,22 +63,6 @@ class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # Petting
     def hidden(self) -> dict[str, Any]:
         """Facts for evaluation that no seat may see; JSON values."""
         return {}
-
-    @cached_property
-    def observation_spaces(self) -> dict[str, spaces.Dict]:
-        """The space of each agent's observations."""
-        return {agent: spaces.Dict({"text": AnyText(MAX_OBSERVATION)}) for agent in self.possible_agents}
-
-    @cached_property
-    def action_spaces(self) -> dict[str, AnyText]:
-        """The space of each agent's actions."""
-        return {agent: AnyText(MAX_ACTION) for agent in self.possible_agents}
-
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
-        return self.observation_spaces[agent]
-
-    def action_space(self, agent: str) -> spaces.Space[Any]:
-        return self.action_spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -151,10 +78,8 @@ class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # Petting
         playing = self.agents
         read = {agent: self.read(agent, actions.get(agent, "")) for agent in self._movers()}
         offenders = tuple(agent for agent, action in read.items() if action is None)
-        parts: Parts
-        if offenders and self._on_illegal == "forfeit":
-            worst = self.metadata["utility_range"][0] - 1.0
-            parts = {agent: {"illegal": worst - self._returns[agent]} for agent in offenders}
+        if offenders and self._forfeits:
+            parts = self._forfeit(offenders)
             self.agents = []
         else:
             self.position, parts = self.after(
@@ -171,15 +96,6 @@ class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # Petting
         """Whether the action is legal for an agent that is to move."""
         return self.read(agent, action) is not None
 
-    def clone(self) -> Self:
-        """An independent copy; rules and spaces are shared."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def close(self) -> None:
-        """Nothing to release."""
-
     def _movers(self) -> list[str]:
         return [agent for agent in self.agents if self._legal[agent] != ()]
 
@@ -193,16 +109,7 @@ class TextGame(ParallelEnv, Generic[Position]):  # type: ignore[misc]  # Petting
         """Observations and infos of the agents, of whom those in `self.agents` play on."""
         self._legal = {agent: self.legal(agent) if agent in self.agents else () for agent in agents}
         observations = {agent: {"text": self._text(agent)} for agent in agents}
-        infos: dict[str, dict[str, Any]] = {
-            agent: {
-                "legal_actions": self._legal[agent],
-                "role": self._seats[agent],
-                "state_key": self.key(agent),
-                "illegal": agent in offenders,
-                "reward_parts": {part: float(value) for part, value in parts.get(agent, {}).items() if value},
-            }
-            for agent in agents
-        }
+        infos = {agent: self._info(agent, self._legal[agent], parts, illegal=agent in offenders) for agent in agents}
         for agent in agents:
             if self._legal[agent] is None:
                 infos[agent]["examples"] = self.examples(agent)
