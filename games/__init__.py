@@ -25,11 +25,12 @@ _GAMES = {
     "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",
 }
-_ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+"""Prefix of a name to the module whose `env` makes the game that the rest of the name says."""
 FORMS = {
     "openspiel:GAME": "Any other game of OpenSpiel, as in openspiel:goofspiel(num_cards=4,imp_info=True).",
     "pettingzoo:MODULE": "An environment of PettingZoo, as in pettingzoo:pettingzoo.classic.tictactoe_v3.",
-    "package.module:env": "A game of your own.",
+    "package.module:env": "A game of your own: what the function returns, as in mypackage.mygame:env.",
 }
 """Names that `make` understands besides `names()`, and what they mean."""
 
@@ -67,8 +68,8 @@ def factory(name: str) -> Callable[..., Environment]:
         ValueError: the name is unknown, or the module cannot be imported or has no such function.
     """
     module, colon, function = _GAMES.get(name, name).partition(":")
-    if colon and module in _ADAPTERS:
-        return partial(load(name, _ADAPTERS[module], "env"), function)
+    if colon and module in ADAPTERS:
+        return partial(load(name, ADAPTERS[module], "env"), function)
     if not colon:
         near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
         allowed = ", ".join((*_GAMES, *FORMS))

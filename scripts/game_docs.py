@@ -10,19 +10,23 @@ import sys
 from pathlib import Path
 
 import games
+from games.openspiel import OpenSpielEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "games.md"
 
 HEAD = """# Games
 
 Made by `scripts/game_docs.py` from the games themselves; `tests/test_game_docs.py` sees that it is up to date.
-Every setting is a key of `game.settings`.
+Every setting is a key of `game.settings`. What `on_illegal` does is said in
+[architecture](architecture.md#decisions), decision 4. Two more that games on OpenSpiel's rules may have:
 """
 
 
 def page() -> str:
-    """The whole page: one section per name in `games.names()`."""
-    return "\n".join([HEAD, *map(section, games.names())])
+    """The whole page: settings of many games, and one section per name in `games.names()` and form of other names."""
+    common = [text for text in _paragraphs(OpenSpielEnv) if text.startswith(("`opening`", "`scale`"))]
+    head = "\n".join([HEAD, *(f"- {' '.join(text.split())}" for text in common), ""])
+    return "\n".join([head, *map(section, games.names()), *map(form, games.FORMS)])
 
 
 def section(name: str) -> str:
@@ -34,7 +38,7 @@ def section(name: str) -> str:
     blocks = [
         f"## {name}",
         about,
-        (inspect.getdoc(factory) or "").partition("\n\nRaises:")[0],
+        *_paragraphs(factory),
         inspect.cleandoc(type(getattr(env, "parallel", env)).__doc__ or ""),
         f"Rules, as players are told:\n\n> {env.metadata['rules']}",
         f"Utilities: {_span(env.metadata['utility_range'])}{', zero-sum' if env.metadata['zero_sum'] else ''}. "
@@ -43,6 +47,21 @@ def section(name: str) -> str:
         f"A first observation:\n\n```text\n{env.observe(env.agent_selection)['text']}\n```",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def form(name: str) -> str:
+    """What there is to know about games whose names have this form, as Markdown."""
+    blocks = [f"## {name}", games.FORMS[name]]
+    prefix = name.partition(":")[0]
+    if prefix in games.ADAPTERS:
+        about = _paragraphs(importlib.import_module(games.ADAPTERS[prefix]).env)
+        blocks += [*about, _settings(inspect.signature(games.factory(name)))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _paragraphs(documented: object) -> list[str]:
+    """A docstring's paragraphs up to what it raises."""
+    return (inspect.getdoc(documented) or "").partition("\n\nRaises:")[0].split("\n\n")
 
 
 def _settings(signature: inspect.Signature) -> str:

@@ -29,6 +29,14 @@ def test_every_named_game_has_a_section_with_its_rules_and_settings() -> None:
         assert "You are " in text
 
 
+def test_every_form_of_other_names_has_a_section_with_its_settings() -> None:
+    text = script()["page"]()
+    for form, what in games.FORMS.items():
+        assert f"\n## {form}\n\n{what}\n" in text
+    assert "| `opening` | `0` |" in script()["form"]("openspiel:GAME")
+    assert "| `utility_range` | `(-1.0, 1.0)` |" in script()["form"]("pettingzoo:MODULE")
+
+
 def test_check_refuses_a_page_that_is_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--check"])
     with pytest.raises(SystemExit) as caught:
