@@ -1,67 +1,86 @@
 """Games that speak text, as PettingZoo environments. Usable without `marl_llm`, which they never import."""
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
-from pettingzoo import AECEnv
+from pettingzoo import AECEnv, ParallelEnv
 
-_GAMES = ("connect_four", "kuhn_poker", "leduc_poker", "tic_tac_toe")
+from games.loading import load
+from games.turns import in_turns
+
+_GAMES = {
+    "connect_four": "games.connect_four:env",
+    "donor_game": "games.donor_game:env",
+    "hanabi": "games.hanabi:env",
+    "kuhn_poker": "games.kuhn_poker:env",
+    "leduc_poker": "games.leduc_poker:env",
+    "matrix_game": "games.matrix_game:env",
+    "mini_hanabi": "games.hanabi:mini",
+    "negotiation": "games.negotiation:env",
+    "public_goods": "games.public_goods:env",
+    "simple_hanabi": "games.hanabi:simple",
+    "taboo": "games.taboo:env",
+    "tic_tac_toe": "games.tic_tac_toe:env",
+}
+ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+"""Prefix of a name to the module whose `env` makes the game that the rest of the name says."""
+FORMS = {
+    "openspiel:GAME": "Any other game of OpenSpiel, as in openspiel:goofspiel(num_cards=4,imp_info=True).",
+    "pettingzoo:MODULE": "An environment of PettingZoo, as in pettingzoo:pettingzoo.classic.tictactoe_v3.",
+    "package.module:env": "A game of your own: what the function returns, as in mypackage.mygame:env.",
+}
+"""Names that `make` understands besides `names()`, and what they mean."""
+
+Environment: TypeAlias = AECEnv | ParallelEnv
 
 
 def names() -> tuple[str, ...]:
     """The games that `make` knows by name, sorted."""
-    return _GAMES
+    return tuple(_GAMES)
 
 
 def make(name: str, **settings: Any) -> AECEnv:
     """A new environment of the game, not yet reset.
 
-    `name` is one of `names()`, or `package.module:function` for a game of the user's own, where
-    `function(**settings)` returns the environment.
+    `name` is one of `names()` or has one of the `FORMS`; of `package.module:function`, `function(**settings)` returns
+    the environment. A `ParallelEnv` comes as a game in turns (`games.turns`).
 
     Raises:
         ValueError: the name is unknown (the nearest one is given), the module cannot be imported or has no
             such function, or a setting is unknown or out of range.
     """
-    factory = _factory(name)
+    make_it = factory(name)
     try:
-        return factory(**settings)
+        made = make_it(**settings)
     except TypeError:
-        _refuse_unknown(name, factory, settings)
+        _refuse_unknown(name, make_it, settings)
         raise
+    return in_turns(made) if isinstance(made, ParallelEnv) else made
 
 
-def _refuse_unknown(name: str, factory: Callable[..., AECEnv], settings: dict[str, Any]) -> None:
-    signature = inspect.signature(factory)
+def factory(name: str) -> Callable[..., Environment]:
+    """The function that makes the game; its keyword arguments are the settings.
+
+    Raises:
+        ValueError: the name is unknown, or the module cannot be imported or has no such function.
+    """
+    module, colon, function = _GAMES.get(name, name).partition(":")
+    if colon and module in ADAPTERS:
+        return partial(load(name, ADAPTERS[module], "env"), function)
+    if not colon:
+        near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
+        allowed = ", ".join((*_GAMES, *FORMS))
+        raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
+    return load(name, module, function)
+
+
+def _refuse_unknown(name: str, make_it: Callable[..., Environment], settings: dict[str, Any]) -> None:
+    signature = inspect.signature(make_it)
     try:
         signature.bind(**settings)
     except TypeError as error:
         known = ", ".join(signature.parameters) or "none"
         raise ValueError(f"game {name}: {error}; its settings: {known}") from error
-
-
-def _factory(name: str) -> Callable[..., AECEnv]:
-    if name in _GAMES:
-        return _load(name, f"games.{name}", "env")
-    module, colon, function = name.partition(":")
-    if not colon:
-        near = difflib.get_close_matches(name, _GAMES, n=1, cutoff=0.0)[0]
-        allowed = f"{', '.join(_GAMES)}, or package.module:env"
-        raise ValueError(f"unknown game {name!r}; nearest valid name: {near}; allowed: {allowed}")
-    return _load(name, module, function)
-
-
-def _load(name: str, module: str, function: str) -> Callable[..., AECEnv]:
-    try:
-        loaded = importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        reason = " ".join(str(error).split())
-        raise ValueError(f"game {name!r}: cannot import {module!r}: {type(error).__name__}: {reason}") from error
-    factory = getattr(loaded, function, None)
-    if not callable(factory):
-        raise ValueError(f"game {name!r}: module {module!r} has no function {function!r}")
-    made: Callable[..., AECEnv] = factory
-    return made

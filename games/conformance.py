@@ -58,8 +58,9 @@ def check(make_env: MakeEnv, *, games: int = 20, seed: int = 0) -> list[str]:
 
     Runs PettingZoo's `api_test` and `seed_test`, then plays `games` random legal games and looks at spaces,
     `infos`, rewards, seeding, illegal moves and clones. A game with `infos[agent]["legal_actions"] = None`
-    accepts any text. An illegal move must cost more than every legal outcome, unless the game declares
-    `metadata["on_illegal"] = "default_action"`. The same `seed` gives the same verdict.
+    accepts any text, or names some texts that it accepts in `infos[agent]["examples"]`. Whoever makes an illegal move
+    must end with less than every legal outcome, unless the game declares `metadata["on_illegal"] = "default_action"`.
+    The same `seed` gives the same verdict.
     """
     problems: dict[str, str] = {}
 
@@ -227,8 +228,9 @@ def _choose(env: AECEnv, agent: str, chooser: random.Random, game: _Game) -> str
     if "legal_actions" not in info:
         raise _Broken(f"infos[{agent!r}] has no 'legal_actions' ({game})")
     legal = info["legal_actions"]
-    if legal is None:
+    if legal is None and not info.get("examples"):
         return f"text {chooser.randrange(1000)}"
+    legal = info["examples"] if legal is None else legal
     if not legal:
         raise _Broken(f"{agent} is to move, but its legal_actions are empty ({game})")
     if not all(isinstance(action, str) for action in legal):
@@ -259,7 +261,7 @@ def _illegal_move(make_env: MakeEnv, seed: int) -> Iterator[str]:
     env.reset(seed=seed)
     chooser, game = random.Random(seed), _Game(seed=seed)
     before = chooser.randrange(3)
-    offender, total = None, 0.0
+    offender, returns = None, dict.fromkeys(env.possible_agents, 0.0)
     while env.agents and len(game.actions) < MAX_STEPS:
         agent = env.agent_selection
         if env.terminations[agent] or env.truncations[agent]:
@@ -272,14 +274,15 @@ def _illegal_move(make_env: MakeEnv, seed: int) -> Iterator[str]:
             offender, action = agent, _NO_ACTION
         game.actions.append(action)
         env.step(action)
-        total += env.rewards.get(offender, 0.0)
+        for seat, reward in env.rewards.items():
+            returns[seat] += reward
         if action == _NO_ACTION and env.infos[agent].get("illegal") is not True:
             yield f"an illegal move is not reported in infos[{agent!r}]['illegal'] ({game})"
     low = env.metadata["utility_range"][0]
     costs = env.metadata.get("on_illegal", "forfeit") == "forfeit"
-    if offender is not None and costs and total >= low - 1e-9:
+    if offender is not None and costs and returns[offender] >= low - 1e-9:
         yield (
-            f"an illegal move brought {offender} {total:g}, which is not less than the worst legal outcome "
+            f"an illegal move brought {offender} {returns[offender]:g}, which is not less than the worst legal outcome "
             f"{low:g} ({game})"
         )
 

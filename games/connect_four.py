@@ -4,22 +4,23 @@ from typing import Any
 
 import pyspiel
 
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 
-def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Connect four on 6 rows; the columns are called 1 to 7. `opening`: see `OpenSpielEnv`.
+def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
+    """Connect four on 6 rows; the columns are called 1 to 7. `opening`, `scale`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return ConnectFour(opening=opening, on_illegal=on_illegal)
+    return ConnectFour(opening=opening, on_illegal=on_illegal, scale=scale)
 
 
 class ConnectFour(OpenSpielEnv):
     """Utility: 1 for a win, -1 for a loss, 0 for a draw. `player_0` plays x and moves first."""
 
-    def __init__(self, *, opening: int, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, opening: int, on_illegal: OnIllegal, scale: float | None) -> None:
         rules = (
             "Connect four. player_0 plays x and moves first, player_1 plays o. In turn, drop a mark into a "
             "column, 1 to 7, that is not full; it falls to the lowest empty cell. Four equal marks in a row, "
@@ -31,6 +32,7 @@ class ConnectFour(OpenSpielEnv):
             rules=rules,
             action_names=tuple("1234567"),
             on_illegal=on_illegal,
+            scale=scale,
             opening=opening,
         )
 

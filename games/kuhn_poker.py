@@ -5,24 +5,25 @@ from typing import Any
 import pyspiel
 
 from games.cards import rank_names
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 _NAMES = {False: ("check", "bet"), True: ("fold", "call")}
 
 
-def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Kuhn poker for 2 to 10 players.
+def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
+    """Kuhn poker for 2 to 10 players. `scale`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return KuhnPoker(players=players, on_illegal=on_illegal)
+    return KuhnPoker(players=players, on_illegal=on_illegal, scale=scale)
 
 
 class KuhnPoker(OpenSpielEnv):
     """Utility: chips won or lost. Who moves first is `player_0`."""
 
-    def __init__(self, *, players: int, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, players: int, on_illegal: OnIllegal, scale: float | None) -> None:
         if not 2 <= players <= 10:
             raise ValueError(f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10")
         self._ranks = rank_names(players + 1)
@@ -37,6 +38,7 @@ class KuhnPoker(OpenSpielEnv):
             rules=rules,
             action_names=("check/fold", "bet/call"),
             on_illegal=on_illegal,
+            scale=scale,
         )
 
     def see(self, state: Any, player: int) -> str:

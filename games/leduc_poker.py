@@ -5,19 +5,20 @@ from typing import Any
 import pyspiel
 
 from games.cards import rank_names
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 _NAMES = {False: ("fold", "check", "bet"), True: ("fold", "call", "raise")}
 _BET = "2"
 
 
-def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Leduc poker for 2 to 10 players.
+def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
+    """Leduc poker for 2 to 10 players. `scale`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return LeducPoker(players=players, on_illegal=on_illegal)
+    return LeducPoker(players=players, on_illegal=on_illegal, scale=scale)
 
 
 class LeducPoker(OpenSpielEnv):
@@ -27,7 +28,7 @@ class LeducPoker(OpenSpielEnv):
     936 for two players); values and exploitability are the same.
     """
 
-    def __init__(self, *, players: int, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, players: int, on_illegal: OnIllegal, scale: float | None) -> None:
         if not 2 <= players <= 10:
             raise ValueError(f"game leduc_poker: players={players!r} is not allowed; it must be between 2 and 10")
         self._ranks = rank_names(players + 1)
@@ -43,6 +44,7 @@ class LeducPoker(OpenSpielEnv):
             rules=rules,
             action_names=("fold", "check/call", "bet/raise"),
             on_illegal=on_illegal,
+            scale=scale,
         )
 
     def see(self, state: Any, player: int) -> str:

@@ -4,22 +4,23 @@ from typing import Any
 
 import pyspiel
 
-from games.openspiel import OnIllegal, OpenSpielEnv
+from games.openspiel import OpenSpielEnv
+from games.settings import OnIllegal
 
 
-def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit") -> OpenSpielEnv:
-    """Tic-tac-toe; the cells are called a to i, row by row. `opening`: see `OpenSpielEnv`.
+def env(*, opening: int = 0, on_illegal: OnIllegal = "forfeit", scale: float | None = None) -> OpenSpielEnv:
+    """Tic-tac-toe; the cells are called a to i, row by row. `opening`, `scale`: see `OpenSpielEnv`.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return TicTacToe(opening=opening, on_illegal=on_illegal)
+    return TicTacToe(opening=opening, on_illegal=on_illegal, scale=scale)
 
 
 class TicTacToe(OpenSpielEnv):
     """Utility: 1 for a win, -1 for a loss, 0 for a draw. `player_0` plays X and moves first."""
 
-    def __init__(self, *, opening: int, on_illegal: OnIllegal) -> None:
+    def __init__(self, *, opening: int, on_illegal: OnIllegal, scale: float | None) -> None:
         rules = (
             "Tic-tac-toe. player_0 plays X and moves first, player_1 plays O. In turn, put your mark in an "
             "empty cell; the board shows the cells' names, a to i, each followed by its mark if it has one. "
@@ -31,6 +32,7 @@ class TicTacToe(OpenSpielEnv):
             rules=rules,
             action_names=tuple("abcdefghi"),
             on_illegal=on_illegal,
+            scale=scale,
             opening=opening,
         )
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 import games
 from games.conformance import check as check_game
-from marl_llm.config import load_config, require_same_settings, to_yaml
+from marl_llm.config import game_settings, load_config, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
@@ -47,6 +47,7 @@ out = Console(highlight=False, soft_wrap=True)
 log = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, for example run.steps=50")]
+GameSettings = Annotated[list[str] | None, typer.Argument(help="The game's settings as key=value")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table")]
 
 
@@ -261,16 +262,18 @@ def games_list(as_json_: Json = False) -> None:
         print(json.dumps(rules))
     else:
         for name, text in rules.items():
-            out.print(f"{name:16}{text.split('. ')[0]}.", markup=False)
+            out.print(f"{name:20}{text.split('. ')[0]}.", markup=False)
+        for form, what in games.FORMS.items():
+            out.print(f"{form:20}{what}", markup=False)
 
 
 @games_app.command("describe")
-def games_describe(name: str, as_json_: Json = False) -> None:
+def games_describe(name: str, settings: GameSettings = None, as_json_: Json = False) -> None:
     """Show a game's rules, what it declares, and a first observation.
 
-    Example: marl-llm games describe leduc_poker
+    Example: marl-llm games describe leduc_poker players=3
     """
-    env = make_game(name, {})
+    env = make_game(name, game_settings(settings or []))
     env.reset(seed=0)
     first = env.observe(env.unwrapped.agent_selection)["text"]
     metadata = {key: value for key, value in env.unwrapped.metadata.items() if key != "render_modes"}
@@ -283,13 +286,14 @@ def games_describe(name: str, as_json_: Json = False) -> None:
 
 
 @games_app.command("check")
-def games_check(name: str, as_json_: Json = False) -> None:
+def games_check(name: str, settings: GameSettings = None, as_json_: Json = False) -> None:
     """Tell a game's author, in words, what is wrong with it; exit code 1 if anything is.
 
     Example: marl-llm games check mypackage.mygame:env
     """
-    make_game(name, {})
-    problems = check_game(lambda: make_game(name, {}))
+    given = game_settings(settings or [])
+    make_game(name, given)
+    problems = check_game(lambda: make_game(name, given))
     if as_json_:
         print(json.dumps({"game": name, "problems": problems}))
     else:

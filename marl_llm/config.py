@@ -56,7 +56,7 @@ class GameConfig:
     """Which game is played."""
 
     name: str = "kuhn_poker"
-    """A game of ours (`marl-llm games list`) or `package.module:env`."""
+    """A game of ours, or one of the other forms that `marl-llm games list` shows."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
 
@@ -301,7 +301,7 @@ class LearnerConfig:
             _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts"]
+PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,6 +427,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
+
+
+def game_settings(given: Sequence[str]) -> dict[str, Any]:
+    """A game's settings from `key=value` texts.
+
+    Raises:
+        ConfigError: a text is no setting.
+    """
+    parsed = OmegaConf.to_container(_parse(given))
+    assert isinstance(parsed, dict)
+    return {str(key): value for key, value in parsed.items()}
 
 
 def _parse(overrides: Sequence[str]) -> DictConfig:

@@ -159,6 +159,7 @@ class Table:
             rules=self._game.metadata.get("rules", ""),
             observation=self._guard(self._env.observe, agent)["text"],
             legal_actions=None if legal is None else tuple(legal),
+            examples=tuple(info.get("examples", ())) if legal is None else (),
             state_key=info.get("state_key"),
             seed=derive(self.match.seed, self.match.member, len(self._turns)),
             history=self._history.get(agent, ()),
@@ -240,6 +241,7 @@ class Table:
             returns=self._returns,
             status=self.status,
             note=self._note,
+            hidden=self._guard(getattr, self._game, "hidden", {}),
         )
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

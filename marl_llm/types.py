@@ -24,7 +24,7 @@ class Match:
     id: str
     """Unique within a run, for example `s12/g3/m1` (step, group, member)."""
     game: str
-    """Name of the game: `kuhn_poker`, or `package.module:env` for a user's own."""
+    """Name of the game, as `games.make` takes it: `kuhn_poker`, `openspiel:nim`, or `package.module:env`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
     seed: int

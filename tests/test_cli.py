@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import games
 from marl_llm import cli
 from marl_llm.episodes import episode_from_json
 from marl_llm.run import Run
@@ -104,14 +105,18 @@ def test_games_can_be_listed_described_and_checked() -> None:
     code, out, _ = marl("games", "list")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "connect_four",
-        "kuhn_poker",
-        "leduc_poker",
-        "tic_tac_toe",
+        *games.names(),
+        "openspiel:GAME",
+        "pettingzoo:MODULE",
+        "package.module:env",
     ]
+    assert json.loads(marl("games", "list", "--json")[1]).keys() == set(games.names())
     code, out, _ = marl("games", "describe", "kuhn_poker", "--json")
     assert json.loads(out)["utility_range"] == [-2.0, 2.0]
+    code, out, _ = marl("games", "describe", "openspiel:goofspiel(num_cards=4,imp_info=True)", "scale=4", "--json")
+    assert json.loads(out)["utility_range"] == [-4.0, 4.0]
     assert marl("games", "check", "tic_tac_toe")[0] == 0
+    assert marl("games", "check", "mini_hanabi", "scale=4")[0] == 0
     code, out, _ = marl("games", "check", "tests.test_play:Exploding")
     assert code == 1
     assert "metadata has no 'utility_range'" in out

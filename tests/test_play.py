@@ -84,6 +84,33 @@ def test_a_conversation_that_no_longer_fits_ends_as_truncated() -> None:
     assert len(episode.turns) == 1
 
 
+def test_what_no_seat_may_see_is_kept_for_evaluation() -> None:
+    episode = one(Script("propose: nothing", "accept"), game="negotiation")
+    assert episode.returns == {"player_0": 0.0, "player_1": 10.0}
+    assert episode.hidden["joint_value"] == 10
+    assert 10 <= episode.hidden["max_joint_value"] <= 20
+    assert one(Script("check", "check")).hidden == {}
+
+
+def test_random_players_play_games_of_free_text_to_their_end() -> None:
+    for name in ("negotiation", "taboo"):
+        matches = series(GameConfig(name=name), {"*": "random"}, name="x", games=10, seed=1)
+        episodes = list(play(matches, {"random": make_scripted("random", {})}))
+        assert all(turn.legal and turn.legal_actions is None for episode in episodes for turn in episode.turns)
+
+
+def test_seats_that_leave_early_keep_what_they_were_paid() -> None:
+    script = Script(*["give"] * 3, *["keep"] * 21)
+    episode = one(script, game="donor_game")
+    assert len(episode.turns) == 24
+    assert sum(episode.returns.values()) == 6.0
+    assert {turn.agent for turn in episode.turns[:12]} == {f"player_{number}" for number in range(4)}
+    paid = dict.fromkeys(episode.returns, 0.0)
+    for turn in episode.turns:
+        paid[turn.agent] += sum(value or 0.0 for value in turn.rewards.values())
+    assert paid == episode.returns
+
+
 def test_a_game_without_end_is_cut_off() -> None:
     episode = one(Script("check", "bet"), max_turns=2)
     assert episode.status == "truncated"

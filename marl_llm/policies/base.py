@@ -25,6 +25,8 @@ class View:
     """What the seat may know of the current state, as text."""
     legal_actions: tuple[str, ...] | None
     """Actions that the game accepts; None: any text."""
+    examples: tuple[str, ...] = ()
+    """Some actions that the game accepts where they are not a list; empty: any text, or they are listed."""
     state_key: str | None
     """Information state of the seat; what scripted players look up."""
     seed: int

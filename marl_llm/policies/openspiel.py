@@ -13,6 +13,8 @@ from marl_llm.errors import ConfigError
 
 MAX_NODES = 1_000_000
 """Largest game tree of a game with hidden information that is walked."""
+MAX_MOVES = 200
+"""Longest game with hidden information whose tree is walked."""
 MAX_BOARD_GAMES = 10**9
 """Upper bound of actions ** moves up to which every board of a game is evaluated; tic-tac-toe has 9**9."""
 
@@ -85,6 +87,10 @@ class Tree:
         self._reach: dict[str, float] = {}
         self._sums: dict[str, dict[int, float]] = {}
         self._nodes = 0
+        if env.game.max_game_length() > MAX_MOVES:
+            raise ConfigError(
+                f"game {env.metadata['name']}: too long to be walked (over {MAX_MOVES} moves); use random"
+            )
         self._walk(env.game.new_initial_state(), 1.0)
 
     def returns(self, key: str) -> dict[int, float]:

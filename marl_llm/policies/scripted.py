@@ -1,7 +1,7 @@
-"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax) and searching (MCTS).
+"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax), searching (MCTS) and tit for tat.
 
 All but the random one read the state from `View.state_key` alone, so that they know no more than their seat,
-and play only games on OpenSpiel's rules. Every draw comes from `View.seed`.
+and play only games on OpenSpiel's rules, or matrix games (tit for tat). Every draw comes from `View.seed`.
 """
 
 import difflib
@@ -16,6 +16,7 @@ from typing import Any
 
 import pyspiel
 
+from games.matrix_game import moves_of
 from marl_llm.config import PolicyKind
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
@@ -57,11 +58,28 @@ class ScriptedPolicy(ABC):
 
 
 class RandomPolicy(ScriptedPolicy):
-    """Every legal action is equally likely."""
+    """Every legal action is equally likely, or every example where actions are not a list."""
 
     def distribution(self, view: View) -> dict[str, float]:
         legal = _legal(view)
         return dict.fromkeys(legal, 1 / len(legal))
+
+
+class TitForTatPolicy(ScriptedPolicy):
+    """Iterated matrix games: the first action at first, then the one that the other took last.
+
+    For games whose first action is to cooperate. Where the players talk it says what it will do.
+    """
+
+    def distribution(self, view: View) -> dict[str, float]:
+        try:
+            moves = moves_of(view.state_key)
+        except ValueError as error:
+            raise ConfigError(f"policy tit_for_tat: plays matrix_game only, not {view.game}") from error
+        chosen, options = moves[-1][1] if moves else 0, _legal(view)
+        if chosen >= len(options):
+            raise ConfigError("policy tit_for_tat: needs a matrix game with the same actions for both players")
+        return {action: float(number == chosen) for number, action in enumerate(options)}
 
 
 class _StatePolicy(ScriptedPolicy):
@@ -170,8 +188,8 @@ class NoisyPolicy(_StatePolicy):
 
     def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if (rules, key) not in self._cache:
-            low, high = rules.env.metadata["utility_range"]
-            self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * (high - low))
+            width = rules.env.game.max_utility() - rules.env.game.min_utility()  # the returns below are not scaled
+            self._cache[rules, key] = _softmax(self._returns(rules, key), self._temperature * width)
         return self._cache[rules, key]
 
     def _returns(self, rules: Rules, key: str) -> dict[int, float]:
@@ -194,6 +212,7 @@ _KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
     "cfr": CFRPolicy,
     "minimax": MinimaxPolicy,
     "mcts": MCTSPolicy,
+    "tit_for_tat": TitForTatPolicy,
 }
 
 
@@ -233,9 +252,11 @@ def _softmax(values: Mapping[int, float], temperature: float) -> dict[int, float
 
 
 def _legal(view: View) -> tuple[str, ...]:
-    if not view.legal_actions:
+    """The legal actions, or examples of them."""
+    legal = view.examples if view.legal_actions is None else view.legal_actions
+    if not legal:
         raise ValueError(f"game {view.game}: {view.agent} has no legal actions to choose from")
-    return view.legal_actions
+    return legal
 
 
 def _positive_int(policy: str, option: str, value: object) -> int:

