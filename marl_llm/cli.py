@@ -13,23 +13,27 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 
 import games
 from games.conformance import check as check_game
-from marl_llm.config import game_settings, load_config, require_same_settings, to_yaml
+from marl_llm.config import GameConfig, game_settings, load_config, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
+from marl_llm.evaluation.players import seat_players
 from marl_llm.evaluation.tournament import score
+from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
+from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found, trained_policy
 from marl_llm.train import train as run_training
@@ -221,6 +225,45 @@ def play(
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def tournament(
+    context: typer.Context,
+    game: Annotated[str, typer.Option(help="Any form of name that `games list` shows")],
+    players: Annotated[str, typer.Option(help="Comma-separated: random,noisy,minimax,mcts:100,cfr,tit_for_tat,...")],
+    episodes: Annotated[int, typer.Option(help="Games per pair and seat; all play the same deals", min=2)] = 100,
+    seed: Annotated[int, typer.Option(help="Fixes deals and draws")] = 0,
+    settings: Annotated[list[str] | None, typer.Option(help="The game's, as key=value, one or more")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the payoffs as a heat map (PNG)")] = None,
+    as_json_: Json = False,
+) -> None:
+    """Let players meet, each against each from every seat: payoffs, ratings, and who beats whom in rings.
+
+    Players: random, noisy[:TEMPERATURE], cfr[:ITERATIONS], minimax, mcts[:SIMULATIONS], tit_for_tat, run:PATH[@STEP]
+    (the trained policy of a run), openai:URL#MODEL (a chat endpoint; the key is read from OPENAI_API_KEY).
+
+    Example: marl-llm tournament --game kuhn_poker --players random,noisy,cfr,run:runs/kuhn-seed0-1 --episodes 500
+    """
+    wanted = GameConfig(name=game, settings=game_settings([*(settings or []), *context.args]))
+    policies = seat_players([name.strip() for name in players.split(",")], wanted)
+    result = hold_tournament(
+        wanted,
+        policies,
+        num_games=episodes,
+        seed=seed,
+        watch=lambda played, total: track(
+            played, "playing", total=total, console=log, transient=True, disable=not log.is_terminal
+        ),
+    )
+    if plot is not None:
+        plot_payoffs(result, plot)
+    if as_json_:
+        print(json.dumps(result.to_json(), allow_nan=False))
+    else:
+        out.print(standings(result))
+        if plot is not None:
+            out.print(f"plot: {plot}", markup=False)
 
 
 @app.command(context_settings={"allow_extra_args": True})

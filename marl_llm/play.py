@@ -167,8 +167,11 @@ class Table:
         )
 
     def take(self, policy: str, reply: Reply) -> None:
-        """Apply a decision of the agent that was asked, and record it as a turn."""
+        """Apply a decision of the agent that was asked, and record it as a turn; a fault ends the match instead."""
         view = self.view
+        if reply.fault:
+            self.status, self._note = "fault", f"{policy}: {reply.fault}"
+            return
         if reply.overflow:
             self.status, self._note = (
                 "truncated",

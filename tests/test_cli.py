@@ -91,6 +91,28 @@ def test_a_game_with_a_person_is_one_json_object_if_asked(run: Path) -> None:
     assert "Kuhn poker." in err
 
 
+def test_a_tournament_is_one_json_object_or_tables_and_a_plot(run: Path, tmp_path: Path) -> None:
+    command = ["tournament", "--game", "kuhn_poker", "--episodes", "4", "--seed", "3", "--settings", "players=2"]
+    players = f"random,cfr:10,run:{run},run:{run}@0"
+    code, out, err = marl(*command, "on_illegal=forfeit", "--players", players, "--json")
+    assert code == 0, err
+    (line,) = out.splitlines()
+    result = json.loads(line)
+    assert result["players"] == players.split(",")
+    assert result["settings"] == {"players": 2, "on_illegal": "forfeit"}
+    for end in ("mean", "low", "high"):
+        assert [[cell is None for cell in row] for row in result["payoff"][end]] == [
+            [row == column for column in range(4)] for row in range(4)
+        ]
+    assert result["ratings"].keys() == result["alpha_rank"].keys() == set(result["players"])
+    assert (result["episodes"], result["faults"]) == (4 * 6 * 2, 0)
+    assert isinstance(result["cycles"], list)
+    code, out, err = marl(*command, "--players", "random,noisy", "--plot", str(tmp_path / "payoffs.png"))
+    assert code == 0, err
+    assert "alpha-rank" in out
+    assert (tmp_path / "payoffs.png").stat().st_size > 1000
+
+
 def test_credit_shows_recipes_side_by_side(run: Path) -> None:
     code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "rae", "--json")
     assert code == 0
@@ -138,7 +160,7 @@ def test_print_config_shows_the_resolved_tree() -> None:
     assert "importance_cap: 2.0" in out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "evaluate", "play", "credit", "games", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sweep", "evaluate", "play", "tournament", "credit", "games", "doctor"])
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     code, out, _ = marl(command, "--help")
     assert code == 0
@@ -187,6 +209,11 @@ def test_an_unknown_key_names_the_nearest(capfd: pytest.CaptureFixture[str], mon
     line = refused(capfd, monkeypatch, "train", str(SMALL), "policies.agent.learner.learning_rate=1")
     assert "policies.agent.learner.learning_rate: unknown key" in line
     assert "run.sede" in refused(capfd, monkeypatch, "train", str(SMALL), "run.sede=1")
+
+
+def test_an_unknown_player(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    line = refused(capfd, monkeypatch, "tournament", "--game", "kuhn_poker", "--players", "random,crf")
+    assert "player 'crf': unknown player; nearest valid form: cfr[:ITERATIONS]" in line
 
 
 def test_an_unknown_or_broken_game(

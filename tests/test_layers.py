@@ -21,7 +21,7 @@ ORDER = (
     ("team",),
     ("evaluation", "warmup", "runtime"),
     ("train",),
-    ("live", "sweep", "doctor", "serve", "report"),
+    ("live", "standings", "sweep", "doctor", "serve", "report"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

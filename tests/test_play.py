@@ -84,6 +84,13 @@ def test_a_conversation_that_no_longer_fits_ends_as_truncated() -> None:
     assert len(episode.turns) == 1
 
 
+def test_a_fault_ends_the_match_without_a_turn_or_a_reward() -> None:
+    episode = one(Script("check", Reply(text="", action=None, fault="no connection")))
+    assert (episode.status, episode.note) == ("fault", "script: no connection")
+    assert [turn.action for turn in episode.turns] == ["check"]
+    assert episode.turns[0].rewards == {}
+
+
 def test_what_no_seat_may_see_is_kept_for_evaluation() -> None:
     episode = one(Script("propose: nothing", "accept"), game="negotiation")
     assert episode.returns == {"player_0": 0.0, "player_1": 10.0}

@@ -1,18 +1,28 @@
-"""Head to head: how a policy scores against an opponent, from each seat, with intervals."""
+"""Head to head: how a policy scores against an opponent, from each seat, with intervals; and all against all."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations, compress, permutations
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
 from marl_llm.config import GameConfig
+from marl_llm.errors import ConfigError
+from marl_llm.evaluation.ranking import Rating, alpha_rank, ratings, rings
 from marl_llm.matchmaking import one_against, series
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
-from marl_llm.types import Episode
+from marl_llm.types import Episode, Match
 
 Z95 = 1.959964
+
+Seating = tuple[str, ...]
+"""Who sits where, in the order of the game's agents."""
+Games = Mapping[Seating, Sequence[Episode]]
+"""Episodes by seating, in the order of the deals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +49,88 @@ class Score:
     """Decisions of the policy."""
     illegal_fraction: float
     """Share of those decisions that were no legal action."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean with its 95 % interval (normal approximation)."""
+
+    mean: float
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """How a player does alone against another one in all other seats; intervals are over deals, paired by deal."""
+
+    deals: int
+    """Deals that were played to the end from every seat, by both; only these count."""
+    payoff: Mean
+    """Its return, averaged over the seats."""
+    advantage: Mean
+    """Its return less the mean return of the other seats, less the same of the other one against it, halved."""
+    win_rate: float
+    """Share of games with a return above every opponent's."""
+
+    @property
+    def won(self) -> bool:
+        """Whether it beats the other: the interval of its advantage lies above 0 (no correction for many pairs)."""
+        return self.deals > 1 and self.advantage.low > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tournament:
+    """What a tournament measured."""
+
+    game: GameConfig
+    """What was played."""
+    players: tuple[str, ...]
+    """Who took part."""
+    pairings: Mapping[tuple[str, str], Pairing]
+    """By player and opponent, those left out who did not meet or of whose deals none could be played to the end."""
+    ratings: Mapping[str, Rating]
+    """OpenSkill, by player; a deal, played from every seat, is one duel."""
+    alpha_rank: Mapping[str, float]
+    """Alpha-rank on who beats whom."""
+    cycles: tuple[tuple[str, ...], ...]
+    """Rings in which each player beats the next, and the last the first."""
+    episodes: int
+    """Episodes played, those at fault included."""
+    faults: Mapping[str, int]
+    """Why episodes ended at fault, to how many did; they are in no score."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; matrices have a row per player and a column per opponent, null where there is nothing."""
+
+        def matrix(value: Callable[[Pairing], float]) -> list[list[float | None]]:
+            found = {pair: value(pairing) for pair, pairing in self.pairings.items()}
+            return [[found.get((row, column)) for column in self.players] for row in self.players]
+
+        def with_interval(mean: Callable[[Pairing], Mean]) -> dict[str, Any]:
+            return {
+                "mean": matrix(lambda pairing: mean(pairing).mean),
+                "low": matrix(lambda pairing: mean(pairing).low),
+                "high": matrix(lambda pairing: mean(pairing).high),
+            }
+
+        return {
+            "game": self.game.name,
+            "settings": self.game.settings,
+            "players": list(self.players),
+            "payoff": with_interval(lambda pairing: pairing.payoff),
+            "advantage": with_interval(lambda pairing: pairing.advantage),
+            "win_rate": matrix(lambda pairing: pairing.win_rate),
+            "deals": matrix(lambda pairing: pairing.deals),
+            "ratings": {name: {**asdict(rating), "ordinal": rating.ordinal} for name, rating in self.ratings.items()},
+            "alpha_rank": dict(self.alpha_rank),
+            "cycles": [list(ring) for ring in self.cycles],
+            "episodes": self.episodes,
+            "faults": sum(self.faults.values()),
+            "fault_notes": dict(self.faults),
+        }
 
 
 def head_to_head(
@@ -70,13 +162,13 @@ def score(episodes: Sequence[Episode], seat: str) -> Score:
     best_other = np.array([max(v for k, v in episode.returns.items() if k != seat) for episode in episodes])
     turns = [turn for episode in episodes for turn in episode.turns if turn.agent == seat]
     wins = float(np.mean(mine > best_other))
-    spread = Z95 * float(mine.std(ddof=1)) / sqrt(len(mine)) if len(mine) > 1 else 0.0
+    mean = mean_of(mine.tolist())
     low, high = wilson(wins, len(mine))
     return Score(
         games=len(mine),
-        mean=float(mine.mean()),
-        low=float(mine.mean()) - spread,
-        high=float(mine.mean()) + spread,
+        mean=mean.mean,
+        low=mean.low,
+        high=mean.high,
         win_rate=wins,
         win_low=low,
         win_high=high,
@@ -84,6 +176,129 @@ def score(episodes: Sequence[Episode], seat: str) -> Score:
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),
     )
+
+
+def tournament(
+    game: GameConfig,
+    policies: Mapping[str, Policy],
+    *,
+    num_games: int,
+    seed: int,
+    max_turns: int = 1000,
+    watch: Callable[[Iterable[Episode], int], Iterable[Episode]] = lambda episodes, total: episodes,
+) -> Tournament:
+    """Let every policy meet every other one on the same `num_games` deals, alone in each seat against the other.
+
+    With two seats this is both orders. Where a game is not zero-sum everybody also meets itself, which tells how well
+    it gets on with its like. `watch` gets the episodes as they end, and how many there will be, and passes them on.
+
+    Raises:
+        ConfigError: the game has one seat only.
+    """
+    env = make_game(game.name, game.settings).unwrapped
+    agents: Sequence[str] = env.possible_agents
+    if len(agents) < 2:
+        raise ConfigError(f"game {game.name}: has one seat only, so that nobody can meet there")
+    players = tuple(policies)
+    pairs = list(permutations(players, 2))
+    if not env.metadata.get("zero_sum", False):
+        pairs += [(player, player) for player in players]
+    tables = _tables(game, agents, pairs, num_games=num_games, seed=seed)
+    total = sum(len(matches) for matches in tables.values())
+    played = play((match for matches in tables.values() for match in matches), policies, max_turns=max_turns)
+    episodes = {episode.match.id: episode for episode in watch(played, total)}
+    games = {seating: [episodes[match.id] for match in matches] for seating, matches in tables.items()}
+    pairings = {pair: _pairing(games, agents, *pair) for pair in pairs if any(_finished(games, agents, *pair))}
+    beats = {pair for pair, pairing in pairings.items() if pairing.won}
+    return Tournament(
+        game=game,
+        players=players,
+        pairings=pairings,
+        ratings=ratings(players, _duels(games, agents, players, num_games)),
+        alpha_rank=alpha_rank(players, beats),
+        cycles=rings(players, beats),
+        episodes=total,
+        faults=Counter(episode.note for episode in episodes.values() if episode.status == "fault"),
+    )
+
+
+def _tables(
+    game: GameConfig, agents: Sequence[str], pairs: Sequence[tuple[str, str]], *, num_games: int, seed: int
+) -> dict[Seating, list[Match]]:
+    """The matches of each seating that the pairs need, once, all on the same deals."""
+    seatings = dict.fromkeys(_seating(agents, seat, *pair) for pair in pairs for seat in agents)
+    return {
+        seating: [
+            replace(match, id=f"{number}/{match.id}")
+            for match in series(game, dict(zip(agents, seating)), name="tournament", games=num_games, seed=seed)
+        ]
+        for number, seating in enumerate(seatings)
+    }
+
+
+def _seating(agents: Sequence[str], seat: str, policy: str, opponent: str) -> Seating:
+    return tuple(one_against(agents, seat, policy, opponent).values())
+
+
+def _from_each_seat(games: Games, agents: Sequence[str], row: str, column: str) -> dict[str, Sequence[Episode]]:
+    """The episodes of `row` alone against `column`, by its seat."""
+    return {seat: games[_seating(agents, seat, row, column)] for seat in agents}
+
+
+def _finished(games: Games, agents: Sequence[str], row: str, column: str) -> list[bool]:
+    """By deal, whether no game of the two on it was at fault: half a deal would favour a seat."""
+    both = [_from_each_seat(games, agents, *pair).values() for pair in ((row, column), (column, row))]
+    return [all(episode.status != "fault" for episode in deal) for deal in zip(*both[0], *both[1], strict=True)]
+
+
+def _pairing(games: Games, agents: Sequence[str], row: str, column: str) -> Pairing:
+    finished = _finished(games, agents, row, column)
+    by_seat = {
+        seat: list(compress(episodes, finished))
+        for seat, episodes in _from_each_seat(games, agents, row, column).items()
+    }
+    returns_SD = [[episode.returns[seat] for episode in episodes] for seat, episodes in by_seat.items()]
+    return Pairing(
+        deals=sum(finished),
+        payoff=mean_of(np.mean(returns_SD, axis=0).tolist()),
+        advantage=mean_of(list(compress(_advantages(games, agents, row, column), finished))),
+        win_rate=float(np.mean([score(episodes, seat).win_rate for seat, episodes in by_seat.items()])),
+    )
+
+
+def _advantages(games: Games, agents: Sequence[str], row: str, column: str) -> list[float]:
+    """By deal, how far `row` is ahead of `column`; to 9 decimals, so that equal sums of rewards are a draw."""
+    mine, theirs = (
+        np.mean([[_ahead(e, seat) for e in episodes] for seat, episodes in by_seat.items()], axis=0)
+        for by_seat in (_from_each_seat(games, agents, row, column), _from_each_seat(games, agents, column, row))
+    )
+    result: list[float] = np.round((mine - theirs) / 2, 9).tolist()
+    return result
+
+
+def _ahead(episode: Episode, seat: str) -> float:
+    others = [value for agent, value in episode.returns.items() if agent != seat]
+    return episode.returns[seat] - sum(others) / len(others)
+
+
+def _duels(
+    games: Games, agents: Sequence[str], players: Sequence[str], num_games: int
+) -> Iterator[tuple[str, str, float]]:
+    """Who was how far ahead of whom, deal after deal, so that no pair has the last word in the ratings."""
+    pairs = list(combinations(players, 2))
+    advantages = {pair: _advantages(games, agents, *pair) for pair in pairs}
+    finished = {pair: _finished(games, agents, *pair) for pair in pairs}
+    for deal in range(num_games):
+        for pair in pairs:
+            if finished[pair][deal]:
+                yield (*pair, advantages[pair][deal])
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """The mean of independent values; a single one has an interval of no width."""
+    mean = float(np.mean(values))
+    spread = Z95 * float(np.std(values, ddof=1)) / sqrt(len(values)) if len(values) > 1 else 0.0
+    return Mean(mean=mean, low=mean - spread, high=mean + spread)
 
 
 def wilson(rate: float, n: int) -> tuple[float, float]:

@@ -51,6 +51,9 @@ class Reply:
     """What the model wrote; None without a model."""
     overflow: bool = False
     """The conversation no longer fits the context: the match ends as truncated."""
+    fault: str = ""
+    """Why there is no decision, where something other than a player failed: the match ends at fault, and this is no
+    turn. Empty: there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

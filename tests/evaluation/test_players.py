@@ -1,0 +1,90 @@
+"""Players by name."""
+
+from pathlib import Path
+
+import pytest
+
+from marl_llm.config import Config, GameConfig, PlayConfig, PolicyConfig
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.evaluation.players import make_player, seat_players
+from marl_llm.policies.llm import LLMPolicy
+from marl_llm.policies.remote import RemotePolicy
+from marl_llm.policies.scripted import MCTSPolicy
+from marl_llm.run import Run
+from tests.tiny import CONTEXT, TINY, dictated, first_view, saying
+
+
+def a_run(folder: Path, *, context_tokens: int = CONTEXT) -> Path:
+    """A run with two checkpoints: of step 0, which checks, and of step 5, which bets."""
+    play = PlayConfig(max_reply_tokens=8, context_tokens=context_tokens)
+    config = Config(play=play, policies={"agent": PolicyConfig(tiny=TINY)})
+    with Run.create(config, folder) as run:
+        run.rewind(None)
+        for step, action in ((0, "check"), (5, "bet")):
+            model = dictated(saying({action: 1.0}))
+            run.step(step, {}) if step else None
+            run.checkpoint(step, lambda path, model=model: model.save(path / "agent"), {})  # type: ignore[misc]
+    return folder
+
+
+def test_the_policy_of_a_run_is_that_of_its_latest_checkpoint_or_of_a_given_one(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "run")
+    for name, action in ((f"run:{folder}", "bet"), (f"run:{folder}@0", "check"), (f"run:{folder}@5", "bet")):
+        policy = make_player(name)
+        assert isinstance(policy, LLMPolicy)
+        (strategy,) = policy.strategies([first_view()])
+        assert strategy.actions[action] == pytest.approx(1.0, abs=1e-6)
+    with pytest.raises(RunError, match=r"no checkpoint of step 3; there are \[0, 5\]"):
+        make_player(f"run:{folder}@3")
+
+
+def test_the_policy_of_a_run_whose_context_is_too_small_for_the_game_is_refused(tmp_path: Path) -> None:
+    name = f"run:{a_run(tmp_path / 'run', context_tokens=40)}"
+    with pytest.raises(ConfigError, match=r"player 'run:.*play\.context_tokens: 40 is too small for tic_tac_toe"):
+        seat_players([name, "random"], GameConfig(name="tic_tac_toe"))
+
+
+def test_a_number_after_the_colon_is_the_players_option() -> None:
+    assert isinstance(make_player("mcts"), MCTSPolicy)
+    assert vars(make_player("mcts:7"))["_simulations"] == 7
+    assert vars(make_player("cfr:9"))["_iterations"] == 9
+    assert vars(make_player("noisy:0.5"))["_temperature"] == 0.5
+
+
+def test_an_endpoint_is_an_address_and_a_model_with_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    policy = make_player("openai:http://localhost:8000/v1#Qwen/Qwen3-4B")
+    assert isinstance(policy, RemotePolicy)
+    sent = {"_url": "http://localhost:8000/v1/chat/completions", "_model": "Qwen/Qwen3-4B", "_key": "secret"}
+    assert sent.items() <= vars(policy).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("randum", "'randum': unknown player; nearest valid form: random; allowed: random, noisy"),
+        ("mtcs:100", r"'mtcs:100': unknown player; nearest valid form: mcts\[:SIMULATIONS\]"),
+        ("random:3", "'random:3': unknown player; nearest valid form: random"),
+        ("llm", "'llm': unknown player"),
+        ("mcts:many", r"'mcts:many': 'many' is not a number; nearest valid form: mcts\[:SIMULATIONS\]"),
+        ("mcts:0.5", "mcts.simulations: 0.5 is not allowed"),
+        ("run:", r"'run:': unknown player; nearest valid form: run:PATH\[@STEP\]"),
+        ("openai:localhost#m", "'openai:localhost#m': not an endpoint; nearest valid form: openai:URL#MODEL"),
+        ("openai:file:///etc/passwd#m", "not an endpoint"),
+        ("openai:http://localhost", "not an endpoint"),
+    ],
+)
+def test_a_name_of_nobody_is_refused_with_the_nearest_form(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_player(name)
+
+
+def test_players_are_several_different_ones_who_can_play_the_game() -> None:
+    game = GameConfig(name="tic_tac_toe")
+    assert list(seat_players(["minimax", "random", "mcts:2"], game)) == ["minimax", "random", "mcts:2"]
+    with pytest.raises(ConfigError, match="'random' is not allowed; it must be two or more"):
+        seat_players(["random"], game)
+    with pytest.raises(ConfigError, match="'random' is there twice"):
+        seat_players(["random", "minimax", "random"], game)
+    with pytest.raises(ConfigError, match="player 'cfr': policy cfr: tic_tac_toe hides nothing; use minimax or mcts"):
+        seat_players(["random", "cfr"], game)

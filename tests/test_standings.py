@@ -1,0 +1,74 @@
+"""A tournament as tables and as a plot."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from marl_llm.config import GameConfig
+from marl_llm.errors import RunError
+from marl_llm.evaluation.ranking import Rating
+from marl_llm.evaluation.tournament import Mean, Pairing, Tournament
+from marl_llm.standings import plot_payoffs, standings
+
+AHEAD = Mean(mean=1.5, low=1.0, high=2.0)
+BEHIND = Mean(mean=-1.5, low=-2.0, high=-1.0)
+PLAYED = Tournament(
+    game=GameConfig(name="kuhn_poker"),
+    players=("weak", "strong[1]", "gone"),
+    pairings={
+        ("weak", "strong[1]"): Pairing(deals=4, payoff=BEHIND, advantage=BEHIND, win_rate=0.25),
+        ("strong[1]", "weak"): Pairing(deals=4, payoff=AHEAD, advantage=AHEAD, win_rate=0.75),
+    },
+    ratings={
+        "weak": Rating(mu=20.0, sigma=2.0),
+        "strong[1]": Rating(mu=30.0, sigma=2.0),
+        "gone": Rating(mu=25.0, sigma=8.3),
+    },
+    alpha_rank={"weak": 0.1, "strong[1]": 0.6, "gone": 0.3},
+    cycles=(("weak", "strong[1]", "gone"),),
+    episodes=24,
+    faults={"gone: no line [5]": 16},
+)
+NOBODY = Tournament(
+    game=PLAYED.game,
+    players=PLAYED.players,
+    pairings={},
+    ratings=PLAYED.ratings,
+    alpha_rank=PLAYED.alpha_rank,
+    cycles=(),
+    episodes=24,
+    faults={},
+)
+
+
+def shown(result: Tournament) -> list[str]:
+    console = Console(width=80, highlight=False)
+    with console.capture() as capture:
+        console.print(standings(result))
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def test_players_stand_in_the_order_of_their_ratings() -> None:
+    lines = shown(PLAYED)
+    assert "1 strong[1] +1.50" in lines
+    assert "± 0.50" in lines
+    assert "1 strong[1] 30.0 ± 2.0 60.0% 75.0% 3" in lines
+    assert "2 gone 25.0 ± 8.3 30.0%" in lines
+    assert "3 weak 20.0 ± 2.0 10.0% 25.0%" in lines
+
+
+def test_rings_and_faults_are_told() -> None:
+    assert shown(PLAYED)[-3:] == [
+        "ring: weak beats strong[1] beats gone beats weak",
+        "24 episodes, 16 at fault and in no score:",
+        "16 x gone: no line [5]",
+    ]
+
+
+@pytest.mark.parametrize("result", [PLAYED, NOBODY])
+def test_the_plot_is_a_picture_even_where_nothing_could_be_played(result: Tournament, tmp_path: Path) -> None:
+    plot_payoffs(result, tmp_path / "payoffs")
+    assert (tmp_path / "payoffs").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(RunError, match="nowhere"):
+        plot_payoffs(result, tmp_path / "nowhere" / "payoffs.png")
