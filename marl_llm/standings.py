@@ -57,9 +57,9 @@ def _payoff_table(result: Tournament) -> Table:
     payoffs_PP = _payoffs(result, order)
     title = f"{result.game.name}: mean return of row against column, ± 95 %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("player", overflow="fold")
+    table.add_column("player", no_wrap=True, max_width=16)  # in full in the ranking
     for number in range(1, len(order) + 1):
-        table.add_column(str(number), justify="center", no_wrap=True)
+        table.add_column(str(number), justify="center", no_wrap=True, min_width=8)
     for row, player in enumerate(order):
         cells = []
         for column, opponent in enumerate(order):
@@ -75,7 +75,10 @@ def _payoff_table(result: Tournament) -> Table:
 
 
 def _ranking(result: Tournament) -> Table:
-    table = Table("player", "rating", "alpha-rank", "won", "beats (numbers)", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("player", overflow="fold")
+    for column in ("rating", "alpha-rank", "won", "beats"):
+        table.add_column(column, no_wrap=column != "beats")
     order = _order(result)
     for row, player in enumerate(order):
         rating = result.ratings[player]

@@ -124,9 +124,7 @@ def test_a_refused_request_is_not_repeated(serve: Any) -> None:
     assert len(endpoint.asked) == 1
 
 
-def test_nobody_at_the_address_is_a_fault_too(serve: Any) -> None:
-    endpoint = serve(lambda number: saying(None))
-    endpoint.socket.close()
+def test_nobody_at_the_address_is_a_fault_too() -> None:
     (episode,) = games_with(RemotePolicy("http://127.0.0.1:1/v1", "nobody", backoff_s=0.001, retries=1))
     assert episode.status == "fault"
     assert "Connection refused" in episode.note
@@ -138,6 +136,6 @@ def test_more_games_than_workers_are_all_played(serve: Any) -> None:
     assert [(episode.status, len(episode.turns)) for episode in episodes] == [("done", 2)] * 20
 
 
-def test_probabilities_of_a_remote_model_are_not_to_be_had(serve: Any) -> None:
+def test_probabilities_of_a_remote_model_are_not_to_be_had() -> None:
     with pytest.raises(ValueError, match="cannot be computed"):
         RemotePolicy("http://127.0.0.1:1", "any").strategies([first_view()])
