@@ -46,7 +46,7 @@ def identical_replies(turns: Iterable[Turn]) -> float | None:
 
     Replies to one observation share a weight of one, so that a group that replays one deal counts no more than a deal
     that comes once, and those that had but one legal action do not count. Where few actions are legal now and others
-    later, replies repeat without being all the same: on Kuhn and Leduc poker the share is 0.2 to 0.45. None where fewer
+    later, replies repeat without being all the same: on Kuhn and Leduc poker the share is 0.2 to 0.5. None where fewer
     than two observations left a choice.
     """
     replies: dict[str, list[str]] = defaultdict(list)
