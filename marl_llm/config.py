@@ -7,6 +7,7 @@ refuses, it never rewrites a value.
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -355,6 +356,40 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlarmConfig:
+    """Thresholds on the means of a run's last steps, past which a person is told; None turns that alarm off."""
+
+    window: int = 10
+    """Steps whose mean is looked at; before there are so many, there are no alarms."""
+    illegal_moves: float | None = 0.1
+    """Largest share of turns with an illegal move."""
+    role_skew: float | None = 0.9
+    """Largest difference between the win rates of two roles (a draw is half a win); 1: one of them wins every game."""
+    reply_collapse: float | None = 0.5
+    """Smallest mean length of a reply, as a multiple of that of the run's first `window` steps."""
+    reply_explosion: float | None = 3.0
+    """Largest mean length of a reply, as a multiple of that of the run's first `window` steps."""
+    entropy_collapse: float | None = 0.001
+    """Smallest mean entropy (nats per sampled token) of a policy that learns."""
+    identical_replies: float | None = 0.9
+    """Largest share of replies, over different observations with a choice, that is one and the same text. For None in
+    a game where one action is best everywhere, such as cooperation in a repeated dilemma."""
+
+    def __post_init__(self) -> None:
+        _require(self.window >= 1, "alarms.window", self.window, "1 or more")
+        for name, low, high, allowed in (
+            ("illegal_moves", 0, 1, "null or between 0 and 1"),
+            ("role_skew", 0, 1, "null or between 0 and 1"),
+            ("reply_collapse", 0, 1, "null or between 0 and 1"),
+            ("reply_explosion", 1, inf, "null or 1 or more"),
+            ("entropy_collapse", 0, inf, "null or 0 or more"),
+            ("identical_replies", 0, 1, "null or between 0 and 1"),
+        ):
+            value = getattr(self, name)
+            _require(value is None or low <= value <= high, f"alarms.{name}", value, allowed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment."""
 
@@ -372,6 +407,8 @@ class Config:
     """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
+    alarms: AlarmConfig = field(default_factory=AlarmConfig)
+    """When a person is told."""
 
     @property
     def training_game(self) -> GameConfig:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from marl_llm.alarms import Alarm
 from marl_llm.config import Config
 from marl_llm.evaluation.measure import Evaluation
 
@@ -35,6 +36,7 @@ class LiveView:
         self._training: TaskID | None = None
         self._total = 0
         self._shown: dict[str, float] = {}
+        self._alarms: list[str] = []
         self._last_line = 0.0
         self.evaluations: dict[int, Evaluation] = {}
         """All that was measured, by step."""
@@ -77,10 +79,17 @@ class LiveView:
         self._live.stop()
         self._console.print(comparison(self.evaluations.get(0), evaluation, step))
 
+    def alarmed(self, step: int, alarm: Alarm) -> None:
+        """Print what the alarm is about."""
+        what = f"{alarm.name} {alarm.value:.3g} (threshold {alarm.threshold:g})"
+        line = f"ALARM at step {step}: {what}: {alarm.meaning}"
+        self._console.print(line, style="bold red", markup=False, highlight=False)
+
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the latest metrics."""
         self._shown.pop("warm-up loss", None)
         self._shown.update(metrics)
+        self._alarms = [key.removeprefix("alarm/") for key in metrics if key.startswith("alarm/")]
         if self._training is not None:
             self._bar.update(self._training, completed=step)
         self._line(f"step {step}/{self._total}: {self._summary()}", last=step == self._total)
@@ -101,6 +110,7 @@ class LiveView:
         if "eval/exploitability" in shown:
             parts.append(f"exploitability {shown['eval/exploitability']:.3f}")
         parts.append(f"{shown['play/tokens_per_s']:.0f} tokens/s")
+        parts += [f"ALARM {name}" for name in self._alarms]
         return ", ".join(parts)
 
     def _render(self) -> RenderableType:

@@ -1,6 +1,5 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ from typing import Any, Protocol
 import torch
 
 from games import conformance
+from marl_llm.alarms import Alarm, Watch
 from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged, measure_exploitability
 from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import schedule
+from marl_llm.metrics import play_metrics
 from marl_llm.play import Rewards, make_game, play
-from marl_llm.run import Run, checkpoint_path, checkpoint_values
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, restore
 from marl_llm.types import Episode
 from marl_llm.warmup import warm_up
@@ -39,6 +40,9 @@ class Observer(Protocol):
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         """The policy was measured before or after training."""
+
+    def alarmed(self, step: int, alarm: Alarm) -> None:
+        """An alarm begins with this step, whose metrics are about to be told."""
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         """One training step is done."""
@@ -82,10 +86,17 @@ def train(
         assess(config, run, team, observer, step=0)
         if stop():
             return run.path
+        watch = Watch(config.alarms)
+        for row in read_metrics(run.path):  # of an interrupted session
+            watch.see(row)
         while progress.step < config.run.steps:
             metrics, episodes = advance(config, team, recipe, rewards, progress)
+            alarms = watch.see(metrics)
+            metrics |= watch.metrics()
             run.episodes(progress.step, episodes, tokens=config.run.tokens)
             run.step(progress.step, metrics)
+            for alarm in alarms:
+                observer.alarmed(progress.step, alarm)
             observer.stepped(progress.step, metrics)
             stopping = stop()
             if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
@@ -219,28 +230,6 @@ def by_turn(credited: Credited) -> dict[tuple[str, int], float]:
     table = credited.table
     keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
     return dict(zip(keys, credited.advantages.tolist(), strict=True))
-
-
-def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """What the episodes of one step say at a glance."""
-    turns = [turn for episode in episodes for turn in episode.turns]
-    status = Counter(episode.status for episode in episodes)
-    returns: dict[str, list[float]] = defaultdict(list)
-    for episode in episodes:
-        roles = {turn.agent: turn.role for turn in episode.turns}
-        for agent, value in episode.returns.items():
-            returns[roles.get(agent, agent)].append(value)
-    sampled = [turn.completion for turn in turns if turn.completion is not None]
-    return {
-        "play/games": len(episodes),
-        "play/turns": len(turns),
-        "play/illegal_fraction": sum(turn.legal is False for turn in turns) / max(1, len(turns)),
-        "play/truncated": status["truncated"],
-        "play/faults": status["fault"],
-        "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
-        "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
-        **{f"play/return/{role}": sum(values) / len(values) for role, values in sorted(returns.items())},
-    }
 
 
 def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from marl_llm.alarms import Alarm
 from marl_llm.config import Config, load_config
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import checkpoint_path, read_episodes, read_metrics
@@ -31,6 +32,8 @@ class Losses:
         self.warmup.append(loss)
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+
+    def alarmed(self, step: int, alarm: Alarm) -> None: ...
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None: ...
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from marl_llm.alarms import Alarm
 from marl_llm.config import Config, GameConfig, RunConfig
 from marl_llm.evaluation.exploitability import Exploitability
 from marl_llm.evaluation.measure import Evaluation
@@ -101,6 +102,35 @@ def test_exploitability_stays_in_sight_between_the_steps_that_measure_it() -> No
     last = text_of(console).splitlines()[-1]
     assert last.startswith("step 20/20: 7 games, ")
     assert "exploitability 0.123" in last
+
+
+ALARM = Alarm(name="illegal_moves", value=0.12345, threshold=0.1, meaning="many moves are [illegal]")
+
+
+def test_an_alarm_is_a_line_when_it_begins_and_stands_in_the_progress_line_while_it_is_on() -> None:
+    console = plain()
+    view = LiveView(console)
+    view.started(RUN, CONFIG, 0)
+    view.alarmed(1, ALARM)
+    view.stepped(1, {**METRICS, "alarm/illegal_moves": 1.0, "alarm/entropy_collapse/agent": 1.0})
+    view.stepped(20, METRICS)
+    assert text_of(console).splitlines()[1:] == [
+        "ALARM at step 1: illegal_moves 0.123 (threshold 0.1): many moves are [illegal]",
+        f"step 1/20: {SUMMARY}, ALARM illegal_moves, ALARM entropy_collapse/agent",
+        f"step 20/20: {SUMMARY}",
+    ]
+
+
+def test_a_terminal_shows_alarms_above_and_below_the_bar() -> None:
+    console = Console(file=StringIO(), record=True, width=200, force_terminal=True)
+    with LiveView(console) as view:
+        view.started(RUN, CONFIG, 0)
+        view.alarmed(7, ALARM)
+        view.stepped(7, {**METRICS, "alarm/illegal_moves": 1.0})
+        console.print(view._render())
+    shown = text_of(console)
+    assert "ALARM at step 7: illegal_moves 0.123" in shown
+    assert f"{SUMMARY}, ALARM illegal_moves" in shown
 
 
 def test_a_terminal_shows_a_bar_and_the_latest_numbers_and_is_left_as_it_was() -> None:

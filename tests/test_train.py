@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from marl_llm import cli
+from marl_llm.alarms import Alarm
 from marl_llm.config import Config, load_config
 from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
@@ -40,6 +41,9 @@ class Silent:
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         self.told.append(f"evaluated {step}")
+
+    def alarmed(self, step: int, alarm: Alarm) -> None:
+        self.told.append(f"alarm {alarm.name} at {step}")
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         self.told.append(f"step {step}")
@@ -125,6 +129,20 @@ def test_stopping_saves_and_resuming_equals_the_uninterrupted_run(
     assert train(config, Silent(), path=path, resume=True) == path
     assert without_time(read_metrics(path)) == without_time(read_metrics(finished[0]))
     assert same_checkpoints(path, finished[0], 6)
+
+
+def test_an_alarm_is_told_once_logged_while_it_is_on_and_survives_an_interruption(tmp_path: Path) -> None:
+    # Some reply is the most frequent one, so that its share is above 0.
+    config = small(tmp_path, "evaluation.games=0", "alarms.window=2", "alarms.identical_replies=0")
+    whole, first, rest = Silent(), Silent(), Silent()
+    path = train(config, whole)
+    rows = read_metrics(path)
+    assert [row["step"] for row in rows if row.get("alarm/identical_replies") == 1.0] == [2, 3, 4, 5, 6]
+    assert [told for told in whole.told if told.startswith("alarm identical")] == ["alarm identical_replies at 2"]
+    cut = train(config, first, stop=lambda: first.told[-1] == "step 3")
+    train(config, rest, path=cut, resume=True)
+    assert [told for told in rest.told if told.startswith("alarm identical")] == []
+    assert without_time(read_metrics(cut)) == without_time(rows)
 
 
 def test_stopped_in_the_warm_up_nothing_is_saved_and_resuming_begins_anew(

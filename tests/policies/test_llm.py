@@ -9,12 +9,12 @@ import torch
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError
 from marl_llm.matchmaking import series
+from marl_llm.metrics import play_metrics
 from marl_llm.models import END
 from marl_llm.play import play
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.text import answer_instruction, canonical_reply
-from marl_llm.train import play_metrics
 from marl_llm.types import Episode, Turn
 from tests.tiny import dictated, first_view, saying, seated, token_id, untrained
 

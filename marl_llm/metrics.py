@@ -1,0 +1,72 @@
+"""What the episodes of one step say at a glance."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from marl_llm.types import Episode, Turn
+
+
+def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """How the games of a step went, by `play/NAME`; what cannot be said of these games is left out."""
+    turns = [turn for episode in episodes for turn in episode.turns]
+    status = Counter(episode.status for episode in episodes)
+    sampled = [turn.completion for turn in turns if turn.completion is not None]
+    identical = identical_replies(turns)
+    return {
+        "play/games": len(episodes),
+        "play/turns": len(turns),
+        "play/illegal_fraction": sum(turn.legal is False for turn in turns) / max(1, len(turns)),
+        "play/truncated": status["truncated"],
+        "play/faults": status["fault"],
+        "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
+        "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
+        **({} if identical is None else {"play/identical_replies": identical}),
+        **{f"play/return/{role}": value for role, value in _by_role(episodes, lambda e: e.returns).items()},
+        **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
+    }
+
+
+def win_rates(episode: Episode) -> dict[str, float]:
+    """Of each agent: the share of the other agents that got a smaller return than it, equal returns counting half.
+
+    With two players a draw is half a win. It is 1/2 on average over the agents of any game, and for all of them where
+    everybody gets the same; empty where nobody else plays.
+    """
+    returns = episode.returns
+    if len(returns) < 2:
+        return {}
+    return {
+        agent: (sum((mine > other) + (mine == other) / 2 for other in returns.values()) - 0.5) / (len(returns) - 1)
+        for agent, mine in returns.items()
+    }
+
+
+def identical_replies(turns: Iterable[Turn]) -> float | None:
+    """The largest share of sampled replies that is one and the same text.
+
+    Replies to one observation share a weight of one, so that a group that replays one deal counts no more than a deal
+    that comes once, and those that had but one legal action do not count. Where few actions are legal now and others
+    later, replies repeat without being all the same: on Kuhn and Leduc poker the share is 0.2 to 0.5. None where fewer
+    than two observations left a choice.
+    """
+    replies: dict[str, list[str]] = defaultdict(list)
+    for turn in turns:
+        if turn.completion is not None and (turn.legal_actions is None or len(turn.legal_actions) > 1):
+            replies[turn.observation].append(turn.reply)
+    if len(replies) < 2:
+        return None
+    weights: dict[str, float] = defaultdict(float)
+    for given in replies.values():
+        for reply, count in Counter(given).items():
+            weights[reply] += count / len(given)
+    return max(weights.values()) / len(replies)
+
+
+def _by_role(episodes: Sequence[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
+    """Mean per role, in the order of names; an agent counts in its latest role, or by its id if it had no turn."""
+    collected: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        roles = {turn.agent: turn.role for turn in episode.turns}
+        for agent, value in values(episode).items():
+            collected[roles.get(agent, agent)].append(value)
+    return {role: sum(found) / len(found) for role, found in sorted(collected.items())}

@@ -1,0 +1,73 @@
+"""What the episodes of a step say at a glance, worked out by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from marl_llm.metrics import identical_replies, play_metrics, win_rates
+from marl_llm.types import Completion, Episode, Match, Turn
+
+SAMPLED = Completion(tokens=(1, 2), logprobs=(0.0, 0.0), stop="eos", versions=(0, 0))
+CHOICE = ("call", "fold")
+
+
+def turn(observation: str, reply: str, *, legal_actions: tuple[str, ...] | None = CHOICE, agent: str = "a") -> Turn:
+    return Turn(
+        agent=agent,
+        role=f"role of {agent}",
+        policy="p",
+        observation=observation,
+        legal_actions=legal_actions,
+        completion=SAMPLED,
+        reply=reply,
+        action=reply,
+        legal=True,
+    )
+
+
+def episode(returns: Mapping[str, float], turns: Sequence[Turn] = ()) -> Episode:
+    match = Match(id="m", game="g", seed=0, group="m", seats={"*": "p"})
+    return Episode(match=match, turns=tuple(turns), returns=returns)
+
+
+@pytest.mark.parametrize(
+    ("returns", "rates"),
+    [
+        ({"a": 1.0, "b": -1.0}, {"a": 1.0, "b": 0.0}),
+        ({"a": 0.0, "b": 0.0}, {"a": 0.5, "b": 0.5}),
+        # a beats two of three; b and c beat one and share; d beats none.
+        ({"a": 3.0, "b": 1.0, "c": 1.0, "d": -5.0}, {"a": 1.0, "b": 0.5, "c": 0.5, "d": 0.0}),
+        # One against a team of two.
+        ({"a": -1.0, "b": 1.0, "c": 1.0}, {"a": 0.0, "b": 0.75, "c": 0.75}),
+        ({"a": 1.0}, {}),
+    ],
+)
+def test_a_win_rate_is_the_share_of_the_others_that_got_less(
+    returns: dict[str, float], rates: dict[str, float]
+) -> None:
+    assert win_rates(episode(returns)) == rates
+
+
+def test_returns_and_win_rates_are_means_per_role() -> None:
+    turns = [turn("x", "call"), turn("y", "fold", agent="b")]
+    metrics = play_metrics([episode({"a": 1.0, "b": -1.0}, turns), episode({"a": 0.0, "b": 0.0}, turns)])
+    assert metrics["play/return/role of a"] == 0.5
+    assert metrics["play/win_rate/role of a"] == 0.75
+    assert metrics["play/win_rate/role of b"] == 0.25
+    assert metrics["play/identical_replies"] == 0.5
+
+
+def test_identical_replies_weigh_observations_alike() -> None:
+    # call: all of x, half of y, none of z; fold: half of y, all of z.
+    turns = [turn("x", "call")] * 10 + [turn("y", "call"), turn("y", "fold")] + [turn("z", "fold")]
+    assert identical_replies(turns) == (1 + 0.5) / 3
+    assert identical_replies([turn("x", "call"), turn("y", "call")]) == 1.0
+
+
+def test_replies_without_a_choice_or_a_model_do_not_count_as_identical() -> None:
+    forced = turn("y", "call", legal_actions=("call",))
+    scripted = replace(turn("y", "call"), completion=None)
+    assert identical_replies([turn("x", "call"), turn("x", "call"), forced, scripted]) is None
+    assert identical_replies([turn("x", "hello", legal_actions=None), turn("y", "hi", legal_actions=None)]) == 0.5
+    assert "play/identical_replies" not in play_metrics([episode({"a": 0.0}, [forced])])
