@@ -5,7 +5,7 @@ from typing import Any
 import pyspiel
 
 from games.openspiel import OpenSpielEnv
-from games.settings import OnIllegal
+from games.settings import OnIllegal, refused
 
 _COLORS = "RYGWB"
 
@@ -19,7 +19,7 @@ def env(*, players: int = 2, on_illegal: OnIllegal = "forfeit", scale: float | N
         ValueError: a setting is out of range.
     """
     if players not in (2, 3, 4, 5):
-        raise ValueError(f"game hanabi: players={players!r} is not allowed; it must be between 2 and 5")
+        raise refused("hanabi", "players", players, "between 2 and 5")
     hand = 5 if players < 4 else 4
     return Hanabi("hanabi", players=players, colors=5, ranks=5, hand=hand, tokens=8, on_illegal=on_illegal, scale=scale)
 

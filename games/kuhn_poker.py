@@ -6,7 +6,7 @@ import pyspiel
 
 from games.cards import rank_names
 from games.openspiel import OpenSpielEnv
-from games.settings import OnIllegal
+from games.settings import OnIllegal, refused
 
 _NAMES = {False: ("check", "bet"), True: ("fold", "call")}
 
@@ -25,7 +25,7 @@ class KuhnPoker(OpenSpielEnv):
 
     def __init__(self, *, players: int, on_illegal: OnIllegal, scale: float | None) -> None:
         if not 2 <= players <= 10:
-            raise ValueError(f"game kuhn_poker: players={players!r} is not allowed; it must be between 2 and 10")
+            raise refused("kuhn_poker", "players", players, "between 2 and 10")
         self._ranks = rank_names(players + 1)
         rules = (
             f"Kuhn poker. Cards, low to high: {', '.join(self._ranks)}, one of each. {players} players pay 1 "

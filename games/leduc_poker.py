@@ -6,7 +6,7 @@ import pyspiel
 
 from games.cards import rank_names
 from games.openspiel import OpenSpielEnv
-from games.settings import OnIllegal
+from games.settings import OnIllegal, refused
 
 _NAMES = {False: ("fold", "check", "bet"), True: ("fold", "call", "raise")}
 _BET = "2"
@@ -30,7 +30,7 @@ class LeducPoker(OpenSpielEnv):
 
     def __init__(self, *, players: int, on_illegal: OnIllegal, scale: float | None) -> None:
         if not 2 <= players <= 10:
-            raise ValueError(f"game leduc_poker: players={players!r} is not allowed; it must be between 2 and 10")
+            raise refused("leduc_poker", "players", players, "between 2 and 10")
         self._ranks = rank_names(players + 1)
         rules = (
             f"Leduc poker. Cards, low to high: {', '.join(self._ranks)}, two of each. {players} players pay "

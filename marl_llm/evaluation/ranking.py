@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from open_spiel.python.egt import alpharank
 from openskill.models import PlackettLuce
 
 Beats = Collection[tuple[str, str]]
@@ -49,6 +48,9 @@ def alpha_rank(players: Sequence[str], beats: Beats) -> dict[str, float]:
     In the limit of strong selection, where only the arrows count: a population is taken over by whoever beats it, and
     half as readily by whom it neither beats nor loses to. A ring shares its time equally.
     """
+    # Brings plotting and graph libraries along, a second or two that training, which never ranks, need not wait for.
+    from open_spiel.python.egt import alpharank
+
     if len(players) == 1:
         return {players[0]: 1.0}
     number = {player: index for index, player in enumerate(players)}

@@ -14,7 +14,7 @@ from marl_llm.errors import ConfigError
 MAX_NODES = 1_000_000
 """Largest game tree of a game with hidden information that is walked."""
 MAX_MOVES = 200
-"""Longest game with hidden information whose tree is walked."""
+"""Longest game whose tree is walked: a longer one is too deep, and has too many states to be listed."""
 MAX_BOARD_GAMES = 10**9
 """Upper bound of actions ** moves up to which every board of a game is evaluated; tic-tac-toe has 9**9."""
 

@@ -13,7 +13,7 @@ def turn(agent: str, completion: Completion | None = None, **rewards: float | No
         agent=agent,
         role="seat",
         policy="me",
-        observation="",
+        observation=f"seen by {agent}",
         completion=completion,
         reply="",
         action="bet",
@@ -39,7 +39,7 @@ def test_every_turn_is_a_row_with_what_credit_needs() -> None:
     assert table.step.tolist() == [0, 0, 1, 0]
     assert table.agent.tolist() == ["player_0", "player_1", "player_0", "player_1"]
     assert table.num_tokens.tolist() == [2, 0, 0, 0]
-    assert table.observation.tolist() == ["", "", "", ""]
+    assert table.observation.tolist() == [f"seen by {agent}" for agent in table.agent]
     assert {table.game[0], table.group[0], table.role[0], table.policy[0], table.actions[0]} == {
         "kuhn_poker",
         "g0",
