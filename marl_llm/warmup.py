@@ -1,5 +1,6 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from marl_llm.config import Config
@@ -29,9 +30,11 @@ def warm_up(
         if warmup is None or member.learner is None:
             continue
         samples = demonstrations(config, member.policy, team.policies)
+        turns = Counter(sample.game for sample in samples)
+        chances = [1 / (turns[sample.game] * len(turns)) for sample in samples]  # long games get no more of the batch
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
-            batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
+            batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
             if stop():
