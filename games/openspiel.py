@@ -71,6 +71,9 @@ class OpenSpielEnv(TurnGame):
         self._pays_on_the_way = kind.reward_model == pyspiel.GameType.RewardModel.REWARDS
         self._opening = opening
 
+    _rng_is_shared: bool
+    """With a clone: whoever draws next takes a copy first."""
+
     @abstractmethod
     def see(self, state: Any, player: int) -> str:
         """What the seat may know of the state, without the legal actions."""
