@@ -244,11 +244,11 @@ class Table:
             for part, value in parts.items():
                 self._pending[agent][part] = self._pending[agent].get(part, 0.0) + value
             self._returns[agent] += reward
-        for agent in game.rewards:
+        for agent in tuple(self._pending):
             self._deliver(agent)
-        while not (over := self._over(*game.agents)) and self._over(self.agent):
+        while game.agents and self._over(self.agent) and not self._over(*game.agents):
             self._guard(self._env.step, None)
-        if over:
+        if not game.agents or self._over(self.agent):
             self.status = "done"
         elif len(self._turns) >= self._max_turns:
             self.status, self._note = "truncated", f"no end after {self._max_turns} turns"
@@ -260,7 +260,7 @@ class Table:
 
     def _deliver(self, agent: str) -> None:
         """Add the agent's pending rewards to its latest turn; before its first turn they wait for it."""
-        if agent not in self._latest or not self._pending[agent]:
+        if agent not in self._latest:
             return
         rewards = self._rewards[self._latest[agent]]
         for part, value in self._pending.pop(agent).items():
