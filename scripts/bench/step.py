@@ -40,7 +40,7 @@ from marl_llm.engines import hf
 from marl_llm.learning import learner
 from marl_llm.run import Run
 from marl_llm.team import Team, found
-from marl_llm.train import Clock, Progress, advance, prepare
+from marl_llm.train import Clock, Progress, advance, prepare, rare_collections
 from marl_llm.warmup import warm_up
 
 KUHN = Path(__file__).parents[2] / "configs" / "kuhn.yaml"
@@ -92,7 +92,7 @@ def measure(config: Config) -> dict[str, float]:
     warm_up(config, team, lambda *_: None)
     progress = Progress(step=0, credit={})
     rows: list[dict[str, float]] = []
-    with Run.create(config) as run:
+    with Run.create(config) as run, rare_collections():
         for _ in range(config.run.steps):
             forward_before, total_before = engine_seconds(team)
             metrics, episodes = advance(config, team, recipe, rewards, progress)
