@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from marl_llm.types import Episode, Turn
 
+FEW_ACTIONS = 4
+"""Where turns offer more actions than these, shares of single ones say little."""
+
 
 def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """How the games of a step went, by `play/NAME`; what cannot be said of these games is left out."""
@@ -12,6 +15,10 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     status = Counter(episode.status for episode in episodes)
     sampled = [turn.completion for turn in turns if turn.completion is not None]
     identical = identical_replies(turns)
+    by_policy: dict[str, list[Turn]] = defaultdict(list)
+    for turn in turns:
+        if turn.completion is not None:
+            by_policy[turn.policy].append(turn)
     return {
         "play/games": len(episodes),
         "play/turns": len(turns),
@@ -23,6 +30,12 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         **({} if identical is None else {"play/identical_replies": identical}),
         **{f"play/return/{role}": value for role, value in _by_role(episodes, lambda e: e.returns).items()},
         **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
+        **{
+            f"play/action/{policy}/{action}": share
+            for policy, taken in sorted(by_policy.items())
+            for action, share in action_shares(taken).items()
+        },
+        **{f"play/fact/{name}": value for name, value in facts(episodes).items()},
     }
 
 
@@ -60,6 +73,32 @@ def identical_replies(turns: Iterable[Turn]) -> float | None:
         for reply, count in Counter(given).items():
             weights[reply] += count / len(given)
     return max(weights.values()) / len(replies)
+
+
+def action_shares(turns: Iterable[Turn]) -> dict[str, float]:
+    """How often each action was taken, as a share of the turns that offered it beside others, in the order of names.
+
+    Empty where more than `FEW_ACTIONS` different actions were offered, or none beside others.
+    """
+    offered: Counter[str] = Counter()
+    taken: Counter[str | None] = Counter()
+    for turn in turns:
+        if turn.legal_actions is not None and len(turn.legal_actions) > 1:
+            offered.update(turn.legal_actions)
+            taken[turn.action] += 1
+            if len(offered) > FEW_ACTIONS:
+                return {}
+    return {action: taken[action] / count for action, count in sorted(offered.items())}
+
+
+def facts(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Mean of each number that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1."""
+    told: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        for name, value in episode.hidden.items():
+            if isinstance(value, (int, float)):
+                told[name].append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(told.items())}
 
 
 def _by_role(episodes: Sequence[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:

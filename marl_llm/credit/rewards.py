@@ -15,3 +15,14 @@ def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
         for index, turn in enumerate(episode.turns)
         if turn.completion is not None
     }
+
+
+def others(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `others` for each agent's last turn: the sum of all other agents' returns.
+
+    For teams that are to maximise the joint return; a recipe weighs it: `reward: {weights: {others: 0.5}}`. Plays as
+    `marl_llm.credit.rewards:others`.
+    """
+    joint = sum(episode.returns.values())
+    last = {turn.agent: index for index, turn in enumerate(episode.turns)}
+    return {index: {"others": joint - episode.returns[agent]} for agent, index in last.items()}
