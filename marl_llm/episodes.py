@@ -108,6 +108,8 @@ def _match_fields(match: Match) -> Json:
     fields |= {"seed": match.seed, "group": match.group, "seats": match.seats}
     if match.member:
         fields["member"] = match.member
+    if match.label:
+        fields["label"] = match.label
     return fields
 
 

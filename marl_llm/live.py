@@ -1,7 +1,7 @@
 """What a person sees while a run goes on: one live panel in a terminal, plain lines elsewhere."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config
-from marl_llm.evaluation.measure import Evaluation
+from marl_llm.evaluation.measure import Evaluation, GameEvaluation
 
 PLAIN_EVERY_S = 10.0
 """Seconds between lines where the output is no terminal."""
@@ -58,7 +58,8 @@ class LiveView:
         self._total = config.run.steps
         doing = "continues" if step else "starts"
         where = f"run {doing} at step {step} of {self._total}, in {run}"
-        self._console.print(f"{config.game.name}: {where}", markup=False)  # a path may hold brackets
+        games = ", ".join(game.name for game in config.trained_games.values())
+        self._console.print(f"{games}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
 
     def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
@@ -73,9 +74,11 @@ class LiveView:
         """Print the result; after training, print it beside the one before."""
         self.evaluations[step] = evaluation
         if step == 0:
-            if evaluation.exploitability is not None:
-                value = evaluation.exploitability.value
-                self._console.print(f"before training: exploitability {value:.3f} ({evaluation.policy})")
+            for game, measured in evaluation.games.items():
+                if measured.exploitability is not None:
+                    value = measured.exploitability.value
+                    where = f" in {game}" if len(evaluation.games) > 1 else ""
+                    self._console.print(f"before training: exploitability{where} {value:.3f} ({evaluation.policy})")
             return
         self._live.stop()
         self._console.print(comparison(self.evaluations.get(0), evaluation, step))
@@ -108,8 +111,10 @@ class LiveView:
         parts += [f"{policy} {names} {shares}" for policy, names, shares in _actions(_under("play/action/", shown))]
         parts += [f"{name} {value:.3g}" for name, value in _under("play/fact/", shown).items()]
         parts.append(f"illegal {shown['play/illegal_fraction']:.1%}")
-        if "eval/exploitability" in shown:
-            parts.append(f"exploitability {shown['eval/exploitability']:.3f}")
+        for key, value in shown.items():
+            if key.startswith("eval/") and key.endswith("/exploitability"):
+                game = key.removeprefix("eval/").removesuffix("exploitability").rstrip("/")
+                parts.append(f"exploitability {game}{' ' if game else ''}{value:.3f}")
         parts.append(f"{shown['play/tokens_per_s']:.0f} tokens/s")
         parts += [f"ALARM {name}" for name in self._alarms]
         return ", ".join(parts)
@@ -142,30 +147,33 @@ def comparison(before: Evaluation | None, after: Evaluation, step: int) -> Table
 
 def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """(heading, measure, value with its 95 % interval) of everything that was measured."""
-    result = []
+    several = len(evaluation.games) > 1
+    return [
+        row for game, measured in evaluation.games.items() for row in _rows(f"{game} " if several else "", measured)
+    ]
+
+
+def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str]]:
     exploited = evaluation.exploitability
     if exploited is not None:
         value = f"{exploited.value:.4f}"
         if exploited.samples is None:
-            result.append(("", "exploitability, exact", value))
+            yield game, "exploitability, exact", value
         else:
             interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
-            result.append(("", f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"))
-        result.append(("", "illegal probability mass", f"{exploited.illegal_mass:.4f}"))
+            yield game, f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"
+        yield game, "illegal probability mass", f"{exploited.illegal_mass:.4f}"
     if evaluation.illegal_fraction is not None:
-        result.append(("", "illegal moves", f"{evaluation.illegal_fraction:.2%}"))
+        yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():
-            heading = f"against {opponent}"
-            result.append((heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"))
-            result.append(
-                (heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]")
-            )
-            result.append((heading, f"{seat}: not lost", f"{score.not_lost:.1%}"))
+            heading = f"{game}against {opponent}"
+            yield heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+            yield heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]"
+            yield heading, f"{seat}: not lost", f"{score.not_lost:.1%}"
             of_seat = {f"{seat}:/{action}": share for action, share in _under("action/", score.details).items()}
-            result += [(heading, f"{who} {names}", shares) for who, names, shares in _actions(of_seat)]
-            result += [(heading, f"{seat}: {name}", f"{v:.3f}") for name, v in _under("fact/", score.details).items()]
-    return result
+            yield from ((heading, f"{who} {names}", shares) for who, names, shares in _actions(of_seat))
+            yield from ((heading, f"{seat}: {name}", f"{v:.3f}") for name, v in _under("fact/", score.details).items())
 
 
 def _under(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -177,7 +185,7 @@ def _actions(shares: Mapping[str, float]) -> list[tuple[str, str, str]]:
     """WHO/ACTION -> share, in brief: who, the names of the actions, their shares in percent."""
     by_who: dict[str, dict[str, float]] = defaultdict(dict)
     for key, share in shares.items():
-        who, _, action = key.partition("/")
+        who, _, action = key.rpartition("/")
         by_who[who][action] = share
     return [
         (who, "/".join(taken), f"{'/'.join(f'{100 * share:.0f}' for share in taken.values())} %")

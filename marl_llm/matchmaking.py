@@ -9,25 +9,46 @@ from marl_llm.seeds import derive
 from marl_llm.types import Match
 
 
-def schedule(config: Config, step: int) -> list[Match]:
+def schedule(config: Config, step: int, parts: Mapping[str, float]) -> list[Match]:
     """The matches of one training step: `groups` deals, each played `group_size` times.
 
-    Pure: the seeds depend on the run's seed, the step and the group only, so a resumed run plays the same matches.
+    `parts`: game to its part of the groups. All that is scheduled is played to its end, so that no game gets more
+    weight because it is short. Pure: the seeds depend on the run's seed, the step and the group only, so a resumed run
+    plays the same matches.
     """
-    making, game = config.matchmaking, config.training_game
+    making = config.matchmaking
+    several = len(config.trained_games) > 1
+    counts = quotas(parts, making.groups, step)
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    games = {label: config.games[label].trained for label in counts}
     return [
         Match(
             id=f"s{step}/g{group}/m{member}",
-            game=game.name,
-            settings=game.settings,
+            game=games[label].name,
+            settings=games[label].settings,
             seed=derive(config.run.seed, "train", step, group),
             group=f"s{step}/g{group}",
             member=member,
-            seats=making.seats,
+            label=label if several else "",
+            seats=config.seats(label),
         )
-        for group in range(making.groups)
+        for group, label in enumerate(labels)
         for member in range(making.group_size)
     ]
+
+
+def quotas(parts: Mapping[str, float], total: int, step: int) -> dict[str, int]:
+    """`total` dealt out by parts (which sum to 1) in whole numbers, by largest remainder.
+
+    Equal remainders take turns from step to step.
+    """
+    counts = {name: int(part * total) for name, part in parts.items()}
+    names = list(parts)
+    turn = {name: (place - step) % len(names) for place, name in enumerate(names)}
+    order = sorted(names, key=lambda name: (counts[name] - parts[name] * total, turn[name]))
+    for name in order[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
 
 
 def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int, seed: int) -> list[Match]:

@@ -15,10 +15,6 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     status = Counter(episode.status for episode in episodes)
     sampled = [turn.completion for turn in turns if turn.completion is not None]
     identical = identical_replies(turns)
-    by_policy: dict[str, list[Turn]] = defaultdict(list)
-    for turn in turns:
-        if turn.completion is not None:
-            by_policy[turn.policy].append(turn)
     return {
         "play/games": len(episodes),
         "play/turns": len(turns),
@@ -28,14 +24,9 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
         "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
         **({} if identical is None else {"play/identical_replies": identical}),
-        **{f"play/return/{role}": value for role, value in _by_role(episodes, lambda e: e.returns).items()},
+        **{f"play/return/{role}": value for role, value in returns_by_role(episodes).items()},
         **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
-        **{
-            f"play/action/{policy}/{action}": share
-            for policy, taken in sorted(by_policy.items())
-            for action, share in action_shares(taken).items()
-        },
-        **{f"play/fact/{name}": value for name, value in facts(episodes).items()},
+        **_told(episodes),
     }
 
 
@@ -101,11 +92,33 @@ def facts(episodes: Iterable[Episode]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sorted(told.items())}
 
 
-def _by_role(episodes: Sequence[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
+def _told(episodes: Iterable[Episode]) -> dict[str, float]:
+    """`play/action/POLICY/ACTION` of policies that sample, and `play/fact/NAME`; of several games, per `GAME/`."""
+    games: dict[str, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        games[f"{episode.match.label}/" if episode.match.label else ""].append(episode)
+    result: dict[str, float] = {}
+    for game, played in sorted(games.items()):
+        sampled: dict[str, list[Turn]] = defaultdict(list)
+        for turn in (turn for episode in played for turn in episode.turns if turn.completion is not None):
+            sampled[turn.policy].append(turn)
+        for policy, turns in sorted(sampled.items()):
+            result |= {f"play/action/{game}{policy}/{action}": share for action, share in action_shares(turns).items()}
+        result |= {f"play/fact/{game}{name}": value for name, value in facts(played).items()}
+    return result
+
+
+def returns_by_role(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Mean return per role; where an experiment has several games, per `GAME/ROLE`."""
+    return _by_role(episodes, lambda episode: episode.returns)
+
+
+def _by_role(episodes: Iterable[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
     """Mean per role, in the order of names; an agent counts in its latest role, or by its id if it had no turn."""
     collected: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         roles = {turn.agent: turn.role for turn in episode.turns}
+        game = f"{episode.match.label}/" if episode.match.label else ""
         for agent, value in values(episode).items():
-            collected[roles.get(agent, agent)].append(value)
+            collected[f"{game}{roles.get(agent, agent)}"].append(value)
     return {role: sum(found) / len(found) for role, found in sorted(collected.items())}

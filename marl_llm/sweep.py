@@ -134,17 +134,20 @@ def final_measures(run: Path) -> dict[str, float]:
     assert before is not None
     assert evaluation is not None
     measures = {}
-    if before.exploitability is not None and evaluation.exploitability is not None:
-        measures["exploitability before"] = before.exploitability.value
-        measures["exploitability"] = evaluation.exploitability.value
-    if evaluation.illegal_fraction is not None:
-        measures["illegal fraction"] = evaluation.illegal_fraction
-    for opponent, seats in evaluation.opponents.items():
-        for seat, score in seats.items():
-            measures[f"return against {opponent} as {seat}"] = score.mean
-            measures[f"not lost against {opponent} as {seat}"] = score.not_lost
-            for name, value in score.details.items():
-                measures[f"{name.partition('/')[2]} against {opponent} as {seat}"] = value
+    for game, after in evaluation.games.items():
+        name = f"{game}: " if len(evaluation.games) > 1 else ""
+        exploited = before.games[game].exploitability
+        if exploited is not None and after.exploitability is not None:
+            measures[f"{name}exploitability before"] = exploited.value
+            measures[f"{name}exploitability"] = after.exploitability.value
+        if after.illegal_fraction is not None:
+            measures[f"{name}illegal fraction"] = after.illegal_fraction
+        for opponent, seats in after.opponents.items():
+            for seat, score in seats.items():
+                measures[f"{name}return against {opponent} as {seat}"] = score.mean
+                measures[f"{name}not lost against {opponent} as {seat}"] = score.not_lost
+                for detail, value in score.details.items():
+                    measures[f"{name}{detail.partition('/')[2]} against {opponent} as {seat}"] = value
     measures["steps"] = steps[-1]
     measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
@@ -152,11 +155,9 @@ def final_measures(run: Path) -> dict[str, float]:
 
 def plotted(measured: Collection[str]) -> list[str]:
     """Exploitability where it was computed, else what the games told and the shares of actions, else illegal moves."""
-    if "eval/exploitability" in measured:
-        return ["eval/exploitability"]
-    return sorted(key for key in measured if key.startswith(("play/fact/", "play/action/"))) or [
-        "play/illegal_fraction"
-    ]
+    exact = sorted(key for key in measured if key.startswith("eval/") and key.endswith("/exploitability"))
+    telling = sorted(key for key in measured if key.startswith(("play/fact/", "play/action/")))
+    return exact or telling or ["play/illegal_fraction"]
 
 
 def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from marl_llm.config import Config, GameConfig, PolicyConfig
+from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig
 from marl_llm.devices import available_device
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
@@ -19,7 +19,7 @@ from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.models import LanguageModel, load_model, make_tiny
 from marl_llm.play import Table, make_game, play
-from marl_llm.policies.base import Policy
+from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.seeds import derive
@@ -114,10 +114,12 @@ def trained_policy(config: Config) -> str:
     Raises:
         ConfigError: nobody learns.
     """
-    for policy in config.matchmaking.seats.values():
-        if config.policies[policy].kind == "llm" and config.policies[policy].trainable:
-            return policy
-    raise ConfigError(f"matchmaking.seats: {config.matchmaking.seats} seats no trainable policy of kind llm")
+    for game in config.trained_games:
+        for policy in config.seats(game).values():
+            if config.policies[policy].kind == "llm" and config.policies[policy].trainable:
+                return policy
+    seats = [dict(config.seats(game)) for game in config.trained_games]
+    raise ConfigError(f"matchmaking.seats: {', '.join(map(str, seats))} seats no trainable policy of kind llm")
 
 
 def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
@@ -126,7 +128,11 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
     if settings.model is not None:
         return load_model(settings.model)
     seed = derive(config.run.seed, "model", name)
-    texts = game_texts(config.training_game, seed=config.run.seed, thinking=config.play.thinking)
+    texts = [
+        text
+        for game in config.games.values()  # held-out games too: their words must be read
+        for text in game_texts(game.trained, seed=config.run.seed, thinking=config.play.thinking)
+    ]
     return make_tiny(settings.tiny, texts, context_tokens=config.play.context_tokens, seed=seed)
 
 
@@ -177,7 +183,7 @@ def _random_turns(game: GameConfig, seed: int) -> tuple[Turn, ...]:
     return _turns_of(game.name, json.dumps(game.settings, sort_keys=True), seed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
     game = GameConfig(name=name, settings=json.loads(settings))
     matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
@@ -191,8 +197,11 @@ def check_seats(config: Config) -> None:
     Raises:
         ConfigError: see above.
     """
-    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
-    seated = {seat_policy(config.matchmaking.seats, agent) for agent in agents}
+    seated = {
+        seat_policy(config.seats(label), agent)
+        for label, game in config.trained_games.items()
+        for agent in make_game(game.name, game.settings).unwrapped.possible_agents
+    }
     trained_policy(config)
     for name, policy in config.policies.items():
         if policy.kind == "llm" and policy.trainable and name not in seated:
@@ -208,9 +217,13 @@ def check_prompts(config: Config, team: Team) -> None:
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
-    (match,) = series(config.game, {}, name="check", games=1, seed=0)
-    views = [Table(match, config.play.max_turns).view]
-    turns = [turn for game in (config.game, config.training_game) for turn in _random_turns(game, config.run.seed)]
+    for game in config.games.values():
+        _check_prompts(config, game, team)
+
+
+def _check_prompts(config: Config, game: PlayedGame, team: Team) -> None:
+    views = [_first_view(config, game)]
+    turns = [turn for settings in (game, game.trained) for turn in _random_turns(settings, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
         agents = {turn.observation: turn.agent for turn in turns}
@@ -228,13 +241,22 @@ def check_scripted(config: Config) -> None:
     Raises:
         ConfigError: names the policy and the reason.
     """
-    teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
-    needed = teachers | set(config.matchmaking.seats.values()) | set(config.evaluation.opponents)
-    (match,) = series(config.game, {}, name="check", games=1, seed=config.run.seed)
-    view = Table(match, config.play.max_turns).view
-    for name, policy in config.policies.items():
-        if policy.kind != "llm" and name in needed:
-            try:
-                make_scripted(policy.kind, policy.options).strategies([view])
-            except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
-                raise ConfigError(f"policies.{name}: {error}") from error
+    warmups = [policy.warmup for policy in config.policies.values() if policy.warmup is not None]
+    for label, game in config.games.items():
+        needed = set(config.opponents(label))
+        if game.share:
+            needed |= set(config.seats(label).values())
+            needed |= {warmup.teachers.get(label, warmup.teacher) for warmup in warmups}
+        view = _first_view(config, game)
+        for name, policy in config.policies.items():
+            if policy.kind != "llm" and name in needed:
+                try:
+                    make_scripted(policy.kind, policy.options).strategies([view])
+                except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+                    raise ConfigError(f"policies.{name}: {error}") from error
+
+
+def _first_view(config: Config, game: GameConfig) -> View:
+    """What the first seat to decide sees in a game."""
+    (match,) = series(game, {}, name="check", games=1, seed=config.run.seed)
+    return Table(match, config.play.max_turns).view

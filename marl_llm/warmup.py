@@ -1,8 +1,8 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from marl_llm.config import Config
+from marl_llm.config import Config, WarmupConfig
 from marl_llm.matchmaking import series
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy, View
@@ -28,7 +28,7 @@ def warm_up(
         warmup = config.policies[name].warmup
         if warmup is None or member.learner is None:
             continue
-        samples = demonstrations(config, member.policy, team.policies[warmup.teacher], num_games=warmup.games)
+        samples = demonstrations(config, member.policy, team.policies, warmup)
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
             batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
@@ -40,12 +40,24 @@ def warm_up(
     return True
 
 
-def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:
-    """The teacher's turns against itself: as the policy's model would have read and written them."""
-    matches = series(config.training_game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
+def demonstrations(
+    config: Config, policy: LLMPolicy, policies: Mapping[str, Policy], warmup: WarmupConfig
+) -> list[Sample]:
+    """The teachers' turns against themselves in all games: as the policy's model would have read and written them."""
+    matches = [
+        match
+        for label, game in config.trained_games.items()
+        for match in series(
+            game.trained,
+            {"*": warmup.teachers.get(label, warmup.teacher)},
+            name="warmup" if label == next(iter(config.games)) else f"warmup/{label}",
+            games=warmup.games,
+            seed=config.run.seed,
+        )
+    ]
     return [
         sample
-        for episode in play(matches, {"teacher": teacher}, max_turns=config.play.max_turns)
+        for episode in play(matches, policies, max_turns=config.play.max_turns)
         for sample in _as_written(episode, policy)
     ]
 

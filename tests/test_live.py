@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from marl_llm.alarms import Alarm
-from marl_llm.config import Config, GameConfig, RunConfig
+from marl_llm.config import Config, PlayedGame, RunConfig
 from marl_llm.evaluation.exploitability import Exploitability
-from marl_llm.evaluation.measure import Evaluation
+from marl_llm.evaluation.measure import Evaluation, GameEvaluation
 from marl_llm.evaluation.tournament import Score
 from marl_llm.live import LiveView, comparison, rows
 
-CONFIG = Config(run=RunConfig(steps=20), game=GameConfig(name="kuhn_poker"))
+CONFIG = Config(run=RunConfig(steps=20), games={"game": PlayedGame(name="kuhn_poker")})
 RUN = Path("/tmp/runs [old]/[/]kuhn-seed0-1")
 METRICS: Mapping[str, float] = {
     "play/games": 256,
@@ -51,12 +51,12 @@ def score(mean: float) -> Score:
 
 
 def evaluation(exploitability: Exploitability | None, mean: float = 0.25, *opponents: str) -> Evaluation:
-    return Evaluation(
-        policy="agent",
+    measured = GameEvaluation(
         exploitability=exploitability,
         illegal_fraction=0.02 if opponents else None,
         opponents={name: {"player_0": score(mean), "player_1": score(-mean)} for name in opponents},
     )
+    return Evaluation(policy="agent", games={"game": measured})
 
 
 BEFORE = evaluation(Exploitability(value=0.45678, illegal_mass=0.01, states=12), 0.5, "random")
@@ -218,8 +218,9 @@ def test_without_a_before_there_is_one_column() -> None:
 
 def test_a_score_has_its_actions_in_one_row_and_each_fact_in_another() -> None:
     details = {"action/cooperate": 0.99, "action/defect": 0.01, "fact/joint_share": 0.5}
-    measured = replace(evaluation(None), opponents={"random": {"player_0": replace(score(0.5), details=details)}})
-    assert rows(measured)[-2:] == [
+    seats = {"player_0": replace(score(0.5), details=details)}
+    measured = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={"random": seats})
+    assert rows(Evaluation(policy="agent", games={"game": measured}))[-2:] == [
         ("against random", "player_0: cooperate/defect", "99/1 %"),
         ("against random", "player_0: joint_share", "0.500"),
     ]

@@ -32,6 +32,19 @@ def episode(returns: Mapping[str, float], turns: Sequence[Turn] = (), **hidden: 
     return Episode(match=match, turns=tuple(turns), returns=returns, hidden=hidden)
 
 
+def test_several_games_are_kept_apart() -> None:
+    two = [episode({"a": 1.0, "b": 0.0}), episode({"a": 0.0, "b": 0.0})]
+    two = [replace(e, match=replace(e.match, label=label)) for e, label in zip(two, ("x", "y"))]
+    metrics = play_metrics(two)
+    assert {key: metrics[key] for key in metrics if key.startswith("play/return/")} == {
+        "play/return/x/a": 1.0,
+        "play/return/x/b": 0.0,
+        "play/return/y/a": 0.0,
+        "play/return/y/b": 0.0,
+    }
+    assert (metrics["play/win_rate/x/a"], metrics["play/win_rate/y/a"]) == (1.0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("returns", "rates"),
     [
@@ -100,3 +113,13 @@ def test_facts_are_means_of_the_numbers_that_games_tell() -> None:
     played = [episode({}, deal=True, share=0.5, word="tea", counts=[1, 2]), episode({}, deal=False, share=1.0)]
     assert facts(played) == {"deal": 0.5, "share": 0.75}
     assert play_metrics(played)["play/fact/share"] == 0.75
+
+
+def test_of_several_games_actions_and_facts_are_told_apart() -> None:
+    one, other = (
+        episode({"a": 0.0}, [turn("x", "call")], deal=True),
+        episode({"a": 0.0}, [turn("x", "fold")], deal=False),
+    )
+    metrics = play_metrics([replace(e, match=replace(e.match, label=label)) for e, label in ((one, "g"), (other, "h"))])
+    assert (metrics["play/action/g/p/call"], metrics["play/action/h/p/call"]) == (1.0, 0.0)
+    assert (metrics["play/fact/g/deal"], metrics["play/fact/h/deal"]) == (1.0, 0.0)

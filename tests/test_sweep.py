@@ -45,5 +45,7 @@ def test_a_result_has_mean_spread_and_values() -> None:
 def test_the_plot_shows_what_tells_most() -> None:
     told = ["play/action/agent/hare", "play/fact/deal"]
     assert plotted({*told, "play/illegal_fraction", "eval/exploitability"}) == ["eval/exploitability"]
+    several = ["eval/kuhn/exploitability", "eval/leduc/exploitability"]
+    assert plotted({*told, *several}) == several
     assert plotted({*told, "play/illegal_fraction"}) == told
     assert plotted({"play/illegal_fraction", "play/turns"}) == ["play/illegal_fraction"]

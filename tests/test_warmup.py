@@ -10,6 +10,7 @@ from marl_llm.config import (
     EngineConfig,
     LearnerConfig,
     PlayConfig,
+    PlayedGame,
     PolicyConfig,
     WarmupConfig,
 )
@@ -31,6 +32,8 @@ CONFIG = Config(
     },
 )
 
+TEACHERS = {kind: make_scripted(kind, {}) for kind in ("noisy", "random")}
+
 Report = tuple[str, int, int, float]
 
 
@@ -38,7 +41,7 @@ def warmed(config: Config) -> tuple[list[Report], float]:
     """What was reported, and the mass of illegal replies afterwards."""
     team, reports = found(config), list[Report]()
     warm_up(config, team, lambda *report: reports.append(report))
-    measured = measure_exploitability(config, team.policies)
+    measured = measure_exploitability(config, "game", team.policies)
     assert measured is not None
     return reports, measured.illegal_mass
 
@@ -63,7 +66,7 @@ def test_no_steps_change_nothing() -> None:
 
 def test_a_demonstration_is_the_teachers_action_as_the_model_would_write_it() -> None:
     policy = seated(untrained())
-    samples = demonstrations(CONFIG, policy, make_scripted("noisy", {}), num_games=8)
+    samples = demonstrations(CONFIG, policy, TEACHERS, replace(WARMUP, games=8))
     assert len({sample.episode for sample in samples}) == 8
     assert {sample.agent for sample in samples} == {"player_0", "player_1"}
     for sample in samples:
@@ -78,8 +81,8 @@ def test_a_demonstration_is_the_teachers_action_as_the_model_would_write_it() ->
 
 def test_in_a_dialogue_a_demonstration_goes_on_where_the_last_one_ended() -> None:
     policy = seated(untrained("tic_tac_toe"), context="dialogue")
-    game = replace(CONFIG.game, name="tic_tac_toe")
-    samples = demonstrations(replace(CONFIG, game=game), policy, make_scripted("random", {}), num_games=1)
+    config = replace(CONFIG, games={"game": PlayedGame(name="tic_tac_toe")})
+    samples = demonstrations(config, policy, TEACHERS, replace(WARMUP, teacher="random", games=1))
     for agent in ("player_0", "player_1"):
         mine = [sample for sample in samples if sample.agent == agent]
         assert len(mine) >= 2

@@ -35,7 +35,7 @@ def _sequences(episode: Episode, agent: str, advantages: Advantages, policy: str
         sequences.append(
             Sample(
                 policy=policy,
-                game=episode.match.game,
+                game=episode.match.title,
                 episode=episode.match.id,
                 agent=agent,
                 tokens=turn.prompt + turn.completion.tokens,

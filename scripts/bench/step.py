@@ -29,9 +29,9 @@ from marl_llm import train
 from marl_llm.config import (
     Config,
     EvaluationConfig,
-    GameConfig,
     MatchmakingConfig,
     PlayConfig,
+    PlayedGame,
     PolicyConfig,
     RunConfig,
     load_config,
@@ -65,7 +65,7 @@ def make_config(load: str, *, groups: int, steps: int, threads: int, folder: str
         return load_config(KUHN, changes)
     return Config(
         run=RunConfig(name=load, dir=folder, steps=steps, threads=threads),
-        game=GameConfig(name="tic_tac_toe", settings={"on_illegal": "default_action"}),
+        games={"game": PlayedGame(name="tic_tac_toe", settings={"on_illegal": "default_action"})},
         play=PlayConfig(context="dialogue", thinking=True, max_reply_tokens=32, context_tokens=640),
         policies={"agent": PolicyConfig()},
         matchmaking=MatchmakingConfig(groups=groups, group_size=8),
