@@ -110,10 +110,10 @@ def test_illegal_moves_are_counted_over_all_turns_of_the_policy(tmp_path: Path) 
 def test_actions_and_facts_are_those_of_the_games_that_were_played(tmp_path: Path) -> None:
     dilemma = config("random", game="matrix_game", games=2)
     agent = seated(dictated(saying({"cooperate": 1.0}), "matrix_game"))
-    score = evaluate(dilemma, {"agent": agent, "random": RANDOM}, tmp_path).opponents["random"]["player_1"]
+    score = evaluate(dilemma, {"agent": agent, "random": RANDOM}, tmp_path).first.opponents["random"]["player_1"]
     assert score.details == {"action/cooperate": 1.0, "action/defect": 0.0}
     divided = config("random", game="negotiation", games=20)
-    score = evaluate(divided, {"agent": RANDOM, "random": RANDOM}, tmp_path).opponents["random"]["player_0"]
+    score = evaluate(divided, {"agent": RANDOM, "random": RANDOM}, tmp_path).first.opponents["random"]["player_0"]
     assert list(score.details) == [f"fact/{name}" for name in ("deal", "joint_share", "joint_value", "max_joint_value")]
     assert 0 < score.details["fact/joint_share"] < score.details["fact/deal"] <= 1
 
