@@ -17,12 +17,12 @@ def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
     }
 
 
-def others(episode: Episode) -> dict[int, dict[str, float | None]]:
-    """Part `others` for each agent's last turn: the sum of all other agents' returns.
+def theirs(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `theirs` for each agent's last turn: the sum of all other agents' returns.
 
-    For teams that are to maximise the joint return; a recipe weighs it: `reward: {weights: {others: 0.5}}`. Plays as
-    `marl_llm.credit.rewards:others`.
+    Counted like the agent's own (`play.rewards: marl_llm.credit.rewards:theirs`) it makes a team that maximises the
+    joint return; a recipe may weigh it: `reward: {weights: {theirs: 0.5}}`.
     """
     joint = sum(episode.returns.values())
     last = {turn.agent: index for index, turn in enumerate(episode.turns)}
-    return {index: {"others": joint - episode.returns[agent]} for agent, index in last.items()}
+    return {index: {"theirs": joint - episode.returns[agent]} for agent, index in last.items()}

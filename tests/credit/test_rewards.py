@@ -1,4 +1,4 @@
-from marl_llm.credit.rewards import marshal_length, others
+from marl_llm.credit.rewards import marshal_length, theirs
 from marl_llm.types import Completion, Episode, Match, Turn
 
 
@@ -24,11 +24,11 @@ def test_only_turns_that_a_model_answered_get_a_length_bonus() -> None:
     assert marshal_length(played) == {0: {"length": 0.5}, 2: {"length": 0.0}}
 
 
-def test_the_others_returns_come_with_an_agents_last_turn() -> None:
+def test_what_the_others_got_comes_with_an_agents_last_turn() -> None:
     turns = tuple(
         Turn(agent=agent, role=agent, policy="me", observation="", reply="", action="", legal=True)
         for agent in ("p_0", "p_1", "p_0")
     )
     match = Match(id="a", game="negotiation", seed=0, group="g", seats={"*": "me"})
     played = Episode(match=match, turns=turns, returns={"p_0": 4.0, "p_1": 3.0, "p_2": -1.0})
-    assert others(played) == {1: {"others": 3.0}, 2: {"others": 2.0}}
+    assert theirs(played) == {1: {"theirs": 3.0}, 2: {"theirs": 2.0}}
