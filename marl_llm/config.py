@@ -184,9 +184,10 @@ class WarmupConfig:
     teacher: str = "random"
     """Name of the policy to imitate."""
     teachers: dict[str, str] = field(default_factory=dict)
-    """Game (by its name in `games`) to whom to imitate there instead."""
+    """Game (by its name in `games`) to whom to imitate there instead. Held-out games are imitated only if they are
+    here, so that a model that cannot read yet learns the form of all games' answers."""
     games: int = 512
-    """Games that the teacher plays against itself, of each game that is trained on."""
+    """Games that a teacher plays against itself, of each game that is imitated."""
     steps: int = 100
     """Gradient steps."""
     batch: int = 128
@@ -489,6 +490,11 @@ class Config:
                     _require(teacher in scripted, key, teacher, allowed)
                 if policy_config.kind != "llm" or not policy_config.trainable:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
+
+    def teachers(self, policy: str) -> dict[str, str]:
+        """Game to whom the policy imitates there in its warm-up; empty without one."""
+        warmup = self.policies[policy].warmup
+        return {} if warmup is None else dict.fromkeys(self.trained_games, warmup.teacher) | warmup.teachers
 
     def _check_seats(self, key: str, seats: Mapping[str, str]) -> None:
         for seat, policy in seats.items():

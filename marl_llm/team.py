@@ -241,12 +241,11 @@ def check_scripted(config: Config) -> None:
     Raises:
         ConfigError: names the policy and the reason.
     """
-    warmups = [policy.warmup for policy in config.policies.values() if policy.warmup is not None]
     for label, game in config.games.items():
         needed = set(config.opponents(label))
         if game.share:
             needed |= set(config.seats(label).values())
-            needed |= {warmup.teachers.get(label, warmup.teacher) for warmup in warmups}
+        needed |= {config.teachers(name).get(label, "") for name in config.policies}
         view = _first_view(config, game)
         for name, policy in config.policies.items():
             if policy.kind != "llm" and name in needed:
