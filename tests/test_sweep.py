@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marl_llm.errors import ConfigError
-from marl_llm.sweep import SweepResult, parse_seeds, variants
+from marl_llm.sweep import SweepResult, parse_seeds, plotted, variants
 
 
 def test_seeds_are_ranges_or_lists() -> None:
@@ -40,3 +40,12 @@ def test_a_result_has_mean_spread_and_values() -> None:
         "spread": pytest.approx(0.1),
         "values": [0.1, 0.2, 0.3],
     }
+
+
+def test_the_plot_shows_what_tells_most() -> None:
+    told = ["play/action/agent/hare", "play/fact/deal"]
+    assert plotted({*told, "play/illegal_fraction", "eval/exploitability"}) == ["eval/exploitability"]
+    several = ["eval/kuhn/exploitability", "eval/leduc/exploitability"]
+    assert plotted({*told, *several}) == several
+    assert plotted({*told, "play/illegal_fraction"}) == told
+    assert plotted({"play/illegal_fraction", "play/turns"}) == ["play/illegal_fraction"]
