@@ -150,9 +150,9 @@ class _Asked:
         found: dict[int, str | None] = {}
         while len(found) < len(views):
             for policy in self._policies.values():
-                for number, reply in policy.poll():
-                    assert isinstance(number, int)
-                    found[number] = reply.action
+                for ticket, reply in policy.poll():
+                    assert isinstance(ticket, int)
+                    found[ticket] = reply.action
         return found
 
     def _basis(self, view: View) -> Hashable:
@@ -300,10 +300,9 @@ class _Search:
         player = state.current_player()
         actions: list[int] = state.legal_actions()
         known = (player, state.information_state_string(player) if self._hidden else str(state), *actions)
-        if len(actions) == 1:
-            chosen = actions[0]
-        else:
-            chosen = choose(known, actions) if player == self._player else None
+        chosen: int | None = actions[0] if len(actions) == 1 else None
+        if chosen is None and player == self._player:
+            chosen = choose(known, actions)
         if chosen is not None and not self._asked.histories_matter:
             return chosen
         view, legal = self._look(state, known, histories[player], purpose)

@@ -42,13 +42,13 @@ def test_in_leduc_poker_the_lower_bound_grows_with_the_search_and_stays_below() 
     uniform = make_scripted("random", {})
     little, more = (found(LEDUC, uniform, simulations) for simulations in (50, 2000))
     assert more.value > little.value
-    assert 1.4 < more.value
+    assert more.value > 1.4
     assert more.low < 2.3736  # known from theory
 
 
 def test_an_equilibrium_of_leduc_poker_gives_nothing_to_find() -> None:
-    cfr = make_scripted("cfr", {"iterations": 100})
-    assert found(LEDUC, cfr, 500).low <= exploitability(LEDUC, {"a": cfr}, BOTH).value < 0.02
+    cfr = make_scripted("cfr", {"iterations": 30})
+    assert found(LEDUC, cfr, 300, games=300).low <= exploitability(LEDUC, {"a": cfr}, BOTH).value < 0.1
 
 
 def test_same_seed_same_bound_and_another_seed_another() -> None:
@@ -60,14 +60,14 @@ def test_same_seed_same_bound_and_another_seed_another() -> None:
 
 def test_on_a_board_a_searched_response_wins_less_than_the_exact_best_one() -> None:
     uniform = make_scripted("random", {})
-    searched = found(BOARD, uniform, 400, games=200)
+    searched = found(BOARD, uniform, 1500, games=200)
     positions = positions_of(BOARD, {"a": uniform})
     exact = best_response(BOARD, {"a": uniform}, BOTH, simulations=400, seed=0, positions=positions)
     assert exact is not None
     assert (exact.exact, exact.simulations) == (True, 0)
     assert exact.low == exact.value == exact.high == pytest.approx(0.9598, abs=5e-5)
     assert searched.low < exact.value
-    assert searched.value > 0.3
+    assert searched.low > 0.2  # uniform play itself would win 0
 
 
 class Fooling(RandomPolicy):
@@ -100,7 +100,7 @@ def test_a_model_is_asked_by_what_it_sees_alone_or_with_its_history() -> None:
     model = dictated(saying({"check": 0.25, "bet": 0.25, "fold": 0.25, "call": 0.25}))
     turn, dialogue = (found(KUHN, seated(model, context=context), 200) for context in ("turn", "dialogue"))
     for bound in (turn, dialogue):  # uniform among the legal actions
-        assert 0.3 < bound.value
+        assert bound.value > 0.3
         assert bound.low < 0.458334
 
 
@@ -115,6 +115,14 @@ def test_games_that_are_not_zero_sum_on_openspiels_rules_have_none(name: str) ->
     assert best_response(GameConfig(name=name), {"a": RandomPolicy()}, BOTH, simulations=1, seed=0) is None
 
 
-@pytest.mark.parametrize("name", ["connect_four", "openspiel:goofspiel(num_cards=4,imp_info=True)"])
-def test_larger_games_are_searched(name: str) -> None:
-    assert found(GameConfig(name=name), RandomPolicy(), 150, games=60).value > 0
+@pytest.mark.parametrize(
+    ("name", "simulations"), [("openspiel:liars_dice", 800), ("openspiel:goofspiel(num_cards=4,imp_info=True)", 1500)]
+)
+def test_in_larger_games_more_is_found_than_the_policy_wins_from_itself(name: str, simulations: int) -> None:
+    assert found(GameConfig(name=name), RandomPolicy(), simulations, games=300).low > 0
+
+
+def test_connect_four_with_more_positions_than_can_be_listed_is_searched() -> None:
+    game = GameConfig(name="connect_four")
+    assert positions_of(game, {"a": RandomPolicy()}) is None
+    assert all(-1 <= mean.mean <= 1 for mean in found(game, RandomPolicy(), 150, games=30).seats.values())

@@ -15,7 +15,7 @@ from marl_llm.evaluation.positions import Outcome
 from marl_llm.evaluation.tournament import Mean, Score
 from marl_llm.models import LanguageModel
 from marl_llm.policies.scripted import make_scripted
-from tests.tiny import CONTEXT, dictated, saying, seated
+from tests.tiny import CONTEXT, dictated, saying, seated, untrained
 
 RANDOM = make_scripted("random", {})
 SCORE = Score(
@@ -188,8 +188,9 @@ def test_a_best_response_and_outcomes_are_exact_where_positions_are_listed() -> 
     nim = "openspiel:nim(pile_sizes=1;2)"
     asked = config("random", game=nim, games=0, exploitability=False, best_response=1)
     seats = replace(asked.matchmaking, seats={"player_0": "random", "player_1": "agent"})
-    model = seated(always("pile:1, take:1;"))
-    result = evaluate(replace(asked, matchmaking=seats), {"agent": model, "random": RANDOM}, Path("unused")).first
+    result = evaluate(
+        replace(asked, matchmaking=seats), {"agent": seated(untrained()), "random": RANDOM}, Path("unused")
+    ).first
     assert result.best_response is not None
     assert (result.best_response.exact, result.best_response.simulations) == (True, 0)
     assert result.best_response.low == result.best_response.value == result.best_response.high

@@ -106,7 +106,6 @@ def test_estimates_and_policies_that_go_by_more_than_they_see_are_left_out() -> 
     "name",
     [
         "kuhn_poker",  # hidden cards, and chance
-        "connect_four",  # too many
         "openspiel:go(board_size=2)",  # what a pass leads to depends on the move before it
         "openspiel:checkers",  # positions come up again
         "mini_hanabi",  # not OpenSpiel's
