@@ -7,7 +7,7 @@ response wins more than the best one.
 
 import random
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import log, sqrt
 from typing import Any, TypeVar
@@ -18,10 +18,9 @@ import pyspiel
 from games.openspiel import OpenSpielEnv
 from marl_llm.config import GameConfig
 from marl_llm.evaluation.positions import Positions
-from marl_llm.evaluation.states import History, by_sight, look, zero_sum_rules
+from marl_llm.evaluation.states import Asked, History, look, zero_sum_rules
 from marl_llm.evaluation.tournament import Mean, mean_of
 from marl_llm.policies.base import Policy, Strategy, View
-from marl_llm.policies.llm import LLMPolicy
 from marl_llm.seeds import derive
 from marl_llm.text import canonical_reply
 
@@ -33,8 +32,6 @@ EXPLORATION = 2.0
 """Weight of the bonus for actions that were tried little, in standard deviations of the returns."""
 TRUSTED = 2
 """Simulations per action from which on a node of the search is believed rather than the policy itself."""
-ATTEMPTS = 16
-"""Replies drawn until one is legal; after that any legal action is as good as another."""
 SMALLEST = 1e-6
 """Standard deviation that is reckoned with at least, so that something is explored where all returns were equal."""
 
@@ -86,7 +83,7 @@ def best_response(
     if exact is not None:
         won = {seat: Mean(mean=value, low=value, high=value) for seat, value in exact.items()}
     else:
-        asked = _Asked({agent: policies[seats[agent]] for agent in env.possible_agents})
+        asked = Asked({agent: policies[seats[agent]] for agent in env.possible_agents})
         won = {}
         for player, seat in enumerate(env.possible_agents):
             search = _Search(env, game, player, asked)
@@ -102,67 +99,6 @@ def best_response(
         simulations=0 if exact is not None else simulations,
         seats=won,
     )
-
-
-class _Asked:
-    """What the policies do, by seat; nobody is asked twice about the same thing."""
-
-    def __init__(self, policies: Mapping[str, Policy]) -> None:
-        self._policies = policies
-        self._known: dict[Hashable, Strategy] = {}
-        self._estimated: set[str] = set()
-        self._replied = 0
-        self.histories_matter = not all(by_sight(policy) for policy in policies.values())
-        """Whether a policy goes by more than what it sees."""
-
-    def strategies(self, views: Sequence[View]) -> list[Strategy]:
-        """What the policy in each view's seat does there, asked in one batch per seat."""
-        bases = [self._basis(view) for view in views]
-        for agent, policy in self._policies.items():
-            new = {b: view for b, view in zip(bases, views) if view.agent == agent and b not in self._known}
-            if new:
-                self._known.update(zip(new, policy.strategies(list(new.values())), strict=True))
-                if any(self._known[basis].samples is not None for basis in new):
-                    self._estimated.add(agent)
-        return [self._known[basis] for basis in bases]
-
-    def afresh(self, views: Sequence[View]) -> list[Strategy]:
-        """The same for a test: where strategies are estimates, to whose noise a response may be fitted, the actions of
-        new replies."""
-        exact = [number for number, view in enumerate(views) if view.agent not in self._estimated]
-        found = dict(zip(exact, self.strategies([views[number] for number in exact]), strict=True))
-        waiting = {number: view for number, view in enumerate(views) if number not in found}
-        for _ in range(ATTEMPTS):
-            for number, action in self._replies(waiting).items():
-                if action in (waiting[number].legal_actions or ()):
-                    found[number] = Strategy(actions={action: 1.0})
-                    del waiting[number]
-        for number, view in waiting.items():
-            legal = view.legal_actions or ()
-            found[number] = Strategy(actions=dict.fromkeys(legal, 1 / len(legal)))
-        return [found[number] for number in range(len(views))]
-
-    def _replies(self, views: Mapping[int, View]) -> dict[int, str | None]:
-        """One new reply to each view, as an action."""
-        for number, view in views.items():
-            self._replied += 1
-            self._policies[view.agent].submit(number, replace(view, seed=derive(view.seed, self._replied)))
-        found: dict[int, str | None] = {}
-        while len(found) < len(views):
-            for policy in self._policies.values():
-                for ticket, reply in policy.poll():
-                    assert isinstance(ticket, int)
-                    found[ticket] = reply.action
-        return found
-
-    def _basis(self, view: View) -> Hashable:
-        """What the policy in the view's seat goes by."""
-        policy, seen = self._policies[view.agent], (view.agent, view.observation, view.legal_actions)
-        if by_sight(policy):
-            return seen
-        if isinstance(policy, LLMPolicy):
-            return (*seen, view.history)
-        return (*seen, view.history, view.state_key, view.seed)
 
 
 class _Node:
@@ -228,7 +164,7 @@ class _Search:
     A node is what the seat knows (in the open: the board); beyond the nodes the policy in its own seat plays on.
     """
 
-    def __init__(self, env: OpenSpielEnv, game: GameConfig, player: int, asked: _Asked) -> None:
+    def __init__(self, env: OpenSpielEnv, game: GameConfig, player: int, asked: Asked) -> None:
         self._env = env
         self._game = game
         self._player = player
