@@ -165,8 +165,11 @@ def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str
         yield game, "illegal probability mass", f"{exploited.illegal_mass:.4f}"
     best = evaluation.best_response
     if best is not None:
-        interval = "" if best.exact else f" [{best.low:.3f}, {best.high:.3f}]"
-        yield game, f"exploitability, {'exact by position' if best.exact else 'lower bound'}", f"{best.value:.4f}{interval}"
+        value = f"{best.value:.4f}"
+        if best.exact:
+            yield game, "exploitability, exact by position", value
+        else:
+            yield game, "exploitability, lower bound", f"{value} [{best.low:.3f}, {best.high:.3f}]"
     if evaluation.illegal_fraction is not None:
         yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
     for opponent in {**evaluation.opponents, **evaluation.outcomes}:
