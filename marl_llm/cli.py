@@ -159,15 +159,22 @@ def evaluate(
     step: Annotated[int | None, typer.Option(help="Checkpoint to measure; default: the latest")] = None,
     games_: Annotated[int | None, typer.Option("--games", help="Games per opponent and seat")] = None,
     opponent: Annotated[list[str] | None, typer.Option(help="Policy of the run's settings, or start")] = None,
+    best_response: Annotated[
+        int | None, typer.Option("--best-response", help="Simulations per seat of the search for a best response")
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Measure the saved weights of a run: exploitability, and results against opponents from each seat.
+
+    --best-response N bounds the exploitability of larger two-player zero-sum games from below: a response is searched
+    for in N simulations per seat and plays fresh games. Where all positions can be listed (tic-tac-toe) it is exact.
 
     Example: marl-llm evaluate runs/kuhn-seed0-1 --opponent random --games 500 --json
     """
     settings = Run.config(run)
     wanted = settings.evaluation
     wanted = replace(wanted, games=wanted.games if games_ is None else games_)
+    wanted = replace(wanted, best_response=wanted.best_response if best_response is None else best_response)
     if opponent is not None:
         wanted = replace(wanted, opponents=opponent)
         played = {name: replace(game, opponents=None) for name, game in settings.games.items()}

@@ -387,6 +387,9 @@ class EvaluationConfig:
     """Whether to compute it; only for two-player zero-sum games whose information states can be listed."""
     samples: int = 64
     """Sampled replies per information state where the policy thinks first (an estimate)."""
+    best_response: int = 0
+    """Simulations per seat of the search for a response that beats the policy, before and after; 0: none. What it
+    wins is a lower bound of the exploitability, or exactly that where the positions of the game can be listed."""
     games: int = 1000
     """Games per opponent and seat, before and after."""
     games_during: int = 0
@@ -395,7 +398,7 @@ class EvaluationConfig:
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 
     def __post_init__(self) -> None:
-        for name in ("every", "games", "games_during"):
+        for name in ("every", "best_response", "games", "games_during"):
             _require(getattr(self, name) >= 0, f"evaluation.{name}", getattr(self, name), "0 or more")
         _require(self.samples >= 1, "evaluation.samples", self.samples, "1 or more")
 

@@ -163,17 +163,26 @@ def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str
             interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
             yield game, f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"
         yield game, "illegal probability mass", f"{exploited.illegal_mass:.4f}"
+    best = evaluation.best_response
+    if best is not None:
+        value = f"{best.value:.4f}"
+        if best.exact:
+            yield game, "exploitability, exact by position", value
+        else:
+            yield game, "exploitability, lower bound", f"{value} [{best.low:.3f}, {best.high:.3f}]"
     if evaluation.illegal_fraction is not None:
         yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
-    for opponent, seats in evaluation.opponents.items():
-        for seat, score in seats.items():
-            heading = f"{game}against {opponent}"
+    for opponent in {**evaluation.opponents, **evaluation.outcomes}:
+        heading = f"{game}against {opponent}"
+        for seat, score in evaluation.opponents.get(opponent, {}).items():
             yield heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
             yield heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]"
             yield heading, f"{seat}: not lost", f"{score.not_lost:.1%}"
             of_seat = {f"{seat}:/{action}": share for action, share in _under("action/", score.details).items()}
             yield from ((heading, f"{who} {names}", shares) for who, names, shares in _actions(of_seat))
             yield from ((heading, f"{seat}: {name}", f"{v:.3f}") for name, v in _under("fact/", score.details).items())
+        for seat, outcome in evaluation.outcomes.get(opponent, {}).items():
+            yield heading, f"{seat}: lost, exact", f"{outcome.loss:.1%}"
 
 
 def _under(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

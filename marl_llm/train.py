@@ -264,7 +264,7 @@ def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
     with clock("evaluate"):
         for member in team.members.values():
             member.publish()
-        wanted = replace(config.evaluation, games=config.evaluation.games_during)
+        wanted = replace(config.evaluation, games=config.evaluation.games_during, best_response=0)
         measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
     return measured.metrics() | clock.spent()
 

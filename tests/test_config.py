@@ -227,6 +227,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("matchmaking.seats={}", "matchmaking.seats: {} is not allowed; it must be at least one seat"),
         ("matchmaking.seats.player_0=bob", r"matchmaking.seats.player_0: 'bob' .* one of policies: \['agent'\]"),
         ("evaluation.every=-1", "evaluation.every: -1 is not allowed; it must be 0 or more"),
+        ("evaluation.best_response=-1", "evaluation.best_response: -1 is not allowed; it must be 0 or more"),
         ("evaluation.games=-1", "evaluation.games: -1 is not allowed; it must be 0 or more"),
         ("evaluation.samples=0", "evaluation.samples: 0 is not allowed; it must be 1 or more"),
         ("evaluation.opponents=[bob]", r"evaluation.opponents: 'bob' .* one of policies: \['agent'\], or start"),

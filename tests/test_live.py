@@ -9,8 +9,10 @@ from rich.console import Console
 
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config, PlayedGame, RunConfig
+from marl_llm.evaluation.best_response import BestResponse
 from marl_llm.evaluation.exploitability import Exploitability
 from marl_llm.evaluation.measure import Evaluation, GameEvaluation
+from marl_llm.evaluation.positions import Outcome
 from marl_llm.evaluation.tournament import Score
 from marl_llm.live import LiveView, comparison, rows
 
@@ -231,6 +233,20 @@ def test_an_estimate_says_so_and_has_an_interval() -> None:
     assert rows(evaluation(estimate)) == [
         ("", "exploitability, estimate (n=64)", "0.5000 [0.400, 0.600]"),
         ("", "illegal probability mass", "0.1000"),
+    ]
+
+
+def test_a_lower_bound_says_so_and_an_exact_best_response_brings_exact_losses() -> None:
+    found = BestResponse(value=0.5, low=0.4, high=0.6, exact=False, simulations=100, seats={})
+    bounded = replace(evaluation(None).first, best_response=found)
+    assert rows(Evaluation(policy="agent", games={"game": bounded})) == [
+        ("", "exploitability, lower bound", "0.5000 [0.400, 0.600]")
+    ]
+    outcomes = {"perfect": {"player_0": Outcome(win=0.0, draw=0.75, loss=0.25)}}
+    computed = replace(bounded, best_response=replace(found, exact=True), outcomes=outcomes)
+    assert rows(Evaluation(policy="agent", games={"game": computed})) == [
+        ("", "exploitability, exact by position", "0.5000"),
+        ("against perfect", "player_0: lost, exact", "25.0%"),
     ]
 
 

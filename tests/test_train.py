@@ -334,3 +334,16 @@ def test_the_garbage_collector_is_as_before_after_a_run() -> None:
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == often
     assert gc.get_freeze_count() == 0
+
+
+def test_a_best_response_is_searched_for_before_and_after_training_but_not_during(tmp_path: Path) -> None:
+    config = small(tmp_path, "run.steps=2", "evaluation.best_response=20", "evaluation.games=0")
+    path = train(config, Silent(), path=tmp_path / "run")
+    for step in (0, 2):
+        measured = logged(path, step)
+        assert measured is not None
+        assert measured.first.best_response is not None
+        assert measured.first.best_response.simulations == 20
+    looked = [row for row in read_metrics(path) if "eval/exploitability" in row]
+    assert looked
+    assert not any("eval/best_response" in row for row in looked)
