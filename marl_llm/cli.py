@@ -28,14 +28,14 @@ from marl_llm.evaluation.players import seat_players
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
-from marl_llm.matchmaking import one_against, series
+from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
-from marl_llm.team import found, trained_policy
+from marl_llm.team import found
 from marl_llm.train import train as run_training
 
 app = typer.Typer(

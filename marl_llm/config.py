@@ -97,6 +97,53 @@ class PlayConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExploiterConfig:
+    """A policy that only learns to beat: its snapshots join the pool, then it begins anew."""
+
+    share: float = 0.25
+    """Share of a step's groups that it plays; whom it meets learns from them too, if it learns at all."""
+    against: Literal["main", "league"] = "main"
+    """`main`: the trained policy as it is now. `league`: a member of the pool."""
+    reset_every: int = 50
+    """Steps after which a snapshot of it joins the pool and it goes back to its weights of step 0."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.share <= 1, "exploiter.share", self.share, "more than 0, at most 1")
+        _require(self.reset_every >= 1, "exploiter.reset_every", self.reset_every, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeagueConfig:
+    """A pool of opponents that do not learn, drawn by how they fare against the trained policy (PFSP)."""
+
+    every: int = 25
+    """Steps between snapshots of the trained policy that join the pool; the first is that of step 0."""
+    keep: int = 16
+    """Most snapshots in the pool: whom the trained policy beats most easily leaves first, of equals the oldest. Their
+    weights stay in the run directory."""
+    members: list[str] = field(default_factory=list)
+    """Policies that are always in the pool, by name."""
+    share: float = 0.5
+    """Share of a step's groups that are played against the pool; the rest is played as `matchmaking.seats` says."""
+    weighting: Literal["hard", "even", "uniform"] = "hard"
+    """How likely a member is met whom one beats with probability p: (1 - p)^2, p (1 - p), or all alike."""
+    per_step: int = 2
+    """Most members met in a step, by each policy that meets the pool: so many engines for snapshots are needed."""
+    memory: float = 256.0
+    """Games after which a result counts half in the win rates."""
+    exploiters: dict[str, ExploiterConfig] = field(default_factory=dict)
+    """Further policies that learn, by name; they have no seat in `matchmaking.seats`."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep", "per_step"):
+            _require(getattr(self, name) >= 1, f"league.{name}", getattr(self, name), "1 or more")
+        _require(0 <= self.share <= 1, "league.share", self.share, "between 0 and 1")
+        _require(self.memory > 0, "league.memory", self.memory, "more than 0")
+        shares = self.share + sum(exploiter.share for exploiter in self.exploiters.values())
+        _require(shares <= 1, "league.share", self.share, "at most 1 together with the shares of the exploiters")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MatchmakingConfig:
     """Who plays whom, on which seed, how often."""
 
@@ -106,6 +153,10 @@ class MatchmakingConfig:
     """Matches per group; all share the game seed."""
     seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
     """Agent id or pattern to the name of a policy; the agent's own id decides, else the first pattern that fits."""
+    swap_seats: bool = False
+    """Whether the members of a group move on by one seat each, so that everybody has every seat equally often."""
+    league: LeagueConfig | None = None
+    """Opponents besides those in `seats`; None: none."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Game settings of the matches that are trained on, where they differ from `game.settings`, which is evaluated."""
 
@@ -330,6 +381,11 @@ class PolicyConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
 
+    @property
+    def learns(self) -> bool:
+        """Whether training changes it."""
+        return self.kind == "llm" and self.trainable
+
     def __post_init__(self) -> None:
         _require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
 
@@ -422,14 +478,31 @@ class Config:
         for policy in self.evaluation.opponents:
             allowed = f"one of policies: {known}, or start"
             _require(policy in self.policies or policy == "start", "evaluation.opponents", policy, allowed)
+        if self.matchmaking.league is not None:
+            self._check_league(self.matchmaking.league)
         for name, policy_config in self.policies.items():
             warmup = policy_config.warmup
             if warmup is not None:
                 scripted = [k for k in known if self.policies[k].kind != "llm"]
                 allowed = f"one of the scripted policies: {scripted}"
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
-                if policy_config.kind != "llm" or not policy_config.trainable:
+                if not policy_config.learns:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
+
+
+    def _check_league(self, league: LeagueConfig) -> None:
+        learning = [name for name, policy in self.policies.items() if policy.learns]
+        seated = sorted(set(self.matchmaking.seats.values()) & set(learning))
+        _require(len(seated) == 1, "matchmaking.seats", seated, "one policy that learns, where there is a league")
+        others = sorted(self.policies.keys() - learning)
+        for name in league.members:
+            _require(name in others, "matchmaking.league.members", name, f"one of those that do not learn: {others}")
+        free = sorted({*learning} - {*seated})
+        for name in league.exploiters:
+            allowed = f"one of those that learn and have no seat: {free}"
+            _require(name in free, "matchmaking.league.exploiters", name, allowed)
+        for name in learning:  # snapshots are called NAME@STEP, as folders too
+            _require(not {"@", "/"} & set(name), "policies", name, "a name without @ and /, where there is a league")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

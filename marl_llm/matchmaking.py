@@ -1,20 +1,30 @@
 """Who plays whom, on which seed, how often."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import accumulate
 
 from marl_llm.config import Config, GameConfig
 from marl_llm.errors import ConfigError
+from marl_llm.league import Duel, League, draw
+from marl_llm.metrics import win_rates
 from marl_llm.seeds import derive
-from marl_llm.types import Match
+from marl_llm.types import Episode, Match
+
+Seats = Mapping[str, str]
+"""Agent, or a pattern, to the name of the policy that sits there."""
+Pair = tuple[str, str]
+"""Who sits alone in a seat, and who has all others."""
 
 
-def schedule(config: Config, step: int) -> list[Match]:
+def schedule(config: Config, step: int, agents: Sequence[str], league: League) -> list[Match]:
     """The matches of one training step: `groups` deals, each played `group_size` times.
 
-    Pure: the seeds depend on the run's seed, the step and the group only, so a resumed run plays the same matches.
+    Pure: all follows from the settings, the step and what the league knows, so a resumed run plays the same matches;
+    seeds depend on the run's seed, the step and the group only. `agents`: the game's.
     """
-    making, game = config.matchmaking, config.training_game
+    game = config.training_game
     return [
         Match(
             id=f"s{step}/g{group}/m{member}",
@@ -23,14 +33,70 @@ def schedule(config: Config, step: int) -> list[Match]:
             seed=derive(config.run.seed, "train", step, group),
             group=f"s{step}/g{group}",
             member=member,
-            seats=making.seats,
+            seats=seats,
         )
-        for group in range(making.groups)
-        for member in range(making.group_size)
+        for group, pair in enumerate(pairs(config, step, league))
+        for member, seats in enumerate(seatings(config, agents, group, pair))
     ]
 
 
-def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int, seed: int) -> list[Match]:
+def pairs(config: Config, step: int, league: League) -> list[Pair | None]:
+    """Who meets whom in each group of a step; None: everybody sits where `matchmaking.seats` says.
+
+    Those come first, then the trained policy against the pool, then each exploiter.
+    """
+    making, settings = config.matchmaking, config.matchmaking.league
+    if settings is None:
+        return [None] * making.groups
+    main, seed = trained_policy(config), derive(config.run.seed, "league", step)
+    shares = [settings.share, *(exploiter.share for exploiter in settings.exploiters.values())]
+    ends = [round(making.groups * share) for share in accumulate(shares)]
+    numbers = [end - begin for begin, end in zip([0, *ends], ends)]
+    found: list[Pair | None] = [None] * (making.groups - ends[-1])
+    found += [(main, other) for other in draw(settings, league, main, groups=numbers[0], seed=seed)]
+    for (name, exploiter), groups in zip(settings.exploiters.items(), numbers[1:], strict=True):
+        against = draw(settings, league, name, groups=groups, seed=seed)
+        found += [(name, main if exploiter.against == "main" else other) for other in against]
+    return found
+
+
+def seatings(config: Config, agents: Sequence[str], group: int, pair: Pair | None) -> tuple[Seats, ...]:
+    """The seats of each member of a group, which has one opponent.
+
+    Whoever is alone has another seat in the next group; with `swap_seats` in the next member.
+    """
+    making = config.matchmaking
+    members = range(making.group_size)
+    if pair is None and not making.swap_seats:
+        return (making.seats,) * len(members)
+    if pair is None:
+        seated, first = [seat_policy(making.seats, agent) for agent in agents], 0
+    else:
+        seated, first = list(one_against(agents, agents[0], *pair).values()), group
+    turns = [(first + member * making.swap_seats) % len(agents) for member in members]
+    return tuple(dict(zip(agents, seated[-turn:] + seated[:-turn], strict=True)) for turn in turns)
+
+
+def duels(episodes: Iterable[Episode]) -> list[Duel]:
+    """What the games of each group say about two policies that met in it, in the order of groups.
+
+    Games at fault say nothing, nor do those in which nobody sat alone.
+    """
+    shares: dict[tuple[str, Pair], list[float]] = defaultdict(list)
+    for episode in episodes:
+        if episode.status == "fault":
+            continue
+        seated = {agent: seat_policy(episode.match.seats, agent) for agent in episode.returns}
+        names = list(seated.values())
+        alone = [agent for agent, name in seated.items() if names.count(name) == 1]
+        if len(set(names)) == 2 and alone:
+            one = min(alone, key=lambda agent: seated[agent])
+            (other,) = set(names) - {seated[one]}
+            shares[episode.match.group, (seated[one], other)].append(win_rates(episode)[one])
+    return [Duel(*pair, sum(won) / len(won), len(won)) for (_, pair), won in shares.items()]
+
+
+def series(game: GameConfig, seats: Seats, *, name: str, games: int, seed: int) -> list[Match]:
     """Independent matches with fixed seats, each with a seed of its own: what evaluations and teachers play."""
     return [
         Match(
@@ -45,7 +111,7 @@ def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int,
     ]
 
 
-def seat_policy(seats: Mapping[str, str], agent: str) -> str:
+def seat_policy(seats: Seats, agent: str) -> str:
     """The policy that sits in the agent's seat: under its own name, else under the first pattern that fits.
 
     The name comes first so that `matchmaking.seats.player_0=random` seats somebody beside `"*": agent`.
@@ -59,6 +125,18 @@ def seat_policy(seats: Mapping[str, str], agent: str) -> str:
         if fnmatchcase(agent, pattern):
             return policy
     raise ConfigError(f"matchmaking.seats: nobody sits at {agent!r}; patterns are {list(seats)}")
+
+
+def trained_policy(config: Config) -> str:
+    """The policy that evaluations and the league are about: the first that learns and has a seat.
+
+    Raises:
+        ConfigError: nobody learns.
+    """
+    for policy in config.matchmaking.seats.values():
+        if config.policies[policy].learns:
+            return policy
+    raise ConfigError(f"matchmaking.seats: {config.matchmaking.seats} seats no trainable policy of kind llm")
 
 
 def one_against(agents: Sequence[str], seat: str, policy: str, opponent: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from marl_llm.devices import available_device
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
-from marl_llm.matchmaking import seat_policy, series
+from marl_llm.matchmaking import seat_policy, series, trained_policy
 from marl_llm.models import LanguageModel, load_model, make_tiny
 from marl_llm.play import Table, make_game, play
 from marl_llm.policies.base import Policy
@@ -101,23 +101,9 @@ def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
             member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
 
 
-def frozen_copy(config: Config, name: str, checkpoint: Path, *, called: str) -> Policy:
-    """The policy `name` as it was at a checkpoint, under another name."""
-    settings = config.policies[name]
-    language_model = load_model(checkpoint / name)
-    return _member(config, called, settings, language_model, learn=False).policy
-
-
-def trained_policy(config: Config) -> str:
-    """The policy that evaluations are about: the first trainable language model that has a seat.
-
-    Raises:
-        ConfigError: nobody learns.
-    """
-    for policy in config.matchmaking.seats.values():
-        if config.policies[policy].kind == "llm" and config.policies[policy].trainable:
-            return policy
-    raise ConfigError(f"matchmaking.seats: {config.matchmaking.seats} seats no trainable policy of kind llm")
+def frozen_copy(config: Config, name: str, model: Path, *, called: str) -> LLMPolicy:
+    """The policy `name` with the model of a folder, under another name; it does not learn."""
+    return _member(config, called, config.policies[name], load_model(model), learn=False).policy
 
 
 def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
@@ -151,7 +137,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
         samples=config.evaluation.samples,
     )
     learner = None
-    if learn and settings.trainable:
+    if learn and settings.learns:
         learner = Learner(
             model.model,
             settings.learner,
@@ -186,17 +172,27 @@ def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
 
 
 def check_seats(config: Config) -> None:
-    """Refuse an experiment in which somebody has no seat, or nobody learns.
+    """Refuse an experiment in which somebody has no seat, nobody learns, or seats cannot be shared evenly.
 
     Raises:
         ConfigError: see above.
     """
+    making = config.matchmaking
     agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
-    seated = {seat_policy(config.matchmaking.seats, agent) for agent in agents}
+    seated = {seat_policy(making.seats, agent) for agent in agents}
     trained_policy(config)
+    if making.league is not None:
+        seated |= making.league.exploiters.keys()
+        if len(agents) < 2:
+            raise ConfigError(f"matchmaking.league: {config.game.name} has one seat only, so that nobody can meet")
     for name, policy in config.policies.items():
-        if policy.kind == "llm" and policy.trainable and name not in seated:
-            raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(config.matchmaking.seats)}")
+        if policy.learns and name not in seated:
+            raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(making.seats)}")
+    if making.swap_seats and making.group_size % len(agents):
+        raise ConfigError(
+            f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
+            f"multiple of the {len(agents)} seats"
+        )
 
 
 def check_prompts(config: Config, team: Team) -> None:
@@ -223,13 +219,14 @@ def check_prompts(config: Config, team: Team) -> None:
 
 
 def check_scripted(config: Config) -> None:
-    """Refuse a scripted policy that teaches, sits in a seat or is met in evaluations, and cannot play the game.
+    """Refuse a scripted policy that teaches, sits in a seat, is in the league or is met in evaluations, and cannot play.
 
     Raises:
         ConfigError: names the policy and the reason.
     """
     teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
     needed = teachers | set(config.matchmaking.seats.values()) | set(config.evaluation.opponents)
+    needed |= set(config.matchmaking.league.members if config.matchmaking.league else ())
     (match,) = series(config.game, {}, name="check", games=1, seed=config.run.seed)
     view = Table(match, config.play.max_turns).view
     for name, policy in config.policies.items():

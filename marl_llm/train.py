@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -16,13 +16,16 @@ from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged, measure_exploitability
+from marl_llm.league import League, record
 from marl_llm.learning.samples import Advantages, to_samples
-from marl_llm.matchmaking import schedule
+from marl_llm.matchmaking import duels, schedule, trained_policy
 from marl_llm.metrics import play_metrics
+from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards, make_game, play
+from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, restore
-from marl_llm.types import Episode
+from marl_llm.types import Episode, Match
 from marl_llm.warmup import warm_up
 
 CHECKED_GAMES = 3
@@ -56,6 +59,8 @@ class Progress:
     """Steps done."""
     credit: Mapping[str, Any]
     """State of the credit recipe."""
+    league: League = field(default_factory=League)
+    """Who can be met, and how everybody fares; empty without a league."""
 
 
 def train(
@@ -79,7 +84,12 @@ def train(
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
     with _open(config, path, resume) as run:
-        begun = _start(config, team, run, observer, stop) if team else _resume(config, run, observer, stop)
+        opponents = Opponents(config, run)
+        begun = (
+            _start(config, team, run, opponents, observer, stop)
+            if team
+            else _resume(config, run, opponents, observer, stop)
+        )
         if begun is None or stop():
             return run.path
         team, progress = begun
@@ -90,7 +100,7 @@ def train(
         for row in read_metrics(run.path):  # of an interrupted session
             watch.see(row)
         while progress.step < config.run.steps:
-            metrics, episodes = advance(config, team, recipe, rewards, progress)
+            metrics, episodes = advance(config, team, recipe, rewards, progress, opponents.seat)
             alarms = watch.see(metrics)
             metrics |= watch.metrics()
             run.episodes(progress.step, episodes, tokens=config.run.tokens)
@@ -98,6 +108,7 @@ def train(
             for alarm in alarms:
                 observer.alarmed(progress.step, alarm)
             observer.stepped(progress.step, metrics)
+            progress.league = opponents.enlist(team, progress.league, progress.step)
             stopping = stop()
             if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
                 save(run, team, progress)
@@ -126,29 +137,31 @@ def assemble(config: Config, checkpoint: Path | None = None) -> Team:
 
 
 def _start(
-    config: Config, team: Team, run: Run, observer: Observer, stop: Callable[[], bool]
+    config: Config, team: Team, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
 ) -> tuple[Team, Progress] | None:
     """None: stopped during the warm-up."""
     observer.started(run.path, config, 0)
     if not warm_up(config, team, observer.warming_up, stop=stop):
         return None
-    progress = Progress(step=0, credit={})
+    progress = Progress(step=0, credit={}, league=opponents.enlist(team, League(), 0))
     save(run, team, progress)
     return team, progress
 
 
-def _resume(config: Config, run: Run, observer: Observer, stop: Callable[[], bool]) -> tuple[Team, Progress] | None:
+def _resume(
+    config: Config, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
+) -> tuple[Team, Progress] | None:
     latest = run.latest_checkpoint()
     if latest is None:
         run.rewind(None)
-        return _start(config, assemble(config), run, observer, stop)
+        return _start(config, assemble(config), run, opponents, observer, stop)
     step, checkpoint = latest
     team = assemble(config, checkpoint)
     run.rewind(step)
     observer.started(run.path, config, step)
     values = checkpoint_values(checkpoint)
     restore(team, checkpoint, values["learners"])
-    return team, Progress(step=step, credit=values["credit"])
+    return team, Progress(step=step, credit=values["credit"], league=League.from_json(values["league"]))
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
@@ -183,15 +196,23 @@ def _load_function(name: str) -> Rewards:
 
 
 def advance(
-    config: Config, team: Team, recipe: Recipe, rewards: Rewards | None, progress: Progress
+    config: Config,
+    team: Team,
+    recipe: Recipe,
+    rewards: Rewards | None,
+    progress: Progress,
+    seat: Callable[[Sequence[Match]], Mapping[str, Policy]] = lambda matches: {},
 ) -> tuple[dict[str, float], list[Episode]]:
-    """One training step; mutates the team's weights and `progress`."""
+    """One training step; mutates the team's weights and `progress`. `seat`: policies that are not in the team."""
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
         for member in team.members.values():
             member.publish()
-        played = play(schedule(config, step), team.policies, max_turns=config.play.max_turns, rewards=rewards)
+        agents = make_game(config.game.name, config.training_game.settings).unwrapped.possible_agents
+        matches = schedule(config, step, agents, progress.league)
+        policies = {**team.policies, **seat(matches)}
+        played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
         episodes = sorted(played, key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
@@ -199,6 +220,7 @@ def advance(
     with clock("learn"):
         metrics |= learn(team, episodes, by_turn(credited))
     progress.step, progress.credit = step, credited.state
+    metrics |= observe_league(config, progress, episodes)
     with clock("evaluate"):
         every = config.evaluation.every
         if every and (step % every == 0 or step == config.run.steps):
@@ -206,6 +228,16 @@ def advance(
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def observe_league(config: Config, progress: Progress, episodes: Sequence[Episode]) -> dict[str, float]:
+    """Take the games of a step into account; mutates `progress`. Empty without a league."""
+    settings = config.matchmaking.league
+    if settings is None:
+        return {}
+    main = trained_policy(config)
+    progress.league = record(settings, progress.league, duels(episodes), [main, *settings.exploiters])
+    return progress.league.metrics(main)
 
 
 def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages) -> dict[str, float]:
@@ -260,7 +292,11 @@ def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: in
 def save(run: Run, team: Team, progress: Progress) -> None:
     """Write a checkpoint."""
     states = team.learner_states()
-    values = {"credit": progress.credit, "learners": {name: values for name, (_, values) in states.items()}}
+    values = {
+        "credit": progress.credit,
+        "learners": {name: values for name, (_, values) in states.items()},
+        "league": progress.league.to_json(),
+    }
     tensors = {name: tensors for name, (tensors, _) in states.items()}
     run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
 

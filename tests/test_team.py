@@ -23,8 +23,9 @@ from marl_llm.config import (
 )
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
+from marl_llm.matchmaking import trained_policy
 from marl_llm.policies.base import Strategy
-from marl_llm.team import Team, check_prompts, check_seats, found, frozen_copy, game_texts, restore, trained_policy
+from marl_llm.team import Team, check_prompts, check_seats, found, frozen_copy, game_texts, restore
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn
 from marl_llm.types import Episode
@@ -191,7 +192,7 @@ def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_pa
     before = first_move(team, "white")
     step(talking, team, begin())
     team.members["white"].publish()
-    copy = frozen_copy(talking, "white", tmp_path / "saved", called="start")
+    copy = frozen_copy(talking, "white", tmp_path / "saved" / "white", called="start")
     (frozen,) = copy.strategies([first_view()])
     assert frozen == before != first_move(team, "white")
 

@@ -9,12 +9,12 @@ from marl_llm.config import Config
 from marl_llm.errors import RunError
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.tournament import Score, head_to_head
-from marl_llm.matchmaking import seat_policy
+from marl_llm.matchmaking import seat_policy, trained_policy
 from marl_llm.play import make_game
 from marl_llm.policies.base import Policy
 from marl_llm.run import read_evaluation
 from marl_llm.seeds import derive
-from marl_llm.team import frozen_copy, trained_policy
+from marl_llm.team import frozen_copy
 
 START = "start"
 
@@ -98,7 +98,7 @@ def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Eva
     for opponent in config.evaluation.opponents if config.evaluation.games else []:
         table = dict(policies)
         if opponent == START:
-            table[START] = frozen_copy(config, name, start, called=START)
+            table[START] = frozen_copy(config, name, start / name, called=START)
         opponents[opponent] = head_to_head(
             config.game,
             table,

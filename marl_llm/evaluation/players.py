@@ -8,14 +8,14 @@ from typing import get_args
 
 from marl_llm.config import GameConfig, PolicyKind
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.matchmaking import series
+from marl_llm.matchmaking import series, trained_policy
 from marl_llm.play import Table
 from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import ScriptedPolicy, make_scripted
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint
-from marl_llm.team import frozen_copy, trained_policy
+from marl_llm.team import frozen_copy
 
 NUMBER = {"mcts": "simulations", "cfr": "iterations", "noisy": "temperature"}
 """Which option of a scripted player the number after its colon is."""
@@ -68,12 +68,13 @@ def _trained(name: str, rest: str) -> Policy:
     if not (at and step.isdecimal()):
         path, step = rest, ""
     config = Run.config(path)
+    policy = trained_policy(config)
     if step:
-        return frozen_copy(config, trained_policy(config), checkpoint_path(path, int(step)), called=name)
+        return frozen_copy(config, policy, checkpoint_path(path, int(step)) / policy, called=name)
     latest = latest_checkpoint(path)
     if latest is None:
         raise RunError(f"{path}: has no checkpoint yet")
-    return frozen_copy(config, trained_policy(config), latest[1], called=name)
+    return frozen_copy(config, policy, latest[1] / policy, called=name)
 
 
 def _remote(name: str, rest: str) -> Policy:

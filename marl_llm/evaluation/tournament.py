@@ -11,10 +11,11 @@ import numpy as np
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError
-from marl_llm.evaluation.ranking import Rating, alpha_rank, ratings, rings
+from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
+from marl_llm.ratings import Rating, ratings
 from marl_llm.types import Episode, Match
 
 Z95 = 1.959964

@@ -154,7 +154,7 @@ def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
     with pytest.raises(RunError, match="reference is missing"):
         make_learner(make_model(), EMA).load_state(*plain.state())
     with pytest.raises(RunError, match=r"step of model.embed_tokens.weight is missing"):
-        make_learner(make_model()).load_state({}, {"version": 1})
+        make_learner(make_model()).load_state({}, {"version": 1, "stepped": True})
 
 
 def test_the_frozen_reference_stays_and_the_ema_follows(make_model) -> None:
@@ -229,7 +229,7 @@ def test_imitation_lowers_the_loss_and_leaves_version_optimizer_and_reference_fr
     assert losses[0] == pytest.approx(-math.log(1 / 20), abs=1.5)
     assert losses[-1] < 0.5 * losses[0]
     tensors, values = learner.state()
-    assert values == {"version": 0}
+    assert values == {"version": 0, "stepped": False}
     assert not any(name.startswith("optimizer.") for name in tensors)
     assert all(torch.equal(tensors[f"reference.{n}"], p) for n, p in learner.model.named_parameters())
 
