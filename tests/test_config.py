@@ -1,7 +1,7 @@
 """Settings: defaults, files, overrides, and a clear line for everything that is wrong."""
 
 import ast
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from marl_llm.config import (
     Config,
     EvaluationConfig,
     GameConfig,
+    LeagueConfig,
     LearnerConfig,
     MatchmakingConfig,
     PolicyConfig,
@@ -69,10 +70,22 @@ def test_a_warm_up_of_who_does_not_learn_is_refused() -> None:
         Config(policies=policies, matchmaking=MatchmakingConfig(seats={"*": "a"}))
 
 
+def test_a_league_is_about_one_policy_that_learns_with_a_name_for_folders() -> None:
+    two = {"a": PolicyConfig(), "b": PolicyConfig()}
+    seats = {"player_0": "a", "player_1": "b"}
+    with pytest.raises(ConfigError, match=r"matchmaking.seats: \['a', 'b'\] .* one policy that learns, where there is"):
+        Config(policies=two, matchmaking=MatchmakingConfig(seats=seats, league=LeagueConfig()))
+    making = MatchmakingConfig(seats={"*": "a@1"}, league=LeagueConfig())
+    with pytest.raises(ConfigError, match="policies: 'a@1' is not allowed; it must be a name without @ and /"):
+        Config(policies={"a@1": PolicyConfig()}, matchmaking=making)
+    Config(policies={"a@1": PolicyConfig()}, matchmaking=replace(making, league=None))
+
+
 @pytest.mark.parametrize(
     "config",
     [
         Config(),
+        Config(matchmaking=MatchmakingConfig(swap_seats=True, league=LeagueConfig(every=5))),
         Config(
             run=RunConfig(name="x", threads=2),
             game=GameConfig(name="leduc_poker", settings={"a": [1, 2.5, None, "x"]}),
@@ -170,6 +183,18 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("matchmaking.group_size=0", "matchmaking.group_size: 0 is not allowed; it must be 1 or more"),
         ("matchmaking.seats={}", "matchmaking.seats: {} is not allowed; it must be at least one seat"),
         ("matchmaking.seats.player_0=bob", r"matchmaking.seats.player_0: 'bob' .* one of policies: \['agent'\]"),
+        ("matchmaking.league={every: 0}", "league.every: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={keep: 0}", "league.keep: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={per_step: 0}", "league.per_step: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={share: 2}", "league.share: 2.0 is not allowed; it must be between 0 and 1"),
+        ("matchmaking.league={memory: 0}", "league.memory: 0.0 is not allowed; it must be more than 0"),
+        ("matchmaking.league={weighting: easy}", "league.weighting"),
+        ("matchmaking.league={members: [bob]}", r"league.members: 'bob' .* one of those that do not learn: \[\]"),
+        ("matchmaking.league={members: [agent]}", r"league.members: 'agent' .* one of those that do not learn: \[\]"),
+        ("matchmaking.league={exploiters: {agent: {}}}", r"league.exploiters: 'agent' .* and have no seat: \[\]"),
+        ("matchmaking.league={share: 0.9, exploiters: {agent: {}}}", "league.share: 0.9 .* with the shares of"),
+        ("matchmaking.league={exploiters: {agent: {share: 0}}}", "exploiter.share: 0.0 .* more than 0, at most 1"),
+        ("matchmaking.league={exploiters: {agent: {reset_every: 0}}}", "exploiter.reset_every: 0 .* 1 or more"),
         ("evaluation.every=-1", "evaluation.every: -1 is not allowed; it must be 0 or more"),
         ("evaluation.games=-1", "evaluation.games: -1 is not allowed; it must be 0 or more"),
         ("evaluation.samples=0", "evaluation.samples: 0 is not allowed; it must be 1 or more"),
