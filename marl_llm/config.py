@@ -101,14 +101,14 @@ class ExploiterConfig:
     """A policy that only learns to beat: its snapshots join the pool, then it begins anew."""
 
     share: float = 0.25
-    """Share of a step's groups that it plays; whom it meets learns from them too, if it learns at all."""
+    """Share of a step's groups that it plays; the trained policy, where it meets that, learns from them too."""
     against: Literal["main", "league"] = "main"
     """`main`: the trained policy as it is now. `league`: a member of the pool."""
     reset_every: int = 50
     """Steps after which a snapshot of it joins the pool and it goes back to its weights of step 0."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.share <= 1, "exploiter.share", self.share, "more than 0, at most 1")
+        _require(0 <= self.share <= 1, "exploiter.share", self.share, "between 0 and 1")
         _require(self.reset_every >= 1, "exploiter.reset_every", self.reset_every, "1 or more")
 
 
@@ -488,7 +488,6 @@ class Config:
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
                 if not policy_config.learns:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
-
 
     def _check_league(self, league: LeagueConfig) -> None:
         learning = [name for name, policy in self.policies.items() if policy.learns]

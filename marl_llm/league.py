@@ -62,7 +62,9 @@ class League:
         """JSON values that keep every number exactly."""
         return {
             "snapshots": list(self.snapshots),
-            "records": {name: {other: list(record) for other, record in of.items()} for name, of in self.records.items()},
+            "records": {
+                name: {other: list(record) for other, record in of.items()} for name, of in self.records.items()
+            },
             "ratings": {name: asdict(rating) for name, rating in self.ratings.items()},
         }
 

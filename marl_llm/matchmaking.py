@@ -36,7 +36,7 @@ def schedule(config: Config, step: int, agents: Sequence[str], league: League) -
             seats=seats,
         )
         for group, pair in enumerate(pairs(config, step, league))
-        for member, seats in enumerate(seatings(config, agents, group, pair))
+        for member, seats in enumerate(seatings(config, agents, step, group, pair))
     ]
 
 
@@ -60,10 +60,10 @@ def pairs(config: Config, step: int, league: League) -> list[Pair | None]:
     return found
 
 
-def seatings(config: Config, agents: Sequence[str], group: int, pair: Pair | None) -> tuple[Seats, ...]:
+def seatings(config: Config, agents: Sequence[str], step: int, group: int, pair: Pair | None) -> tuple[Seats, ...]:
     """The seats of each member of a group, which has one opponent.
 
-    Whoever is alone has another seat in the next group; with `swap_seats` in the next member.
+    Whoever is alone has another seat in the next group and in the next step; with `swap_seats` in the next member.
     """
     making = config.matchmaking
     members = range(making.group_size)
@@ -72,7 +72,7 @@ def seatings(config: Config, agents: Sequence[str], group: int, pair: Pair | Non
     if pair is None:
         seated, first = [seat_policy(making.seats, agent) for agent in agents], 0
     else:
-        seated, first = list(one_against(agents, agents[0], *pair).values()), group
+        seated, first = list(one_against(agents, agents[0], *pair).values()), step + group
     turns = [(first + member * making.swap_seats) % len(agents) for member in members]
     return tuple(dict(zip(agents, seated[-turn:] + seated[:-turn], strict=True)) for turn in turns)
 

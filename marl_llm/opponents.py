@@ -16,7 +16,7 @@ from marl_llm.types import Match
 
 
 class Opponents:
-    """Seats the snapshots of a run; an engine stays for as long as the process, and gets other weights at every step."""
+    """Seats the snapshots of a run. An engine stays as long as the process, and gets its weights at every step."""
 
     def __init__(self, config: Config, run: Run) -> None:
         self._config = config

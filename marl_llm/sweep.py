@@ -143,9 +143,19 @@ def final_measures(run: Path) -> dict[str, float]:
         for seat, score in seats.items():
             measures[f"return against {opponent} as {seat}"] = score.mean
             measures[f"not lost against {opponent} as {seat}"] = score.not_lost
+    curve = exploitability_curve(read_metrics(run))
+    later = [value for step, value in curve.items() if 2 * step > steps[-1]]
+    if later:  # tells a policy that has settled from one that is passing by
+        measures["exploitability, mean of the second half"] = sum(later) / len(later)
     measures["steps"] = steps[-1]
     measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
+
+
+def exploitability_curve(rows: Sequence[Mapping[str, float | None]]) -> dict[int, float]:
+    """Exploitability by step, of the steps at which it was computed."""
+    key = "eval/exploitability"
+    return {int(row["step"] or 0): value for row in rows if (value := row.get(key)) is not None}
 
 
 def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:

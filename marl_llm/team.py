@@ -219,7 +219,7 @@ def check_prompts(config: Config, team: Team) -> None:
 
 
 def check_scripted(config: Config) -> None:
-    """Refuse a scripted policy that teaches, sits in a seat, is in the league or is met in evaluations, and cannot play.
+    """Refuse a scripted policy that teaches, sits in a seat, is in the league or evaluated against, and cannot play.
 
     Raises:
         ConfigError: names the policy and the reason.

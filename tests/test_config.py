@@ -193,7 +193,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("matchmaking.league={members: [agent]}", r"league.members: 'agent' .* one of those that do not learn: \[\]"),
         ("matchmaking.league={exploiters: {agent: {}}}", r"league.exploiters: 'agent' .* and have no seat: \[\]"),
         ("matchmaking.league={share: 0.9, exploiters: {agent: {}}}", "league.share: 0.9 .* with the shares of"),
-        ("matchmaking.league={exploiters: {agent: {share: 0}}}", "exploiter.share: 0.0 .* more than 0, at most 1"),
+        ("matchmaking.league={exploiters: {agent: {share: -1}}}", "exploiter.share: -1.0 .* between 0 and 1"),
         ("matchmaking.league={exploiters: {agent: {reset_every: 0}}}", "exploiter.reset_every: 0 .* 1 or more"),
         ("evaluation.every=-1", "evaluation.every: -1 is not allowed; it must be 0 or more"),
         ("evaluation.games=-1", "evaluation.games: -1 is not allowed; it must be 0 or more"),

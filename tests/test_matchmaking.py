@@ -160,23 +160,24 @@ def test_opponents_follow_from_step_and_seed() -> None:
     assert steps != [pairs(other, step, POOL) for step in range(20)]
 
 
-def test_in_the_next_group_whoever_is_alone_sits_in_the_next_seat() -> None:
+def test_in_the_next_group_or_step_whoever_is_alone_sits_in_the_next_seat() -> None:
     for group, seat in enumerate(("player_0", "player_1", "player_2", "player_0")):
-        seats = seatings(league(), AGENTS, group, ("agent", "random"))
-        assert seats == (one_against(AGENTS, seat, "agent", "random"),) * 6
+        for step in (0, 2):
+            seats = seatings(league(), AGENTS, step, group - step, ("agent", "random"))
+            assert seats == (one_against(AGENTS, seat, "agent", "random"),) * 6
 
 
 def test_with_swapped_seats_everybody_has_every_seat_equally_often_in_a_group() -> None:
     config = league()
     config = replace(config, matchmaking=replace(config.matchmaking, swap_seats=True))
     for group in range(3):
-        seats = seatings(config, AGENTS, group, ("agent", "random"))
+        seats = seatings(config, AGENTS, 0, group, ("agent", "random"))
         alone = [agent for by_agent in seats for agent, name in by_agent.items() if name == "agent"]
         assert len(alone) == 6
         assert all(alone.count(agent) == 2 for agent in AGENTS)
     fixed = {"player_0": "random", "player_*": "agent"}
     config = replace(config, matchmaking=replace(config.matchmaking, seats=fixed))
-    seats = seatings(config, AGENTS, 0, None)
+    seats = seatings(config, AGENTS, 5, 0, None)
     assert [by_agent["player_0"] for by_agent in seats] == ["random", "agent", "agent"] * 2
     assert all(sorted(by_agent.values()) == ["agent", "agent", "random"] for by_agent in seats)
 

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from dataclasses import replace
@@ -146,6 +147,23 @@ def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model) -> No
     learner.load_state(*make_learner(make_model(), EMA).state())
     assert learner.version == 0
     learner.update(make_samples())
+
+
+def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_model, tmp_path) -> None:
+    settings = {"objective": ObjectiveConfig(kl=KLConfig(reference="ema", coef=0.3)), "schedule": "constant"}
+    first = copy_weights(make_learner(make_model()))
+    learner, fresh = make_learner(make_model(), **settings), make_learner(make_model(), **settings)
+    learner.update(make_samples(0))
+    learner.restart(first)
+    assert learner.version == 1
+    state = copy.deepcopy(learner.state())
+    restored = make_learner(make_model(), **settings)
+    restored.load_state(*state)
+    for other in (learner, restored):
+        other.update(make_samples(1))
+    fresh.update(make_samples(1))
+    assert same(copy_weights(learner), copy_weights(fresh))
+    assert same(copy_weights(restored), copy_weights(fresh))
 
 
 def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
