@@ -222,6 +222,8 @@ def play(
     if as_json_:
         print(episode_to_json(episodes[0], tokens=False))
         return
+    if episodes[0].status == "fault":
+        raise RunError(f"the game ended at fault: {episodes[0].note}")
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")

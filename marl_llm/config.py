@@ -76,6 +76,11 @@ class PlayConfig:
     """Limit of prompt and reply tokens together."""
     max_turns: int = 1000
     """Turns after which an episode is cut off as truncated."""
+    on_fault: Literal["continue", "stop"] = "continue"
+    """What an episode that ends at fault, because an endpoint fails for good, does to training: `continue` leaves it
+    out of everything."""
+    max_faults: float = 0.1
+    """Share of a step's episodes at fault above which training stops all the same."""
     rewards: str | None = None
     """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
 
@@ -88,6 +93,7 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
+        _require(0 <= self.max_faults < 1, "play.max_faults", self.max_faults, "from 0 to less than 1")
         _require(
             self.rewards is None or ":" in self.rewards,
             "play.rewards",

@@ -1,6 +1,6 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,7 +14,7 @@ from games import conformance
 from marl_llm.alarms import Alarm, Watch
 from marl_llm.config import Config
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
-from marl_llm.errors import ConfigError, GameError, TrainingError
+from marl_llm.errors import ConfigError, GameError, RunError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged, measure_exploitability
 from marl_llm.league import League, record
 from marl_llm.learning.samples import Advantages, to_samples
@@ -203,7 +203,11 @@ def advance(
     progress: Progress,
     seat: Callable[[Sequence[Match]], Mapping[str, Policy]] = lambda matches: {},
 ) -> tuple[dict[str, float], list[Episode]]:
-    """One training step; mutates the team's weights and `progress`. `seat`: policies that are not in the team."""
+    """One training step; mutates the team's weights and `progress`. `seat`: policies that are not in the team.
+
+    Raises:
+        RunError: too many episodes ended at fault; nothing was learned in this step then.
+    """
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
@@ -213,7 +217,7 @@ def advance(
         matches = schedule(config, step, agents, progress.league)
         policies = {**team.policies, **seat(matches)}
         played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
-        episodes = sorted(played, key=lambda episode: episode.match.id)
+        episodes = sorted(tolerated(played, config, step, total=len(matches)), key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics = play_metrics(episodes)
@@ -228,6 +232,25 @@ def advance(
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def tolerated(played: Iterable[Episode], config: Config, step: int, *, total: int) -> Iterator[Episode]:
+    """Pass the `total` episodes of a step on for as long as those at fault are few enough.
+
+    Raises:
+        RunError: they are not; the message says what the latest of them was told.
+    """
+    faults = 0
+    for episode in played:
+        faults += episode.status == "fault"
+        if faults and config.play.on_fault == "stop":
+            raise RunError(f"step {step}: an episode ended at fault, and play.on_fault is stop: {episode.note}")
+        if faults > config.play.max_faults * total:
+            raise RunError(
+                f"step {step}: {faults} of {total} episodes ended at fault, more than play.max_faults "
+                f"({config.play.max_faults:g}) allows: {episode.note}"
+            )
+        yield episode
 
 
 def observe_league(config: Config, progress: Progress, episodes: Sequence[Episode]) -> dict[str, float]:

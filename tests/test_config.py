@@ -178,6 +178,8 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("play.max_reply_tokens=0", "play.max_reply_tokens: 0 is not allowed; it must be 1 or more"),
         ("play.context_tokens=16", r"play.context_tokens: 16 .* more than play.max_reply_tokens \(16\)"),
         ("play.max_turns=0", "play.max_turns: 0 is not allowed; it must be 1 or more"),
+        ("play.on_fault=ignore", "play.on_fault: "),
+        ("play.max_faults=1", "play.max_faults: 1.0 is not allowed; it must be from 0 to less than 1"),
         ("play.rewards=module", "play.rewards: 'module' is not allowed; it must be null or module:function"),
         ("matchmaking.groups=0", "matchmaking.groups: 0 is not allowed; it must be 1 or more"),
         ("matchmaking.group_size=0", "matchmaking.group_size: 0 is not allowed; it must be 1 or more"),

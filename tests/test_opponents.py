@@ -90,7 +90,7 @@ def test_an_exploiter_begins_anew_once_its_snapshot_has_joined(finished: Path) -
 
 @pytest.mark.parametrize("at", [2, 3])
 def test_a_resumed_league_goes_on_bit_for_bit(finished: Path, tmp_path: Path, at: int) -> None:
-    """Step 3, with a checkpoint of its own since the run is stopped there, is one after which the exploiter restarts."""
+    """After step 3, where stopping leaves a checkpoint, the exploiter begins anew."""
     config, observer = league(tmp_path), Silent()
     path = train(config, observer, stop=lambda: observer.told[-1] == f"step {at}")
     assert [step for step, _ in list_checkpoints(path / "checkpoints")][-1] == at
