@@ -24,13 +24,13 @@ from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
-from marl_llm.evaluation.players import seat_players
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
+from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.standings import plot_payoffs, standings

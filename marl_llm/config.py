@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -359,15 +359,20 @@ class LearnerConfig:
             _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
+UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")
+"""Kinds whose probabilities nobody can tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """One policy: a model, or a scripted player."""
+    """One policy: a model, here or elsewhere, a person, or a scripted player."""
 
     kind: PolicyKind = "llm"
-    """`llm`, or how a scripted player decides."""
+    """`llm`: a model, made or loaded as below; the only kind that can learn. `checkpoint`: the trained policy of a run
+    directory. `remote`: a model behind an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY. `human`: a
+    person at this terminal. Else how a scripted player decides."""
     model: str | None = None
     """Folder or hub name of a Hugging Face causal language model; None: make a tiny one."""
     tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
@@ -385,7 +390,8 @@ class PolicyConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
+    """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
+    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
 
     @property
     def learns(self) -> bool:
@@ -489,7 +495,7 @@ class Config:
         for name, policy_config in self.policies.items():
             warmup = policy_config.warmup
             if warmup is not None:
-                scripted = [k for k in known if self.policies[k].kind != "llm"]
+                scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
                 allowed = f"one of the scripted policies: {scripted}"
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
                 if not policy_config.learns:

@@ -8,10 +8,11 @@ from marl_llm.config import Config
 from marl_llm.league import League
 from marl_llm.matchmaking import trained_policy
 from marl_llm.models import load_model
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.run import Run, checkpoint_path, snapshot_path
-from marl_llm.team import Team, frozen_copy
+from marl_llm.team import Team
 from marl_llm.types import Match
 
 

@@ -12,18 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marl_llm.config import Config, GameConfig, PolicyConfig
-from marl_llm.devices import available_device
-from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import Table, make_game, play
+from marl_llm.play import make_game, play
+from marl_llm.players import check_player, first_view, make_player, model_policy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.seeds import derive
-from marl_llm.text import Chat, answer_instruction, canonical_reply
+from marl_llm.text import answer_instruction, canonical_reply
 from marl_llm.types import Turn
 
 CORPUS_GAMES = 200
@@ -40,15 +39,13 @@ class Member:
     """The weights that learn; the engine has its own copy."""
     policy: LLMPolicy
     """Plays with the engine."""
-    engine: HFEngine
-    """Runs the model for play."""
     learner: Learner | None
     """Trains it; None when it does not learn here."""
 
     def publish(self) -> None:
         """Give the learner's weights to the engine."""
         if self.learner is not None:
-            self.engine.load_weights(self.policy.name, self.learner.weights(), self.learner.version)
+            self.policy.engine.load_weights(self.policy.name, self.learner.weights(), self.learner.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True)
             members[name] = _member(config, name, settings, language_model, learn=learn)
             policies[name] = members[name].policy
         else:
-            policies[name] = make_scripted(settings.kind, settings.options)
+            policies[name] = make_player(settings, called=name)
     return Team(policies=policies, members=members)
 
 
@@ -99,11 +96,6 @@ def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
     for name, member in team.members.items():
         if member.learner is not None:
             member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
-
-
-def frozen_copy(config: Config, name: str, model: Path, *, called: str) -> LLMPolicy:
-    """The policy `name` with the model of a folder, under another name; it does not learn."""
-    return _member(config, called, config.policies[name], load_model(model), learn=False).policy
 
 
 def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
@@ -117,25 +109,7 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
 
 
 def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageModel, *, learn: bool) -> Member:
-    chat = Chat(model.tokenizer, thinking=config.play.thinking)
-    engine = HFEngine(
-        model.model,
-        policy=name,
-        slots=settings.engine.slots,
-        cache_slots=settings.engine.cache_slots,
-        context_tokens=config.play.context_tokens,
-        eos_token_id=chat.eos_token_id,
-        device=str(available_device("engine.device", settings.engine.device)),
-        dtype=getattr(torch, settings.engine.dtype),
-    )
-    policy = LLMPolicy(
-        name=name,
-        engine=engine,
-        chat=chat,
-        play=config.play,
-        temperature=settings.temperature,
-        samples=config.evaluation.samples,
-    )
+    policy = model_policy(config, settings, model, called=name)
     learner = None
     if learn and settings.learns:
         learner = Learner(
@@ -146,7 +120,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
             total_steps=config.run.steps,
             seed=derive(config.run.seed, "learner", name),
         )
-    return Member(language_model=model, policy=policy, engine=engine, learner=learner)
+    return Member(language_model=model, policy=policy, learner=learner)
 
 
 def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
@@ -204,8 +178,7 @@ def check_prompts(config: Config, team: Team) -> None:
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
-    (match,) = series(config.game, {}, name="check", games=1, seed=0)
-    views = [Table(match, config.play.max_turns).view]
+    views = [first_view(config.game, config.play.max_turns)]
     turns = [turn for game in (config.game, config.training_game) for turn in _random_turns(game, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
@@ -218,20 +191,22 @@ def check_prompts(config: Config, team: Team) -> None:
         member.policy.check_says(actions)
 
 
-def check_scripted(config: Config) -> None:
-    """Refuse a scripted policy that teaches, sits in a seat, is in the league or evaluated against, and cannot play.
+def check_players(config: Config) -> None:
+    """Refuse who teaches, sits in a seat, is in the league or is met in evaluations, and cannot play the game.
 
     Raises:
         ConfigError: names the policy and the reason.
+        RunError, ModelError: the checkpoint of another run cannot be loaded.
     """
+    making = config.matchmaking
     teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
-    needed = teachers | set(config.matchmaking.seats.values()) | set(config.evaluation.opponents)
-    needed |= set(config.matchmaking.league.members if config.matchmaking.league else ())
-    (match,) = series(config.game, {}, name="check", games=1, seed=config.run.seed)
-    view = Table(match, config.play.max_turns).view
+    needed = teachers | set(making.seats.values()) | set(config.evaluation.opponents)
+    needed |= set(making.league.members if making.league else ())
+    view = first_view(config.game, config.play.max_turns)
     for name, policy in config.policies.items():
         if policy.kind != "llm" and name in needed:
             try:
-                make_scripted(policy.kind, policy.options).strategies([view])
-            except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+                player = make_player(policy, called=name)
+            except ConfigError as error:
                 raise ConfigError(f"policies.{name}: {error}") from error
+            check_player(f"policies.{name}", player, view)

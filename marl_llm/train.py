@@ -24,7 +24,7 @@ from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards, make_game, play
 from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
-from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, restore
+from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode, Match
 from marl_llm.warmup import warm_up
 
@@ -168,7 +168,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     """Everything that can be refused before a run directory is made.
 
     Raises:
-        ConfigError: a recipe, reward function or seat is wrong, or a scripted policy cannot play the game.
+        ConfigError: a recipe, reward function or seat is wrong, or a policy cannot play the game.
         GameError: the game breaks its contract.
     """
     check_seats(config)
@@ -177,7 +177,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     if problems:
         more = f" (and {len(problems) - 1} more: marl-llm games check {name})" if len(problems) > 1 else ""
         raise GameError(f"game {name} breaks its contract: {problems[0]}{more}")
-    check_scripted(config)
+    check_players(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None

@@ -131,7 +131,7 @@ def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_p
         ("run: {seed: null}", "run.seed: "),
         ("run: {tokens: perhaps}", "run.tokens: Value 'perhaps' is not a valid bool"),
         ("play: {context: turns}", "play.context: "),
-        ("policies: {agent: {kind: human}}", "policies.agent.kind: "),
+        ("policies: {agent: {kind: robot}}", "policies.agent.kind: "),
         (
             "policies: {agent: {learner: {betas: [0.9]}}}",
             "policies.agent.learner.betas: .*length 1 does not match type hint length 2",
@@ -210,6 +210,10 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("alarms.identical_replies=.nan", "alarms.identical_replies: nan is not allowed; it must be null or between"),
         ("policies.agent.temperature=0", "policy.temperature: 0.0 is not allowed; it must be more than 0"),
         ("policies.agent.warmup.teacher=agent", r"policies.agent.warmup.teacher: .* of the scripted policies: \[\]"),
+        (
+            "policies={agent: {warmup: {teacher: me}}, me: {kind: human}}",
+            r"policies.agent.warmup.teacher: 'me' .* of the scripted policies: \[\]",
+        ),
         ("policies.agent.warmup.games=0", "warmup.games: 0 is not allowed; it must be 1 or more"),
         ("policies.agent.warmup.batch=0", "warmup.batch: 0 is not allowed; it must be 1 or more"),
         ("policies.agent.warmup.steps=-1", "warmup.steps: -1 is not allowed; it must be 0 or more"),

@@ -18,6 +18,7 @@ ORDER = (
     ("policies", "league"),
     ("matchmaking",),
     ("play",),
+    ("players",),
     ("team",),
     ("evaluation", "warmup", "opponents", "runtime"),
     ("train",),

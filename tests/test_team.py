@@ -26,8 +26,9 @@ from marl_llm.config import (
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
 from marl_llm.matchmaking import trained_policy
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
-from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, frozen_copy, game_texts, restore
+from marl_llm.team import Team, check_players, check_prompts, check_seats, found, game_texts, restore
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn
 from marl_llm.types import Episode
@@ -222,13 +223,13 @@ def test_an_exploiter_needs_no_seat_and_a_member_of_the_league_must_be_able_to_p
     making = MatchmakingConfig(seats={"*": "black"}, league=LeagueConfig(exploiters={"white": ExploiterConfig()}))
     config = replace(TWO, policies=policies, matchmaking=making)
     check_seats(config)
-    check_scripted(config)
+    check_players(config)
     making = MatchmakingConfig(seats={"*": "black"}, league=LeagueConfig())
     with pytest.raises(ConfigError, match=r"policies\.white: it is trainable and has no seat"):
         check_seats(replace(config, matchmaking=making))
     making = replace(making, league=LeagueConfig(members=["perfect"]))
     with pytest.raises(ConfigError, match=r"policies\.perfect: policy minimax: kuhn_poker is not a small"):
-        check_scripted(replace(config, matchmaking=making))
+        check_players(replace(config, matchmaking=making))
 
 
 def test_a_context_too_small_for_the_rules_is_refused() -> None:

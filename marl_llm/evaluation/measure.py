@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from marl_llm.config import Config
+from marl_llm.config import UNTOLD, Config
 from marl_llm.errors import RunError
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.tournament import Score, head_to_head
 from marl_llm.matchmaking import seat_policy, trained_policy
 from marl_llm.play import make_game
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.run import read_evaluation
 from marl_llm.seeds import derive
-from marl_llm.team import frozen_copy
 
 START = "start"
 
@@ -26,7 +26,8 @@ class Evaluation:
     policy: str
     """Whom it is about."""
     exploitability: Exploitability | None
-    """None where it cannot be computed (not two-player zero-sum, or too large to list) or was not asked for."""
+    """None where it cannot be computed (not two-player zero-sum, too large to list, or a seat whose probabilities
+    nobody can tell) or was not asked for."""
     illegal_fraction: float | None
     """Share of the policy's turns, over all games below, that were no legal action; None when none was played."""
     opponents: Mapping[str, Mapping[str, Score]]
@@ -124,4 +125,6 @@ def measure_exploitability(config: Config, policies: Mapping[str, Policy]) -> Ex
         return None
     agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
     seats = {agent: seat_policy(config.matchmaking.seats, agent) for agent in agents}
+    if any(config.policies[name].kind in UNTOLD for name in seats.values()):
+        return None
     return exploitability(config.game, policies, seats)

@@ -1,4 +1,4 @@
-"""Players by name."""
+"""Players from their settings, and by name."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from marl_llm.config import Config, GameConfig, PlayConfig, PolicyConfig
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.evaluation.players import make_player, seat_players
+from marl_llm.players import make_player, seat_players, settings_of
+from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import MCTSPolicy
@@ -27,15 +28,19 @@ def a_run(folder: Path, *, context_tokens: int = CONTEXT) -> Path:
     return folder
 
 
+def named(name: str) -> Policy:
+    return make_player(settings_of(name), called=name)
+
+
 def test_the_policy_of_a_run_is_that_of_its_latest_checkpoint_or_of_a_given_one(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "run")
     for name, action in ((f"run:{folder}", "bet"), (f"run:{folder}@0", "check"), (f"run:{folder}@5", "bet")):
-        policy = make_player(name)
+        policy = named(name)
         assert isinstance(policy, LLMPolicy)
         (strategy,) = policy.strategies([first_view()])
         assert strategy.actions[action] == pytest.approx(1.0, abs=1e-6)
     with pytest.raises(RunError, match=r"no checkpoint of step 3; there are \[0, 5\]"):
-        make_player(f"run:{folder}@3")
+        named(f"run:{folder}@3")
 
 
 def test_the_policy_of_a_run_whose_context_is_too_small_for_the_game_is_refused(tmp_path: Path) -> None:
@@ -45,15 +50,15 @@ def test_the_policy_of_a_run_whose_context_is_too_small_for_the_game_is_refused(
 
 
 def test_a_number_after_the_colon_is_the_players_option() -> None:
-    assert isinstance(make_player("mcts"), MCTSPolicy)
-    assert vars(make_player("mcts:7"))["_simulations"] == 7
-    assert vars(make_player("cfr:9"))["_iterations"] == 9
-    assert vars(make_player("noisy:0.5"))["_temperature"] == 0.5
+    assert isinstance(named("mcts"), MCTSPolicy)
+    assert vars(named("mcts:7"))["_simulations"] == 7
+    assert vars(named("cfr:9"))["_iterations"] == 9
+    assert vars(named("noisy:0.5"))["_temperature"] == 0.5
 
 
 def test_an_endpoint_is_an_address_and_a_model_with_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    policy = make_player("openai:http://localhost:8000/v1#Qwen/Qwen3-4B")
+    policy = named("openai:http://localhost:8000/v1#Qwen/Qwen3-4B")
     assert isinstance(policy, RemotePolicy)
     sent = {"_url": "http://localhost:8000/v1/chat/completions", "_model": "Qwen/Qwen3-4B", "_key": "secret"}
     assert sent.items() <= vars(policy).items()
@@ -76,7 +81,7 @@ def test_an_endpoint_is_an_address_and_a_model_with_the_key_of_the_environment(m
 )
 def test_a_name_of_nobody_is_refused_with_the_nearest_form(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_player(name)
+        named(name)
 
 
 def test_players_are_several_different_ones_who_can_play_the_game() -> None:
