@@ -59,6 +59,8 @@ class LiveView:
         where = f"run {doing} at step {step} of {self._total}, in {run}"
         self._console.print(f"{config.game.name}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
+        if any(policy.kind == "human" for policy in config.policies.values()):
+            self._live.stop()  # it would draw over what the person is asked
 
     def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
         """Show the imitation's progress."""

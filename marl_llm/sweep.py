@@ -239,7 +239,7 @@ def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
 
 
 def _log(cell: Cell) -> Path:
-    return cell.folder.with_suffix(".log")
+    return cell.folder.with_name(f"{cell.folder.name}.log")  # a suffix would be cut off after the last dot of a setting
 
 
 def _finished(cell: Cell, config: Config) -> bool:

@@ -71,3 +71,9 @@ def test_replies_without_a_choice_or_a_model_do_not_count_as_identical() -> None
     assert identical_replies([turn("x", "call"), turn("x", "call"), forced, scripted]) is None
     assert identical_replies([turn("x", "hello", legal_actions=None), turn("y", "hi", legal_actions=None)]) == 0.5
     assert "play/identical_replies" not in play_metrics([episode({"a": 0.0}, [forced])])
+
+
+def test_games_at_fault_are_counted_and_in_nothing_else() -> None:
+    sound = [episode({"a": 1.0, "b": -1.0}, [turn("x", "call")])]
+    broken = replace(episode({"a": 9.0, "b": 0.0}, [turn("x", "fold"), turn("y", "fold", agent="b")]), status="fault")
+    assert play_metrics([*sound, broken]) == {**play_metrics(sound), "play/faults": 1}
