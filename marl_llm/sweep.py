@@ -260,21 +260,33 @@ def _cell(values: Sequence[float]) -> str:
 
 def _plot(cells: Sequence[Cell], folder: Path) -> Path:
     """Exploitability where it was computed, else the illegal fraction, over steps: mean and range over seeds."""
-    curves: dict[str, list[dict[int, float]]] = defaultdict(list)
     metrics = {cell: read_metrics(cell.folder) for cell in cells}
-    exact = any("eval/exploitability" in line for lines in metrics.values() for line in lines)
-    key = "eval/exploitability" if exact else "play/illegal_fraction"
-    for cell, lines in metrics.items():
-        curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
+    found = {cell: exploitability_curve(lines) for cell, lines in metrics.items()}
+    measure = "exploitability" if any(found.values()) else "illegal fraction"
+    if measure == "illegal fraction":
+        found = {
+            c: {int(x["step"] or 0): x["play/illegal_fraction"] or 0.0 for x in rows} for c, rows in metrics.items()
+        }
+    curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+    for cell, curve in found.items():
+        curves[cell.variant].append(curve)
     figure, axes = pyplot.subplots(figsize=(8, 5))
-    for variant, seeds in curves.items():
+    for label, seeds in zip(short(list(curves)), curves.values(), strict=True):
         steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
         values = np.array([[curve[step] for step in steps] for curve in seeds])
-        (line,) = axes.plot(steps, values.mean(0), label=f"{variant} ({len(seeds)} seeds)")
+        (line,) = axes.plot(steps, values.mean(0), label=f"{label} ({len(seeds)} seeds)")
         axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
-    axes.set(xlabel="step", ylabel=key.removeprefix("eval/").replace("/", " "), ylim=(0, None))
+    axes.set(xlabel="step", ylabel=measure, ylim=(0, None))
     axes.legend()
     path = folder / "sweep.png"
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Names of variants without the sections that all their settings are in: `a.b.c=1 a.d=2` is `b.c=1 d=2`."""
+    keys = [setting.partition("=")[0].split(".")[:-1] for name in names for setting in name.split() if "=" in setting]
+    shared = itertools.takewhile(lambda sections: len(set(sections)) == 1, zip(*keys))
+    prefix = "".join(f"{sections[0]}." for sections in shared)
+    return [" ".join(s.removeprefix(prefix) if "=" in s else s for s in name.split(" ")) for name in names]
