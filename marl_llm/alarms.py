@@ -36,7 +36,8 @@ class Alarm:
     """A value that has passed its threshold."""
 
     name: str
-    """A setting of `AlarmConfig`; `entropy_collapse` has the policy behind a slash."""
+    """A setting of `AlarmConfig`; `entropy_collapse` has the policy behind a slash, `role_skew` the game where there
+    are several."""
     value: float
     """What was measured, over the last steps."""
     threshold: float
@@ -88,9 +89,11 @@ def _measures(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str
     found = {}
     if "play/illegal_fraction" in last:
         found["illegal_moves"] = last["play/illegal_fraction"]
-    rates = [value for key, value in last.items() if key.startswith("play/win_rate/")]
-    if rates:
-        found["role_skew"] = max(rates) - min(rates)
+    rates: dict[str, list[float]] = defaultdict(list)
+    for key, value in last.items():
+        if key.startswith("play/win_rate/"):
+            rates[key.rpartition("/")[0].removeprefix("play/win_rate")].append(value)
+    found |= {f"role_skew{game}": max(values) - min(values) for game, values in rates.items()}
     length = first.get("play/reply_tokens")
     if length and "play/reply_tokens" in last:
         found["reply_collapse"] = found["reply_explosion"] = last["play/reply_tokens"] / length

@@ -168,7 +168,10 @@ def evaluate(
     settings = Run.config(run)
     wanted = settings.evaluation
     wanted = replace(wanted, games=wanted.games if games_ is None else games_)
-    wanted = replace(wanted, opponents=wanted.opponents if opponent is None else opponent)
+    if opponent is not None:
+        wanted = replace(wanted, opponents=opponent)
+        played = {name: replace(game, opponents=None) for name, game in settings.games.items()}
+        settings = replace(settings, games=played)
     settings = replace(settings, evaluation=wanted)
     at, checkpoint = _checkpoint(run, step)
     team = found(settings, checkpoint, learn=False)
@@ -191,6 +194,7 @@ def _checkpoint(run: Path, step: int | None) -> tuple[int, Path]:
 @app.command()
 def play(
     run: Annotated[Path, typer.Argument(help="Run directory")],
+    game: Annotated[str | None, typer.Option(help="Which of the run's games; default: the first")] = None,
     seat: Annotated[str | None, typer.Option(help="Your seat; default: the first")] = None,
     against: Annotated[str | None, typer.Option(help="Policy of the run's settings; default: the trained one")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the deal")] = 0,
@@ -202,7 +206,11 @@ def play(
     Example: marl-llm play runs/kuhn-seed0-1 --seat player_1 --seed 7
     """
     settings = Run.config(run)
-    agents = list(make_game(settings.game.name, settings.game.settings).unwrapped.possible_agents)
+    if game is not None and game not in settings.games:
+        raise ConfigError(f"--game: {game!r} is not allowed; it must be one of {list(settings.games)}")
+    played = settings.games[game or next(iter(settings.games))]
+    env = make_game(played.name, played.settings).unwrapped
+    agents = list(env.possible_agents)
     mine = seat or agents[0]
     if mine not in agents:
         raise ConfigError(f"--seat: {mine!r} is not allowed; it must be one of {agents}")
@@ -211,9 +219,9 @@ def play(
         raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
     team = found(settings, _checkpoint(run, step)[1], learn=False)
     show = log if as_json_ else out
-    show.print(make_game(settings.game.name, settings.game.settings).unwrapped.metadata["rules"] + "\n", markup=False)
+    show.print(env.metadata["rules"] + "\n", markup=False)
     person = HumanPolicy(lambda text: show.print(text, markup=False), lambda text: show.input(text, markup=False))
-    matches = series(settings.game, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)
+    matches = series(played, one_against(agents, mine, "you", opponent), name="person", games=1, seed=seed)
     try:
         episodes = list(play_matches(matches, {**team.policies, "you": person}))
     except (EOFError, KeyboardInterrupt):

@@ -5,8 +5,8 @@ refuses, it never rewrites a value.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,6 +60,46 @@ class GameConfig:
     """A game of ours, or one of the other forms that `marl-llm games list` shows."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedGame(GameConfig):
+    """A game of an experiment: how much of it is trained on, and how it is evaluated."""
+
+    name: str = field()
+    """As in `GameConfig`."""
+    share: float = 1.0
+    """Part of a step's groups, relative to the other games'; 0: held out, evaluated and never trained on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings of the matches that are trained on, where they differ from `settings`, which are evaluated."""
+    seats: dict[str, str] | None = None
+    """As `matchmaking.seats`, for this game; None: those."""
+    opponents: list[str] | None = None
+    """As `evaluation.opponents`, for this game; None: those."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.share < inf, "games.share", self.share, "0 or more")
+
+    @property
+    def trained(self) -> GameConfig:
+        """The game of the matches that are trained on."""
+        return GameConfig(name=self.name, settings={**self.settings, **self.training})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """Games that are being learned get more of the groups (learning progress; arXiv 1707.00183)."""
+
+    floor: float = 0.1
+    """Part of the groups that is dealt out by `share` alone, so that no game is forgotten."""
+    fast: float = 0.3
+    """Weight of the newest step in the quick moving average of a game's returns."""
+    slow: float = 0.03
+    """Its weight in the slow one; their distance is the progress."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.floor <= 1, "curriculum.floor", self.floor, "more than 0, at most 1")
+        _require(0 < self.slow < self.fast <= 1, "curriculum.slow", self.slow, "more than 0 and less than fast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +194,7 @@ class MatchmakingConfig:
     """Who plays whom, on which seed, how often."""
 
     groups: int = 32
-    """Groups (deals) per step."""
+    """Groups (deals) per step, over all games."""
     group_size: int = 8
     """Matches per group; all share the game seed."""
     seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
@@ -163,8 +203,8 @@ class MatchmakingConfig:
     """Whether the members of a group move on by one seat each, so that everybody has every seat equally often."""
     league: LeagueConfig | None = None
     """Opponents besides those in `seats`; None: none."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Game settings of the matches that are trained on, where they differ from `game.settings`, which is evaluated."""
+    curriculum: CurriculumConfig | None = None
+    """How the games' parts follow what is being learned; None: they are the games' shares throughout."""
 
     def __post_init__(self) -> None:
         _require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")
@@ -200,8 +240,11 @@ class WarmupConfig:
 
     teacher: str = "random"
     """Name of the policy to imitate."""
+    teachers: dict[str, str] = field(default_factory=dict)
+    """Game (by its name in `games`) to whom to imitate there instead. Held-out games are imitated only if they are
+    here, so that a model that cannot read yet learns the form of all games' answers."""
     games: int = 512
-    """Games that the teacher plays against itself."""
+    """Games that a teacher plays against itself, of each game that is imitated."""
     steps: int = 100
     """Gradient steps."""
     batch: int = 128
@@ -407,18 +450,20 @@ class EvaluationConfig:
     """What is measured, and when."""
 
     every: int = 25
-    """Steps between computations of exploitability during training; 0: only before and after."""
+    """Steps between evaluations during training; 0: only before and after."""
     exploitability: bool = True
     """Whether to compute it; only for two-player zero-sum games whose information states can be listed."""
     samples: int = 64
     """Sampled replies per information state where the policy thinks first (an estimate)."""
     games: int = 1000
     """Games per opponent and seat, before and after."""
+    games_during: int = 0
+    """Games per opponent and seat every `every` steps, held-out games included; 0: none."""
     opponents: list[str] = field(default_factory=list)
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 
     def __post_init__(self) -> None:
-        for name in ("every", "games"):
+        for name in ("every", "games", "games_during"):
             _require(getattr(self, name) >= 0, f"evaluation.{name}", getattr(self, name), "0 or more")
         _require(self.samples >= 1, "evaluation.samples", self.samples, "1 or more")
 
@@ -463,8 +508,8 @@ class Config:
 
     run: RunConfig = field(default_factory=RunConfig)
     """Where and how long."""
-    game: GameConfig = field(default_factory=GameConfig)
-    """Which game."""
+    games: dict[str, PlayedGame] = field(default_factory=lambda: {"game": PlayedGame(name="kuhn_poker")})
+    """All games, by a name of your choice that metrics and results use. The first is the one that a person plays."""
     play: PlayConfig = field(default_factory=PlayConfig)
     """How it is played."""
     matchmaking: MatchmakingConfig = field(default_factory=MatchmakingConfig)
@@ -479,17 +524,28 @@ class Config:
     """When a person is told."""
 
     @property
-    def training_game(self) -> GameConfig:
-        """The game with the settings of the matches that are trained on."""
-        return replace(self.game, settings={**self.game.settings, **self.matchmaking.settings})
+    def trained_games(self) -> dict[str, PlayedGame]:
+        """The games that are trained on."""
+        return {name: game for name, game in self.games.items() if game.share}
+
+    def seats(self, game: str) -> Mapping[str, str]:
+        """Who sits where in the game: agent id or pattern to policy."""
+        own = self.games[game].seats
+        return self.matchmaking.seats if own is None else own
+
+    def opponents(self, game: str) -> Sequence[str]:
+        """Whom the trained policy meets in evaluations of the game."""
+        own = self.games[game].opponents
+        return self.evaluation.opponents if own is None else own
 
     def __post_init__(self) -> None:
         known = sorted(self.policies)
-        for seat, policy in self.matchmaking.seats.items():
-            _require(policy in self.policies, f"matchmaking.seats.{seat}", policy, f"one of policies: {known}")
-        for policy in self.evaluation.opponents:
-            allowed = f"one of policies: {known}, or start"
-            _require(policy in self.policies or policy == "start", "evaluation.opponents", policy, allowed)
+        _require(bool(self.trained_games), "games", sorted(self.games), "at least one game with a share above 0")
+        self._check_seats("matchmaking.seats", self.matchmaking.seats)
+        self._check_opponents("evaluation.opponents", self.evaluation.opponents)
+        for game, played in self.games.items():
+            self._check_seats(f"games.{game}.seats", played.seats or {})
+            self._check_opponents(f"games.{game}.opponents", played.opponents or [])
         if self.matchmaking.league is not None:
             self._check_league(self.matchmaking.league)
         for name, policy_config in self.policies.items():
@@ -498,12 +554,31 @@ class Config:
                 scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
                 allowed = f"one of the scripted policies: {scripted}"
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
+                for game, teacher in warmup.teachers.items():
+                    key = f"policies.{name}.warmup.teachers.{game}"
+                    _require(game in self.games, key, game, f"about one of games: {sorted(self.games)}")
+                    _require(teacher in scripted, key, teacher, allowed)
                 if not policy_config.learns:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
 
+    def teachers(self, policy: str) -> dict[str, str]:
+        """Game to whom the policy imitates there in its warm-up; empty without one."""
+        warmup = self.policies[policy].warmup
+        return {} if warmup is None else dict.fromkeys(self.trained_games, warmup.teacher) | warmup.teachers
+
+    def _check_seats(self, key: str, seats: Mapping[str, str]) -> None:
+        for seat, policy in seats.items():
+            _require(policy in self.policies, f"{key}.{seat}", policy, f"one of policies: {sorted(self.policies)}")
+
+    def _check_opponents(self, key: str, opponents: Sequence[str]) -> None:
+        for policy in opponents:
+            allowed = f"one of policies: {sorted(self.policies)}, or start"
+            _require(policy in self.policies or policy == "start", key, policy, allowed)
+
     def _check_league(self, league: LeagueConfig) -> None:
         learning = [name for name, policy in self.policies.items() if policy.learns]
-        seated = sorted(set(self.matchmaking.seats.values()) & set(learning))
+        seats = {policy for game in self.trained_games for policy in self.seats(game).values()}
+        seated = sorted(seats & set(learning))
         _require(len(seated) == 1, "matchmaking.seats", seated, "one policy that learns, where there is a league")
         others = sorted(self.policies.keys() - learning)
         for name in league.members:
@@ -514,6 +589,10 @@ class Config:
             _require(name in free, "matchmaking.league.exploiters", name, allowed)
         for name in learning:  # snapshots are called NAME@STEP, as folders too
             _require(not {"@", "/"} & set(name), "policies", name, "a name without @ and /, where there is a league")
+
+
+WHOLE = ("games", "policies", "matchmaking.seats")
+"""What is not merged with what stood there before, but replaces it, where it is given as a whole."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -535,6 +614,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     given: Any = loaded
     try:
         changes = _parse(overrides)
+        for key in WHOLE:  # `games={...}` replaces them all, `games.NAME.share=2` changes one
+            changed = OmegaConf.select(changes, key)
+            if OmegaConf.is_dict(changed) and any(override.startswith(f"{key}=") for override in overrides):
+                OmegaConf.update(loaded, key, changed, merge=False)
         given = OmegaConf.merge(loaded, changes)
         tree = OmegaConf.merge(_defaults(loaded), given)
         # Merging ignores a missing value, so that `tree` would hold the default.
@@ -573,15 +656,15 @@ def _parse(overrides: Sequence[str]) -> DictConfig:
 
 
 def _defaults(loaded: DictConfig) -> DictConfig:
-    """Default settings, without the policies or seats that the file replaces: merged in, they would sit there still."""
+    """Default settings, without the games, policies or seats that the file replaces: merged in, they would be there
+    still."""
     tree: DictConfig = OmegaConf.structured(Config)
-    for parent, key, replaced in (
-        (tree, "policies", "policies"),
-        (tree.matchmaking, "seats", "matchmaking.seats"),
-    ):
-        if OmegaConf.is_dict(OmegaConf.select(loaded, replaced)):
+    for key in WHOLE:
+        if OmegaConf.is_dict(OmegaConf.select(loaded, key)):
+            above, _, name = key.rpartition(".")
+            parent = OmegaConf.select(tree, above) if above else tree
             with read_write(parent):
-                parent[key] = {}
+                parent[name] = {}
     return tree
 
 

@@ -1,6 +1,6 @@
 """What a person sees while a run goes on: one live panel in a terminal, plain lines elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config
-from marl_llm.evaluation.measure import Evaluation
+from marl_llm.evaluation.measure import Evaluation, GameEvaluation
 
 PLAIN_EVERY_S = 10.0
 """Seconds between lines where the output is no terminal."""
@@ -57,7 +57,8 @@ class LiveView:
         self._total = config.run.steps
         doing = "continues" if step else "starts"
         where = f"run {doing} at step {step} of {self._total}, in {run}"
-        self._console.print(f"{config.game.name}: {where}", markup=False)  # a path may hold brackets
+        games = ", ".join(game.name for game in config.trained_games.values())
+        self._console.print(f"{games}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
         if any(policy.kind == "human" for policy in config.policies.values()):
             self._live.stop()  # it would draw over what the person is asked
@@ -74,9 +75,11 @@ class LiveView:
         """Print the result; after training, print it beside the one before."""
         self.evaluations[step] = evaluation
         if step == 0:
-            if evaluation.exploitability is not None:
-                value = evaluation.exploitability.value
-                self._console.print(f"before training: exploitability {value:.3f} ({evaluation.policy})")
+            for game, measured in evaluation.games.items():
+                if measured.exploitability is not None:
+                    value = measured.exploitability.value
+                    where = f" in {game}" if len(evaluation.games) > 1 else ""
+                    self._console.print(f"before training: exploitability{where} {value:.3f} ({evaluation.policy})")
             return
         self._live.stop()
         self._console.print(comparison(self.evaluations.get(0), evaluation, step))
@@ -109,8 +112,10 @@ class LiveView:
         roles = {key.removeprefix(prefix): value for key, value in shown.items() if key.startswith(prefix)}
         parts += [f"return {role} {value:+.2f}" for role, value in roles.items()]
         parts.append(f"illegal {shown['play/illegal_fraction']:.1%}")
-        if "eval/exploitability" in shown:
-            parts.append(f"exploitability {shown['eval/exploitability']:.3f}")
+        for key, value in shown.items():
+            if key.startswith("eval/") and key.endswith("/exploitability"):
+                game = key.removeprefix("eval/").removesuffix("exploitability").rstrip("/")
+                parts.append(f"exploitability {game}{' ' if game else ''}{value:.3f}")
         parts.append(f"{shown['play/tokens_per_s']:.0f} tokens/s")
         parts += [f"ALARM {name}" for name in self._alarms]
         return ", ".join(parts)
@@ -143,24 +148,27 @@ def comparison(before: Evaluation | None, after: Evaluation, step: int) -> Table
 
 def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """(heading, measure, value with its 95 % interval) of everything that was measured."""
-    result = []
+    several = len(evaluation.games) > 1
+    return [
+        row for game, measured in evaluation.games.items() for row in _rows(f"{game} " if several else "", measured)
+    ]
+
+
+def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str]]:
     exploited = evaluation.exploitability
     if exploited is not None:
         value = f"{exploited.value:.4f}"
         if exploited.samples is None:
-            result.append(("", "exploitability, exact", value))
+            yield game, "exploitability, exact", value
         else:
             interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
-            result.append(("", f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"))
-        result.append(("", "illegal probability mass", f"{exploited.illegal_mass:.4f}"))
+            yield game, f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"
+        yield game, "illegal probability mass", f"{exploited.illegal_mass:.4f}"
     if evaluation.illegal_fraction is not None:
-        result.append(("", "illegal moves", f"{evaluation.illegal_fraction:.2%}"))
+        yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
     for opponent, seats in evaluation.opponents.items():
         for seat, score in seats.items():
-            heading = f"against {opponent}"
-            result.append((heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"))
-            result.append(
-                (heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]")
-            )
-            result.append((heading, f"{seat}: not lost", f"{score.not_lost:.1%}"))
-    return result
+            heading = f"{game}against {opponent}"
+            yield heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+            yield heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]"
+            yield heading, f"{seat}: not lost", f"{score.not_lost:.1%}"

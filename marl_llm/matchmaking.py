@@ -9,7 +9,7 @@ from marl_llm.config import Config, GameConfig
 from marl_llm.errors import ConfigError
 from marl_llm.league import Duel, League, draw
 from marl_llm.metrics import win_rates
-from marl_llm.seeds import derive
+from marl_llm.seeds import derive, generator
 from marl_llm.types import Episode, Match
 
 Seats = Mapping[str, str]
@@ -18,63 +18,89 @@ Pair = tuple[str, str]
 """Who sits alone in a seat, and who has all others."""
 
 
-def schedule(config: Config, step: int, agents: Sequence[str], league: League) -> list[Match]:
+def schedule(
+    config: Config, step: int, parts: Mapping[str, float], agents: Mapping[str, Sequence[str]], league: League
+) -> list[Match]:
     """The matches of one training step: `groups` deals, each played `group_size` times.
 
-    Pure: all follows from the settings, the step and what the league knows, so a resumed run plays the same matches;
-    seeds depend on the run's seed, the step and the group only. `agents`: the game's.
+    `parts`: game to its part of the groups. All that is scheduled is played to its end, so that no game gets more
+    weight because it is short. `agents`: of each game; needed to swap seats and by a league. Pure: all follows from the
+    settings, the step and what the league knows, so a resumed run plays the same matches; seeds depend on the run's
+    seed, the step and the group only.
     """
-    game = config.training_game
+    making = config.matchmaking
+    several = len(config.trained_games) > 1
+    counts = quotas(parts, making.groups, step)
+    games = {label: config.games[label].trained for label in counts}
+    drawn = [(label, pair) for label, count in counts.items() for pair in pairs(config, step, label, count, league)]
     return [
         Match(
             id=f"s{step}/g{group}/m{member}",
-            game=game.name,
-            settings=game.settings,
+            game=games[label].name,
+            settings=games[label].settings,
             seed=derive(config.run.seed, "train", step, group),
             group=f"s{step}/g{group}",
             member=member,
+            label=label if several else "",
             seats=seats,
         )
-        for group, pair in enumerate(pairs(config, step, league))
-        for member, seats in enumerate(seatings(config, agents, step, group, pair))
+        for group, (label, pair) in enumerate(drawn)
+        for member, seats in enumerate(seatings(config, label, agents.get(label, ()), step + group, pair))
     ]
 
 
-def pairs(config: Config, step: int, league: League) -> list[Pair | None]:
-    """Who meets whom in each group of a step; None: everybody sits where `matchmaking.seats` says.
+def quotas(parts: Mapping[str, float], total: int, step: int) -> dict[str, int]:
+    """`total` dealt out by parts (which sum to 1) in whole numbers, by largest remainder.
 
-    Those come first, then the trained policy against the pool, then each exploiter.
+    Equal remainders take turns from step to step.
     """
-    making, settings = config.matchmaking, config.matchmaking.league
+    counts = {name: int(part * total) for name, part in parts.items()}
+    names = list(parts)
+    turn = {name: (place - step) % len(names) for place, name in enumerate(names)}
+    order = sorted(names, key=lambda name: (counts[name] - parts[name] * total, turn[name]))
+    for name in order[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def pairs(config: Config, step: int, label: str, groups: int, league: League) -> list[Pair | None]:
+    """Who meets whom in each of a game's groups in a step; None: everybody sits where the settings say.
+
+    Those come first, then the trained policy against the pool, then each exploiter. All games of a step have the same
+    opponents. Shares that leave a rest are rounded at random, so that they are right over many steps.
+    """
+    settings = config.matchmaking.league
     if settings is None:
-        return [None] * making.groups
+        return [None] * groups
     main, seed = trained_policy(config), derive(config.run.seed, "league", step)
     shares = [settings.share, *(exploiter.share for exploiter in settings.exploiters.values())]
-    ends = [round(making.groups * share) for share in accumulate(shares)]
+    rest = generator(seed, "rest", label).random()
+    ends = [int(groups * share + rest) for share in accumulate(shares)]
     numbers = [end - begin for begin, end in zip([0, *ends], ends)]
-    found: list[Pair | None] = [None] * (making.groups - ends[-1])
+    found: list[Pair | None] = [None] * (groups - ends[-1])
     found += [(main, other) for other in draw(settings, league, main, groups=numbers[0], seed=seed)]
-    for (name, exploiter), groups in zip(settings.exploiters.items(), numbers[1:], strict=True):
-        against = draw(settings, league, name, groups=groups, seed=seed)
+    for (name, exploiter), number in zip(settings.exploiters.items(), numbers[1:], strict=True):
+        against = draw(settings, league, name, groups=number, seed=seed)
         found += [(name, main if exploiter.against == "main" else other) for other in against]
     return found
 
 
-def seatings(config: Config, agents: Sequence[str], step: int, group: int, pair: Pair | None) -> tuple[Seats, ...]:
-    """The seats of each member of a group, which has one opponent.
+def seatings(config: Config, label: str, agents: Sequence[str], turn: int, pair: Pair | None) -> tuple[Seats, ...]:
+    """The seats of each member of a group, which has one opponent, in the game called `label`.
 
-    Whoever is alone has another seat in the next group and in the next step; with `swap_seats` in the next member.
+    Whoever is alone sits in the seat number `turn` (modulo their number); with `swap_seats` it moves on with every
+    member, as everybody does.
     """
-    making = config.matchmaking
+    making, settled = config.matchmaking, config.seats(label)
     members = range(making.group_size)
     if pair is None and not making.swap_seats:
-        return (making.seats,) * len(members)
+        return (settled,) * len(members)
     if pair is None:
-        seated, first = [seat_policy(making.seats, agent) for agent in agents], 0
+        seated, turn = [seat_policy(settled, agent) for agent in agents], 0
     else:
-        seated, first = list(one_against(agents, agents[0], *pair).values()), step + group
-    turns = [(first + member * making.swap_seats) % len(agents) for member in members]
-    return tuple(dict(zip(agents, seated[-turn:] + seated[:-turn], strict=True)) for turn in turns)
+        seated = list(one_against(agents, agents[0], *pair).values())
+    moves = [(turn + member * making.swap_seats) % len(agents) for member in members]
+    return tuple(dict(zip(agents, seated[-move:] + seated[:-move], strict=True)) for move in moves)
 
 
 def duels(episodes: Iterable[Episode]) -> list[Duel]:
@@ -133,10 +159,12 @@ def trained_policy(config: Config) -> str:
     Raises:
         ConfigError: nobody learns.
     """
-    for policy in config.matchmaking.seats.values():
-        if config.policies[policy].learns:
-            return policy
-    raise ConfigError(f"matchmaking.seats: {config.matchmaking.seats} seats no trainable policy of kind llm")
+    for game in config.trained_games:
+        for policy in config.seats(game).values():
+            if config.policies[policy].learns:
+                return policy
+    seats = [dict(config.seats(game)) for game in config.trained_games]
+    raise ConfigError(f"matchmaking.seats: {', '.join(map(str, seats))} seats no trainable policy of kind llm")
 
 
 def one_against(agents: Sequence[str], seat: str, policy: str, opponent: str) -> dict[str, str]:

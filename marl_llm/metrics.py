@@ -25,7 +25,7 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
         "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
         **({} if identical is None else {"play/identical_replies": identical}),
-        **{f"play/return/{role}": value for role, value in _by_role(episodes, lambda e: e.returns).items()},
+        **{f"play/return/{role}": value for role, value in returns_by_role(episodes).items()},
         **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
     }
 
@@ -66,11 +66,17 @@ def identical_replies(turns: Iterable[Turn]) -> float | None:
     return max(weights.values()) / len(replies)
 
 
-def _by_role(episodes: Sequence[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
+def returns_by_role(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Mean return per role; where an experiment has several games, per `GAME/ROLE`."""
+    return _by_role(episodes, lambda episode: episode.returns)
+
+
+def _by_role(episodes: Iterable[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
     """Mean per role, in the order of names; an agent counts in its latest role, or by its id if it had no turn."""
     collected: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         roles = {turn.agent: turn.role for turn in episode.turns}
+        game = f"{episode.match.label}/" if episode.match.label else ""
         for agent, value in values(episode).items():
-            collected[roles.get(agent, agent)].append(value)
+            collected[f"{game}{roles.get(agent, agent)}"].append(value)
     return {role: sum(found) / len(found) for role, found in sorted(collected.items())}

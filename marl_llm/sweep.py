@@ -134,15 +134,18 @@ def final_measures(run: Path) -> dict[str, float]:
     assert before is not None
     assert evaluation is not None
     measures = {}
-    if before.exploitability is not None and evaluation.exploitability is not None:
-        measures["exploitability before"] = before.exploitability.value
-        measures["exploitability"] = evaluation.exploitability.value
-    if evaluation.illegal_fraction is not None:
-        measures["illegal fraction"] = evaluation.illegal_fraction
-    for opponent, seats in evaluation.opponents.items():
-        for seat, score in seats.items():
-            measures[f"return against {opponent} as {seat}"] = score.mean
-            measures[f"not lost against {opponent} as {seat}"] = score.not_lost
+    for game, after in evaluation.games.items():
+        name = f"{game}: " if len(evaluation.games) > 1 else ""
+        exploited = before.games[game].exploitability
+        if exploited is not None and after.exploitability is not None:
+            measures[f"{name}exploitability before"] = exploited.value
+            measures[f"{name}exploitability"] = after.exploitability.value
+        if after.illegal_fraction is not None:
+            measures[f"{name}illegal fraction"] = after.illegal_fraction
+        for opponent, seats in after.opponents.items():
+            for seat, score in seats.items():
+                measures[f"{name}return against {opponent} as {seat}"] = score.mean
+                measures[f"{name}not lost against {opponent} as {seat}"] = score.not_lost
     curve = exploitability_curve(read_metrics(run))
     later = [value for step, value in curve.items() if 2 * step > steps[-1]]
     if later:  # tells a policy that has settled from one that is passing by

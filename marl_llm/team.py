@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from marl_llm.config import Config, GameConfig, PolicyConfig
+from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
@@ -104,7 +104,11 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
     if settings.model is not None:
         return load_model(settings.model)
     seed = derive(config.run.seed, "model", name)
-    texts = game_texts(config.training_game, seed=config.run.seed, thinking=config.play.thinking)
+    texts = [
+        text
+        for game in config.games.values()  # held-out games too: their words must be read
+        for text in game_texts(game.trained, seed=config.run.seed, thinking=config.play.thinking)
+    ]
     return make_tiny(settings.tiny, texts, context_tokens=config.play.context_tokens, seed=seed)
 
 
@@ -137,7 +141,7 @@ def _random_turns(game: GameConfig, seed: int) -> tuple[Turn, ...]:
     return _turns_of(game.name, json.dumps(game.settings, sort_keys=True), seed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
     game = GameConfig(name=name, settings=json.loads(settings))
     matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
@@ -152,21 +156,25 @@ def check_seats(config: Config) -> None:
         ConfigError: see above.
     """
     making = config.matchmaking
-    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
-    seated = {seat_policy(making.seats, agent) for agent in agents}
+    agents = {
+        label: make_game(game.name, game.settings).unwrapped.possible_agents
+        for label, game in config.trained_games.items()
+    }
+    seated = {seat_policy(config.seats(label), agent) for label, names in agents.items() for agent in names}
     trained_policy(config)
     if making.league is not None:
         seated |= making.league.exploiters.keys()
-        if len(agents) < 2:
-            raise ConfigError(f"matchmaking.league: {config.game.name} has one seat only, so that nobody can meet")
     for name, policy in config.policies.items():
         if policy.learns and name not in seated:
             raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(making.seats)}")
-    if making.swap_seats and making.group_size % len(agents):
-        raise ConfigError(
-            f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
-            f"multiple of the {len(agents)} seats"
-        )
+    for label, names in agents.items():
+        if making.league is not None and len(names) < 2:
+            raise ConfigError(f"matchmaking.league: game {label} has one seat only, so that nobody can meet there")
+        if making.swap_seats and making.group_size % len(names):
+            raise ConfigError(
+                f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
+                f"multiple of the {len(names)} seats of game {label}"
+            )
 
 
 def check_prompts(config: Config, team: Team) -> None:
@@ -178,8 +186,13 @@ def check_prompts(config: Config, team: Team) -> None:
     Raises:
         ConfigError: names the setting and the tokens needed.
     """
-    views = [first_view(config.game, config.play.max_turns)]
-    turns = [turn for game in (config.game, config.training_game) for turn in _random_turns(game, config.run.seed)]
+    for game in config.games.values():
+        _check_prompts(config, game, team)
+
+
+def _check_prompts(config: Config, game: PlayedGame, team: Team) -> None:
+    views = [first_view(game, config.play.max_turns)]
+    turns = [turn for settings in (game, game.trained) for turn in _random_turns(settings, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
         agents = {turn.observation: turn.agent for turn in turns}
@@ -198,15 +211,18 @@ def check_players(config: Config) -> None:
         ConfigError: names the policy and the reason.
         RunError, ModelError: the checkpoint of another run cannot be loaded.
     """
-    making = config.matchmaking
-    teachers = {policy.warmup.teacher for policy in config.policies.values() if policy.warmup is not None}
-    needed = teachers | set(making.seats.values()) | set(config.evaluation.opponents)
-    needed |= set(making.league.members if making.league else ())
-    view = first_view(config.game, config.play.max_turns)
-    for name, policy in config.policies.items():
-        if policy.kind != "llm" and name in needed:
-            try:
-                player = make_player(policy, called=name)
-            except ConfigError as error:
-                raise ConfigError(f"policies.{name}: {error}") from error
-            check_player(f"policies.{name}", player, view)
+    league = config.matchmaking.league
+    members = set(league.members if league else ())
+    for label, game in config.games.items():
+        needed = set(config.opponents(label))
+        if game.share:
+            needed |= set(config.seats(label).values()) | members
+        needed |= {config.teachers(name).get(label, "") for name in config.policies}
+        view = first_view(game, config.play.max_turns)
+        for name, policy in config.policies.items():
+            if policy.kind != "llm" and name in needed:
+                try:
+                    player = make_player(policy, called=name)
+                except ConfigError as error:
+                    raise ConfigError(f"policies.{name}: {error}") from error
+                check_player(f"policies.{name}", player, view)

@@ -1,8 +1,9 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -11,15 +12,16 @@ from typing import Any, Protocol
 import torch
 
 from games import conformance
+from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
-from marl_llm.config import Config
+from marl_llm.config import Config, GameConfig
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, RunError, TrainingError
-from marl_llm.evaluation.measure import Evaluation, evaluate, logged, measure_exploitability
+from marl_llm.evaluation.measure import Evaluation, evaluate, logged
 from marl_llm.league import League, record
 from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import duels, schedule, trained_policy
-from marl_llm.metrics import play_metrics
+from marl_llm.metrics import play_metrics, returns_by_role
 from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards, make_game, play
 from marl_llm.policies.base import Policy
@@ -61,6 +63,8 @@ class Progress:
     """State of the credit recipe."""
     league: League = field(default_factory=League)
     """Who can be met, and how everybody fares; empty without a league."""
+    averages: curriculum.Averages = field(default_factory=dict)
+    """What the curriculum goes by."""
 
 
 def train(
@@ -83,7 +87,7 @@ def train(
     """
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
-    with _open(config, path, resume) as run:
+    with _open(config, path, resume) as run, rare_collections():
         opponents = Opponents(config, run)
         begun = (
             _start(config, team, run, opponents, observer, stop)
@@ -101,6 +105,7 @@ def train(
             watch.see(row)
         while progress.step < config.run.steps:
             metrics, episodes = advance(config, team, recipe, rewards, progress, opponents.seat)
+            metrics |= look(config, team, run.path, progress.step)
             alarms = watch.see(metrics)
             metrics |= watch.metrics()
             run.episodes(progress.step, episodes, tokens=config.run.tokens)
@@ -161,7 +166,9 @@ def _resume(
     observer.started(run.path, config, step)
     values = checkpoint_values(checkpoint)
     restore(team, checkpoint, values["learners"])
-    return team, Progress(step=step, credit=values["credit"], league=League.from_json(values["league"]))
+    averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
+    league = League.from_json(values["league"])
+    return team, Progress(step=step, credit=values["credit"], averages=averages, league=league)
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
@@ -172,15 +179,19 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
         GameError: the game breaks its contract.
     """
     check_seats(config)
-    name, settings = config.game.name, config.training_game.settings
-    problems = conformance.check(lambda: make_game(name, settings), games=CHECKED_GAMES)
-    if problems:
-        more = f" (and {len(problems) - 1} more: marl-llm games check {name})" if len(problems) > 1 else ""
-        raise GameError(f"game {name} breaks its contract: {problems[0]}{more}")
+    for game in config.games.values():
+        _check_game(game.trained)
     check_players(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
+
+
+def _check_game(game: GameConfig) -> None:
+    problems = conformance.check(lambda: make_game(game.name, game.settings), games=CHECKED_GAMES)
+    if problems:
+        more = f" (and {len(problems) - 1} more: marl-llm games check {game.name})" if len(problems) > 1 else ""
+        raise GameError(f"game {game.name} breaks its contract: {problems[0]}{more}")
 
 
 def _load_function(name: str) -> Rewards:
@@ -213,25 +224,30 @@ def advance(
     with clock("play"):
         for member in team.members.values():
             member.publish()
-        agents = make_game(config.game.name, config.training_game.settings).unwrapped.possible_agents
-        matches = schedule(config, step, agents, progress.league)
+        parts = curriculum.parts(config, progress.averages)
+        matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
         played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
         episodes = sorted(tolerated(played, config, step, total=len(matches)), key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics = play_metrics(episodes)
+    if len(parts) > 1:
+        metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
         metrics |= learn(team, episodes, by_turn(credited))
     progress.step, progress.credit = step, credited.state
+    progress.averages = curriculum.after(config, progress.averages, returns_by_role(episodes), _widths(config))
     metrics |= observe_league(config, progress, episodes)
-    with clock("evaluate"):
-        every = config.evaluation.every
-        if every and (step % every == 0 or step == config.run.steps):
-            metrics |= exploitability_metrics(config, team)
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def _agents(config: Config) -> dict[str, list[str]]:
+    """Game -> its agents."""
+    games = config.trained_games.items()
+    return {label: make_game(game.name, game.trained.settings).unwrapped.possible_agents for label, game in games}
 
 
 def tolerated(played: Iterable[Episode], config: Config, step: int, *, total: int) -> Iterator[Episode]:
@@ -263,6 +279,15 @@ def observe_league(config: Config, progress: Progress, episodes: Sequence[Episod
     return progress.league.metrics(main)
 
 
+def _widths(config: Config) -> dict[str, float]:
+    """Game -> width of its utility range, for a curriculum."""
+    if config.matchmaking.curriculum is None:
+        return {}
+    games = {label: make_game(game.name, game.trained.settings) for label, game in config.trained_games.items()}
+    ranges = {label: env.unwrapped.metadata["utility_range"] for label, env in games.items()}
+    return {label: high - low for label, (low, high) in ranges.items()}
+
+
 def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
@@ -287,14 +312,21 @@ def by_turn(credited: Credited) -> dict[tuple[str, int], float]:
     return dict(zip(keys, credited.advantages.tolist(), strict=True))
 
 
-def exploitability_metrics(config: Config, team: Team) -> dict[str, float]:
-    """Exploitability of the policies as they sit now; empty where it cannot be computed."""
-    for member in team.members.values():
-        member.publish()
-    measured = measure_exploitability(config, team.policies) if config.evaluation.exploitability else None
-    if measured is None:
+def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
+    """How the policies play after a step in which that is wanted, held-out games included, by `eval/NAME`.
+
+    `path`: the run directory, whose checkpoint of step 0 is the opponent `start`. Empty after the other steps.
+    """
+    every = config.evaluation.every
+    if not every or (step % every and step != config.run.steps):
         return {}
-    return {"eval/exploitability": measured.value, "eval/illegal_mass": measured.illegal_mass}
+    clock = Clock()
+    with clock("evaluate"):
+        for member in team.members.values():
+            member.publish()
+        wanted = replace(config.evaluation, games=config.evaluation.games_during)
+        measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
+    return measured.metrics() | clock.spent()
 
 
 def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
@@ -317,11 +349,30 @@ def save(run: Run, team: Team, progress: Progress) -> None:
     states = team.learner_states()
     values = {
         "credit": progress.credit,
+        "curriculum": progress.averages,
         "learners": {name: values for name, (_, values) in states.items()},
         "league": progress.league.to_json(),
     }
     tensors = {name: tensors for name, (tensors, _) in states.items()}
     run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Within the block the garbage collector leaves alone what lives already, and looks at the rest less often.
+
+    What is imported lives as long as the process, and looking through it takes a third of a second; episodes are no
+    garbage until their step is over, and hold no cycles.
+    """
+    often = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(often[0] * 10, *often[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
+        gc.unfreeze()
 
 
 class Clock:
@@ -338,7 +389,10 @@ class Clock:
         yield
         self._spent[part] = self._spent.get(part, 0.0) + perf_counter() - start
 
+    def spent(self) -> dict[str, float]:
+        """`time/PART_s` for each part."""
+        return {f"time/{part}_s": seconds for part, seconds in self._spent.items()}
+
     def metrics(self) -> dict[str, float]:
         """`time/PART_s` for each part, and `time/step_s` since the clock was made."""
-        spent = {f"time/{part}_s": seconds for part, seconds in self._spent.items()}
-        return spent | {"time/step_s": perf_counter() - self._start}
+        return self.spent() | {"time/step_s": perf_counter() - self._start}

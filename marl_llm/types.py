@@ -35,6 +35,13 @@ class Match:
     """Agent, or a pattern such as `player_*`, to the name of the policy that sits there."""
     member: int = 0
     """Number within the group: game draws come from `seed` alone, reply sampling from (`seed`, `member`)."""
+    label: str = ""
+    """What the experiment calls the game, where it trains on several; empty: `game` says it all."""
+
+    @property
+    def title(self) -> str:
+        """By what credit and metrics keep games apart: two sizes of one game are two."""
+        return self.label or self.game
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from marl_llm.config import Config
 from marl_llm.matchmaking import series
@@ -28,10 +29,12 @@ def warm_up(
         warmup = config.policies[name].warmup
         if warmup is None or member.learner is None:
             continue
-        samples = demonstrations(config, member.policy, team.policies[warmup.teacher], num_games=warmup.games)
+        samples = demonstrations(config, member.policy, team.policies)
+        turns = Counter(sample.game for sample in samples)
+        chances = [1 / (turns[sample.game] * len(turns)) for sample in samples]  # long games get no more of the batch
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
-            batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
+            batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
             if stop():
@@ -40,12 +43,24 @@ def warm_up(
     return True
 
 
-def demonstrations(config: Config, policy: LLMPolicy, teacher: Policy, *, num_games: int) -> list[Sample]:
-    """The teacher's turns against itself: as the policy's model would have read and written them."""
-    matches = series(config.training_game, {"*": "teacher"}, name="warmup", games=num_games, seed=config.run.seed)
+def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Policy]) -> list[Sample]:
+    """The teachers' turns against themselves in all games: as the policy's model would have read and written them."""
+    warmup = config.policies[policy.name].warmup
+    assert warmup is not None
+    matches = [
+        match
+        for label, teacher in config.teachers(policy.name).items()
+        for match in series(
+            config.games[label].trained,
+            {"*": teacher},
+            name=f"warmup/{label}",
+            games=warmup.games,
+            seed=config.run.seed,
+        )
+    ]
     return [
         sample
-        for episode in play(matches, {"teacher": teacher}, max_turns=config.play.max_turns)
+        for episode in play(matches, policies, max_turns=config.play.max_turns)
         for sample in _as_written(episode, policy)
     ]
 

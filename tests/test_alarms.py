@@ -45,6 +45,14 @@ def test_an_alarm_goes_off_past_its_threshold_and_can_be_turned_off(
     assert find(replace(CONFIG, **{kind: None}), [HEALTHY], rows) == []
 
 
+def test_the_roles_of_one_game_are_compared_and_not_those_of_two() -> None:
+    bare = {key: value for key, value in HEALTHY.items() if not key.startswith("play/win_rate/")}
+    quiet: Row = bare | {"play/win_rate/kuhn/x": 0.02, "play/win_rate/kuhn/o": 0.1, "play/win_rate/board/x": 0.99}
+    assert find(CONFIG, [quiet], [quiet] * 2) == []
+    (alarm,) = find(CONFIG, [quiet], [{**quiet, "play/win_rate/board/o": 0.01}] * 2)
+    assert (alarm.name, alarm.value) == ("role_skew/board", pytest.approx(0.98))
+
+
 def test_a_healthy_run_is_quiet() -> None:
     assert find(AlarmConfig(), [HEALTHY] * 10, [HEALTHY] * 10) == []
 

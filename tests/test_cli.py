@@ -220,8 +220,10 @@ def test_an_unknown_or_broken_game(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     into = f"run.dir={tmp_path}"
-    assert "nearest valid name: kuhn_poker" in refused(capfd, monkeypatch, "train", str(SMALL), into, "game.name=kuhn")
-    line = refused(capfd, monkeypatch, "train", str(SMALL), into, "game.name=tests.test_play:Exploding")
+    assert "nearest valid name: kuhn_poker" in refused(
+        capfd, monkeypatch, "train", str(SMALL), into, "games.game.name=kuhn"
+    )
+    line = refused(capfd, monkeypatch, "train", str(SMALL), into, "games.game.name=tests.test_play:Exploding")
     assert "breaks its contract" in line
     assert list(tmp_path.iterdir()) == []
 

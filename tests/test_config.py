@@ -10,10 +10,10 @@ from marl_llm import config as config_module
 from marl_llm.config import (
     Config,
     EvaluationConfig,
-    GameConfig,
     LeagueConfig,
     LearnerConfig,
     MatchmakingConfig,
+    PlayedGame,
     PolicyConfig,
     RunConfig,
     WarmupConfig,
@@ -36,16 +36,19 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 
 
 def test_a_file_and_then_overrides_change_the_defaults(tmp_path: Path) -> None:
-    config = load(tmp_path, "run: {seed: 1, steps: 5}", "run.seed=2", "policies.agent.learner.lr=0", "game.name=a:b")
+    config = load(
+        tmp_path, "run: {seed: 1, steps: 5}", "run.seed=2", "policies.agent.learner.lr=0", "games.game.name=a:b"
+    )
     assert config.run == RunConfig(seed=2, steps=5)
     assert config.policies == {"agent": PolicyConfig(learner=LearnerConfig(lr=0.0))}
-    assert config.game.name == "a:b"
+    assert config.games["game"].name == "a:b"
 
 
 def test_settings_of_a_game_and_options_of_a_player_are_free(tmp_path: Path) -> None:
-    text = "game: {settings: {players: 3, deck: [J, Q]}}\npolicies: {agent: {kind: mcts, options: {simulations: 8}}}"
+    text = "games: {game: {name: x, settings: {players: 3, deck: [J, Q]}}}\n"
+    text += "policies: {agent: {kind: mcts, options: {simulations: 8}}}"
     config = load(tmp_path, text)
-    assert config.game.settings == {"players": 3, "deck": ["J", "Q"]}
+    assert config.games["game"].settings == {"players": 3, "deck": ["J", "Q"]}
     assert config.policies["agent"].options == {"simulations": 8}
 
 
@@ -56,9 +59,62 @@ def test_policies_and_seats_of_a_file_replace_the_default_ones(tmp_path: Path) -
     assert list(config.matchmaking.seats.items()) == [("player_0", "a"), ("player_*", "b"), ("player_9", "a")]
 
 
+def test_games_and_policies_given_as_a_whole_replace_those_of_the_file(tmp_path: Path) -> None:
+    text = "games: {kuhn: {name: kuhn_poker}}\npolicies: {a: {}, b: {}}\nmatchmaking: {seats: {'*': a}}"
+    config = load(tmp_path, text, "games={mine: {name: 'a:b'}}", "games.mine.share=2", "policies={a: {kind: random}}")
+    assert config.games == {"mine": PlayedGame(name="a:b", share=2)}
+    assert config.policies == {"a": PolicyConfig(kind="random")}
+    config = load(tmp_path, text, "matchmaking.seats={player_0: b}", "matchmaking.seats.player_1=a")
+    assert config.matchmaking.seats == {"player_0": "b", "player_1": "a"}
+
+
 def test_a_credit_recipe_may_be_a_name_or_stand_in_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, "credit: grpo").credit == "grpo"
     assert load(tmp_path, "credit: {stages: [{center: [group]}]}").credit == {"stages": [{"center": ["group"]}]}
+
+
+TWO_GAMES = (
+    "games: {kuhn: {name: kuhn_poker}, board: {name: tic_tac_toe, share: 0, opponents: [start], seats: {'*': b}}}\n"
+)
+TWO_GAMES += "policies: {a: {}, b: {kind: random}}\nmatchmaking: {seats: {'*': a}}\nevaluation: {opponents: [b]}"
+
+
+def test_a_game_may_have_seats_and_opponents_of_its_own_and_be_held_out(tmp_path: Path) -> None:
+    config = load(tmp_path, TWO_GAMES)
+    assert list(config.games) == ["kuhn", "board"], "they replace the default game"
+    assert list(config.trained_games) == ["kuhn"]
+    assert (config.seats("kuhn"), config.seats("board")) == ({"*": "a"}, {"*": "b"})
+    assert (config.opponents("kuhn"), config.opponents("board")) == (["b"], ["start"])
+
+
+def test_the_settings_of_training_are_those_of_the_game_with_changes() -> None:
+    game = PlayedGame(name="x", settings={"a": 1, "b": 2}, training={"b": 3, "c": 4})
+    assert (game.trained.name, game.trained.settings) == ("x", {"a": 1, "b": 3, "c": 4})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("games.kuhn.share=0", r"games: \['board', 'kuhn'\] is not allowed; it must be at least one game with a share"),
+        ("games.kuhn.share=-1", r"games.share: -1.0 is not allowed"),
+        ("games.kuhn.seats={player_0: c}", r"games.kuhn.seats.player_0: 'c' is not allowed; .*\['a', 'b'\]"),
+        ("games.board.opponents=[c]", r"games.board.opponents: 'c' is not allowed; .*, or start"),
+        ("games.third={share: 1}", r"games.third.name"),
+        (
+            "policies.a.warmup={teacher: b, teachers: {chess: b}}",
+            r"warmup.teachers.chess: 'chess' .*\['board', 'kuhn'\]",
+        ),
+        (
+            "policies.a.warmup={teacher: b, teachers: {kuhn: a}}",
+            r"warmup.teachers.kuhn: 'a' .* scripted policies: \['b'\]",
+        ),
+        ("matchmaking.curriculum={slow: 0.5}", r"curriculum.slow: 0.5 is not allowed; it must be .* less than fast"),
+        ("matchmaking.curriculum={floor: 0}", r"curriculum.floor: 0.0 is not allowed"),
+    ],
+)
+def test_what_is_wrong_with_several_games_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, TWO_GAMES, override)
 
 
 def test_a_warm_up_of_who_does_not_learn_is_refused() -> None:
@@ -88,7 +144,7 @@ def test_a_league_is_about_one_policy_that_learns_with_a_name_for_folders() -> N
         Config(matchmaking=MatchmakingConfig(swap_seats=True, league=LeagueConfig(every=5))),
         Config(
             run=RunConfig(name="x", threads=2),
-            game=GameConfig(name="leduc_poker", settings={"a": [1, 2.5, None, "x"]}),
+            games={"game": PlayedGame(name="leduc_poker", settings={"a": [1, 2.5, None, "x"]})},
             policies={
                 "a": PolicyConfig(warmup=WarmupConfig(teacher="b")),
                 "b": PolicyConfig(kind="cfr", options={"iterations": 10}),
@@ -119,7 +175,7 @@ def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_p
         ("a: \x00", "not valid YAML: "),
         ("- run", "must be a mapping of settings, not ListConfig"),
         ("just words", "just words: unknown key; nearest valid name: "),
-        ("rum: {}", "rum: unknown key; nearest valid name: run; allowed: run, game, play"),
+        ("rum: {}", "rum: unknown key; nearest valid name: run; allowed: run, games, play"),
         ("run: {sed: 1}", "run.sed: unknown key; nearest valid name: seed; allowed: name, dir, seed"),
         (
             "policies: {agent: {learner: {learning_rate: 1}}}",
@@ -250,7 +306,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("policies.agent.objective.entropy=-1", "objective.entropy: -1.0 .* 0 or more"),
         ("policies.agent.objective.entropy_final=-1", "objective.entropy_final: -1.0 .* null or 0 or more"),
         ("run.seed=???", r"run.seed: '\?\?\?' is not allowed; it must be a value"),
-        ("game.settings.players=???", r"game.settings.players: '\?\?\?' is not allowed"),
+        ("games.game.settings.players=???", r"games.game.settings.players: '\?\?\?' is not allowed"),
         ("credit=???", r"credit: '\?\?\?' is not allowed"),
         ("policies.agent=???", r"policies.agent: '\?\?\?' is not allowed"),
         ("policies=???", r"policies: '\?\?\?' is not allowed"),
@@ -268,8 +324,8 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
 def test_a_run_goes_on_with_the_settings_it_began_with() -> None:
     running = Config(run=RunConfig(seed=1))
     require_same_settings(Config(run=RunConfig(seed=1)), running)
-    wanted = Config(run=RunConfig(seed=2), game=GameConfig(settings={"players": 3}))
-    with pytest.raises(ConfigError, match=r"run.seed is 1, not 2; game.settings.players is None, not 3"):
+    wanted = Config(run=RunConfig(seed=2), games={"game": PlayedGame(name="kuhn_poker", settings={"players": 3})})
+    with pytest.raises(ConfigError, match=r"run.seed is 1, not 2; games.game.settings.players is None, not 3"):
         require_same_settings(wanted, running)
 
 

@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_dialogue_of_tic_tac_toe(tmp_path: Path) -> None:
-    game = ["game.name=tic_tac_toe", "play.context=dialogue", "play.context_tokens=640"]
+    game = ["games.game.name=tic_tac_toe", "play.context=dialogue", "play.context_tokens=640"]
     warmup = ["policies.agent.warmup.teacher=random", "policies.agent.warmup.steps=30", "policies.agent.warmup.lr=0.02"]
     path = run(tmp_path, *game, *warmup, *UNMEASURED, "run.steps=2", "game.settings.on_illegal=default_action")
     assert trained(path, 2)

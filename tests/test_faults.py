@@ -89,16 +89,16 @@ def test_games_at_fault_are_in_no_score(serve: Any) -> None:
     endpoint = serve(lambda number: DOWN if number < 3 else CHECK)
     config = load_config(SMALL)
     players = {"random": make_scripted("random", {}), "far": RemotePolicy(endpoint.url, "m", retries=0)}
-    scores = head_to_head(config.game, players, "random", "far", num_games=10, seed=0)
+    scores = head_to_head(config.games["game"], players, "random", "far", num_games=10, seed=0)
     assert scores["player_0"].games + scores["player_1"].games == 17
     dead = serve(lambda number: DOWN)
     players["far"] = RemotePolicy(dead.url, "m", retries=0)
     with pytest.raises(RunError, match=r"random against far: every game as player_0 ended at fault: far: http.*503"):
-        head_to_head(config.game, {**players}, "random", "far", num_games=2, seed=3)
+        head_to_head(config.games["game"], {**players}, "random", "far", num_games=2, seed=3)
 
 
 def test_where_probabilities_are_not_told_there_is_no_exploitability(serve: Any, tmp_path: Path) -> None:
     config = against(serve(lambda number: CHECK).url, tmp_path)
     team = found(config, learn=False)
-    assert measure_exploitability(config, team.policies) is None
-    assert evaluate(config, team.policies, tmp_path).exploitability is None
+    assert measure_exploitability(config, "game", team.policies) is None
+    assert evaluate(config, team.policies, tmp_path).games["game"].exploitability is None

@@ -14,7 +14,7 @@ GAMES = sorted((ROOT / "games").rglob("*.py"))
 ORDER = (
     ("types", "errors", "seeds"),
     ("config", "devices"),
-    ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "ratings"),
+    ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
     ("policies", "league"),
     ("matchmaking",),
     ("play",),

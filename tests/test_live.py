@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from marl_llm.alarms import Alarm
-from marl_llm.config import Config, GameConfig, RunConfig
+from marl_llm.config import Config, PlayedGame, RunConfig
 from marl_llm.evaluation.exploitability import Exploitability
-from marl_llm.evaluation.measure import Evaluation
+from marl_llm.evaluation.measure import Evaluation, GameEvaluation
 from marl_llm.evaluation.tournament import Score
 from marl_llm.live import LiveView, comparison, rows
 
-CONFIG = Config(run=RunConfig(steps=20), game=GameConfig(name="kuhn_poker"))
+CONFIG = Config(run=RunConfig(steps=20), games={"game": PlayedGame(name="kuhn_poker")})
 RUN = Path("/tmp/runs [old]/[/]kuhn-seed0-1")
 METRICS: Mapping[str, float] = {
     "play/games": 256,
@@ -50,12 +50,12 @@ def score(mean: float) -> Score:
 
 
 def evaluation(exploitability: Exploitability | None, mean: float = 0.25, *opponents: str) -> Evaluation:
-    return Evaluation(
-        policy="agent",
+    measured = GameEvaluation(
         exploitability=exploitability,
         illegal_fraction=0.02 if opponents else None,
         opponents={name: {"player_0": score(mean), "player_1": score(-mean)} for name in opponents},
     )
+    return Evaluation(policy="agent", games={"game": measured})
 
 
 BEFORE = evaluation(Exploitability(value=0.45678, illegal_mass=0.01, states=12), 0.5, "random")

@@ -1,40 +1,44 @@
 """Who plays whom, on which seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
+from marl_llm import matchmaking
 from marl_llm.config import (
     Config,
     ExploiterConfig,
-    GameConfig,
     LeagueConfig,
     MatchmakingConfig,
+    PlayedGame,
     PolicyConfig,
     RunConfig,
 )
 from marl_llm.errors import ConfigError
 from marl_llm.league import Duel, League
-from marl_llm.matchmaking import duels, one_against, pairs, schedule, seat_policy, seatings, series
+from marl_llm.matchmaking import duels, one_against, pairs, quotas, seat_policy, seatings, series
 from marl_llm.types import Episode, Match, Status
 
-GAME = GameConfig(name="kuhn_poker", settings={"players": 3})
+GAME = PlayedGame(name="kuhn_poker", settings={"players": 3})
+PARTS = {"game": 1.0}
 CONFIG = Config(
-    game=GAME, matchmaking=MatchmakingConfig(groups=3, group_size=2, seats={"*": "agent"}), run=RunConfig(seed=5)
+    games={"game": GAME},
+    matchmaking=MatchmakingConfig(groups=3, group_size=2, seats={"*": "agent"}),
+    run=RunConfig(seed=5),
 )
 
 
 AGENTS = ("player_0", "player_1", "player_2")
-POOL = League(snapshots=("agent@0",))
+EMPTY, POOL = League(), League(snapshots=("agent@0",))
 
 
-def scheduled(config: Config, step: int) -> list[Match]:
-    return schedule(config, step, AGENTS, League())
+def schedule(config: Config, step: int, parts: Mapping[str, float] = PARTS, league: League = EMPTY) -> list[Match]:
+    return matchmaking.schedule(config, step, parts, dict.fromkeys(parts, AGENTS), league)
 
 
 def test_a_step_has_groups_of_matches_on_one_seed_each() -> None:
-    matches = scheduled(CONFIG, 7)
+    matches = schedule(CONFIG, 7, PARTS)
     assert [match.id for match in matches] == [
         "s7/g0/m0",
         "s7/g0/m1",
@@ -52,19 +56,57 @@ def test_a_step_has_groups_of_matches_on_one_seed_each() -> None:
 
 
 def test_matches_that_are_trained_on_may_have_settings_of_their_own() -> None:
-    making = replace(CONFIG.matchmaking, settings={"players": 4, "on_illegal": "default_action"})
-    matches = scheduled(replace(CONFIG, matchmaking=making), 7)
+    game = replace(GAME, training={"players": 4, "on_illegal": "default_action"})
+    matches = schedule(replace(CONFIG, games={"game": game}), 7, PARTS)
     assert {str(match.settings) for match in matches} == {"{'players': 4, 'on_illegal': 'default_action'}"}
-    assert CONFIG.game.settings == {"players": 3}
+    assert game.settings == {"players": 3}
+
+
+def test_several_games_get_their_parts_of_the_groups_and_their_own_seats() -> None:
+    board = PlayedGame(name="tic_tac_toe", seats={"player_0": "agent", "player_1": "random"}, training={"opening": 2})
+    held_out = PlayedGame(name="leduc_poker", share=0)
+    policies = {"agent": PolicyConfig(), "random": PolicyConfig(kind="random")}
+    games = {"kuhn": GAME, "board": board, "leduc": held_out}
+    matches = schedule(replace(CONFIG, games=games, policies=policies), 7, {"kuhn": 1 / 3, "board": 2 / 3})
+    assert [match.title for match in matches] == ["kuhn"] * 2 + ["board"] * 4
+    assert [match.game for match in matches] == ["kuhn_poker"] * 2 + ["tic_tac_toe"] * 4
+    assert matches[0].seats == {"*": "agent"}
+    assert (matches[2].seats, matches[2].settings) == (board.seats, {"opening": 2})
+    assert len({match.id for match in matches}) == 6
+    assert len({match.seed for match in matches}) == 3
+
+
+def test_a_single_game_goes_by_its_own_name() -> None:
+    assert {match.title for match in schedule(CONFIG, 7, PARTS)} == {"kuhn_poker"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "total", "counts"),
+    [
+        ({"a": 1.0}, 5, [5]),
+        ({"a": 0.5, "b": 0.25, "c": 0.25}, 8, [4, 2, 2]),
+        ({"a": 0.7, "b": 0.3}, 4, [3, 1]),  # 2.8 and 1.2
+        ({"a": 0.96, "b": 0.04}, 4, [4, 0]),
+    ],
+)
+def test_groups_are_dealt_out_by_largest_remainder(parts: dict[str, float], total: int, counts: list[int]) -> None:
+    assert list(quotas(parts, total, 1).values()) == counts
+
+
+def test_games_with_equal_parts_take_turns_with_what_is_left() -> None:
+    thirds = {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
+    dealt = [quotas(thirds, 4, step) for step in range(1, 31)]
+    assert all(sum(counts.values()) == 4 for counts in dealt)
+    assert [sum(counts[name] for counts in dealt) for name in thirds] == [40, 40, 40]
 
 
 def test_a_resumed_run_plays_the_same_matches_and_no_two_steps_or_runs_share_a_seed() -> None:
-    assert scheduled(CONFIG, 7) == scheduled(CONFIG, 7)
+    assert schedule(CONFIG, 7, PARTS) == schedule(CONFIG, 7, PARTS)
     seeds = [
         match.seed
         for run in range(4)
         for step in range(1, 20)
-        for match in scheduled(replace(CONFIG, run=RunConfig(seed=run)), step)
+        for match in schedule(replace(CONFIG, run=RunConfig(seed=run)), step, PARTS)
         if match.member == 0
     ]
     assert len(set(seeds)) == len(seeds) == 4 * 19 * 3
@@ -72,7 +114,7 @@ def test_a_resumed_run_plays_the_same_matches_and_no_two_steps_or_runs_share_a_s
 
 def test_more_groups_or_members_leave_the_earlier_ones_as_they_are() -> None:
     larger = replace(CONFIG, matchmaking=replace(CONFIG.matchmaking, groups=5, group_size=4))
-    assert set(map(repr, scheduled(CONFIG, 1))) < set(map(repr, scheduled(larger, 1)))
+    assert set(map(repr, schedule(CONFIG, 1, PARTS))) < set(map(repr, schedule(larger, 1, PARTS)))
 
 
 def test_a_series_is_of_independent_matches() -> None:
@@ -124,20 +166,24 @@ def league(**settings: object) -> Config:
     return Config(policies=policies, matchmaking=making)
 
 
+def drawn(config: Config, step: int) -> list[tuple[str, str] | None]:
+    return pairs(config, step, "game", 10, POOL)
+
+
 def test_without_a_league_everybody_sits_as_the_settings_say() -> None:
-    assert pairs(CONFIG, 1, League()) == [None] * 3
+    assert pairs(CONFIG, 1, "game", 3, League()) == [None] * 3
 
 
 def test_a_share_of_the_groups_meets_the_pool_and_exploiters_have_groups_of_their_own() -> None:
     exploiters = {"spoiler": ExploiterConfig(share=0.2)}
     config = league(exploiters=exploiters, per_step=5)
-    found = pairs(config, 1, POOL)
+    found = drawn(config, 1)
     assert found[:3] == [None] * 3
     assert {one for one, _ in found[3:8]} == {"agent"}  # type: ignore[misc]
-    assert {other for step in range(1, 9) for _, other in pairs(config, step, POOL)[3:8]} == {"random", "agent@0"}  # type: ignore[misc]
+    assert {other for step in range(1, 9) for _, other in drawn(config, step)[3:8]} == {"random", "agent@0"}  # type: ignore[misc]
     assert found[8:] == [("spoiler", "agent")] * 2
     roaming = league(exploiters={"spoiler": ExploiterConfig(share=0.2, against="league")})
-    met = {pair for step in range(1, 9) for pair in pairs(roaming, step, POOL)[8:]}
+    met = {pair for step in range(1, 9) for pair in drawn(roaming, step)[8:]}
     assert met == {("spoiler", "random"), ("spoiler", "agent@0")}
 
 
@@ -147,44 +193,65 @@ def test_shares_are_rounded_so_that_the_number_of_groups_stays(shares: tuple[flo
     exploiters = {} if other is None else {"spoiler": ExploiterConfig(share=other)}
     for groups in (1, 2, 3, 10):
         config = league(share=share, exploiters=exploiters)
-        config = replace(config, matchmaking=replace(config.matchmaking, groups=groups))
-        assert len(pairs(config, 1, POOL)) == groups
+        assert len(pairs(config, 1, "game", groups, POOL)) == groups
+
+
+def test_a_share_that_leaves_a_rest_is_right_over_many_steps() -> None:
+    config = league(share=0.25, members=[], exploiters={"spoiler": ExploiterConfig(share=0.5)})
+    found = [pairs(config, step, "game", 1, POOL)[0] for step in range(1000)]
+    assert found.count(("agent", "agent@0")) == pytest.approx(250, abs=60)
+    assert found.count(("spoiler", "agent")) == pytest.approx(500, abs=60)
+
+
+def test_all_games_of_a_step_have_the_same_few_opponents_in_their_own_seats() -> None:
+    games = {"kuhn": GAME, "board": replace(GAME, seats={"player_0": "random", "*": "agent"})}
+    config = replace(league(share=0.5, per_step=1), games=games)
+    parts = {"kuhn": 0.5, "board": 0.5}
+    for step in range(5):
+        matches = schedule(config, step, parts, POOL)
+        against = [set(match.seats.values()) for match in matches if "*" not in match.seats]
+        assert len({frozenset(names) for names in against}) == 1
+        mirror = [match.seats for match in matches if "*" in match.seats]
+        assert all(seats in ({"*": "agent"}, {"player_0": "random", "*": "agent"}) for seats in mirror)
 
 
 def test_opponents_follow_from_step_and_seed() -> None:
     config = league(share=1.0)
-    steps = [pairs(config, step, POOL) for step in range(20)]
-    assert steps == [pairs(config, step, POOL) for step in range(20)]
+    steps = [drawn(config, step) for step in range(20)]
+    assert steps == [drawn(config, step) for step in range(20)]
     assert len({tuple(step) for step in steps}) > 1
     other = replace(config, run=RunConfig(seed=1))
-    assert steps != [pairs(other, step, POOL) for step in range(20)]
+    assert steps != [drawn(other, step) for step in range(20)]
 
 
 def test_in_the_next_group_or_step_whoever_is_alone_sits_in_the_next_seat() -> None:
     for group, seat in enumerate(("player_0", "player_1", "player_2", "player_0")):
-        for step in (0, 2):
-            seats = seatings(league(), AGENTS, step, group - step, ("agent", "random"))
-            assert seats == (one_against(AGENTS, seat, "agent", "random"),) * 6
+        seats = seatings(league(), "game", AGENTS, group, ("agent", "random"))
+        assert seats == (one_against(AGENTS, seat, "agent", "random"),) * 6
+    for step in (1, 2):
+        for match in schedule(league(share=1.0), step, PARTS, POOL):
+            turn = (step + int(match.group.partition("/g")[2])) % 3
+            assert match.seats[AGENTS[turn]] == "agent"
 
 
 def test_with_swapped_seats_everybody_has_every_seat_equally_often_in_a_group() -> None:
     config = league()
     config = replace(config, matchmaking=replace(config.matchmaking, swap_seats=True))
     for group in range(3):
-        seats = seatings(config, AGENTS, 0, group, ("agent", "random"))
+        seats = seatings(config, "game", AGENTS, group, ("agent", "random"))
         alone = [agent for by_agent in seats for agent, name in by_agent.items() if name == "agent"]
         assert len(alone) == 6
         assert all(alone.count(agent) == 2 for agent in AGENTS)
     fixed = {"player_0": "random", "player_*": "agent"}
     config = replace(config, matchmaking=replace(config.matchmaking, seats=fixed))
-    seats = seatings(config, AGENTS, 5, 0, None)
+    seats = seatings(config, "game", AGENTS, 5, None)
     assert [by_agent["player_0"] for by_agent in seats] == ["random", "agent", "agent"] * 2
     assert all(sorted(by_agent.values()) == ["agent", "agent", "random"] for by_agent in seats)
 
 
 def test_swapping_seats_changes_nothing_where_all_seats_are_alike() -> None:
     making = replace(CONFIG.matchmaking, group_size=3, swap_seats=True)
-    plain, swapped = (scheduled(replace(CONFIG, matchmaking=replace(making, swap_seats=x)), 1) for x in (False, True))
+    plain, swapped = (schedule(replace(CONFIG, matchmaking=replace(making, swap_seats=x)), 1) for x in (False, True))
     assert [replace(match, seats={}) for match in plain] == [replace(match, seats={}) for match in swapped]
     for one, two in zip(plain, swapped, strict=True):
         assert [seat_policy(one.seats, agent) for agent in AGENTS] == list(two.seats.values())
@@ -195,7 +262,7 @@ def test_a_group_has_one_opponent() -> None:
     config = replace(config, matchmaking=replace(config.matchmaking, swap_seats=True))
     for step in range(5):
         opponents: dict[str, set[str]] = {}
-        for match in schedule(config, step, AGENTS, POOL):
+        for match in schedule(config, step, PARTS, POOL):
             opponents.setdefault(match.group, set()).update(set(match.seats.values()) - {"agent"})
         assert all(len(names) == 1 for names in opponents.values())
 

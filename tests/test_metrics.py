@@ -31,6 +31,19 @@ def episode(returns: Mapping[str, float], turns: Sequence[Turn] = ()) -> Episode
     return Episode(match=match, turns=tuple(turns), returns=returns)
 
 
+def test_several_games_are_kept_apart() -> None:
+    two = [episode({"a": 1.0, "b": 0.0}), episode({"a": 0.0, "b": 0.0})]
+    two = [replace(e, match=replace(e.match, label=label)) for e, label in zip(two, ("x", "y"))]
+    metrics = play_metrics(two)
+    assert {key: metrics[key] for key in metrics if key.startswith("play/return/")} == {
+        "play/return/x/a": 1.0,
+        "play/return/x/b": 0.0,
+        "play/return/y/a": 0.0,
+        "play/return/y/b": 0.0,
+    }
+    assert (metrics["play/win_rate/x/a"], metrics["play/win_rate/y/a"]) == (1.0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("returns", "rates"),
     [

@@ -146,7 +146,7 @@ def test_engines_are_few_and_get_the_weights_of_whoever_is_met(tmp_path: Path) -
 
         def meet(*names: str) -> dict[str, Any]:
             return opponents.seat(
-                series(config.game, {str(i): n for i, n in enumerate(names)}, name="m", games=1, seed=0)
+                series(config.games["game"], {str(i): n for i, n in enumerate(names)}, name="m", games=1, seed=0)
             )
 
         assert meet("agent", "random") == {}

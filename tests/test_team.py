@@ -13,13 +13,13 @@ from marl_llm.config import (
     EngineConfig,
     EvaluationConfig,
     ExploiterConfig,
-    GameConfig,
     KLConfig,
     LeagueConfig,
     LearnerConfig,
     MatchmakingConfig,
     ObjectiveConfig,
     PlayConfig,
+    PlayedGame,
     PolicyConfig,
     RunConfig,
 )
@@ -246,9 +246,11 @@ def test_a_reply_limit_that_no_action_fits_is_refused() -> None:
 
 
 def test_in_context_turn_the_longest_observation_of_random_games_must_fit_for_every_model() -> None:
-    leduc = replace(TWO, game=GameConfig(name="leduc_poker"), play=PlayConfig(max_reply_tokens=8, context_tokens=400))
+    leduc = replace(
+        TWO, games={"game": PlayedGame(name="leduc_poker")}, play=PlayConfig(max_reply_tokens=8, context_tokens=400)
+    )
     policy = found(leduc, learn=False).members["white"].policy
-    first, texts = first_view("leduc_poker"), game_texts(leduc.game, seed=0, thinking=False)[3::2]
+    first, texts = first_view("leduc_poker"), game_texts(leduc.games["game"], seed=0, thinking=False)[3::2]
     need = max(len(policy.prompt(replace(first, observation=text))) for text in texts) + 8
     assert need > len(policy.prompt(first)) + 8
 
@@ -264,9 +266,9 @@ def test_in_context_turn_the_longest_observation_of_random_games_must_fit_for_ev
 
 
 def test_a_tokenizer_learns_what_is_read_and_written_in_the_game() -> None:
-    texts = game_texts(TWO.game, seed=0, thinking=True)
+    texts = game_texts(TWO.games["game"], seed=0, thinking=True)
     assert texts[0].startswith("Kuhn poker.")
     assert answer_instruction(True) in texts
     assert {"<answer>check</answer>", "<answer>call</answer>"} <= set(texts)
     assert any("Your card: K." in text for text in texts)
-    assert texts == game_texts(TWO.game, seed=0, thinking=True)
+    assert texts == game_texts(TWO.games["game"], seed=0, thinking=True)

@@ -1,5 +1,6 @@
 """The loop: what a run leaves behind, and that a killed run goes on bit for bit."""
 
+import gc
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
-from marl_llm.train import Progress, advance, assemble, by_turn, prepare, train
+from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
 
@@ -96,9 +97,45 @@ def test_a_run_leaves_metrics_episodes_checkpoints_and_evaluations(finished: tup
     for step in (0, 6):
         evaluation = logged(path, step)
         assert evaluation is not None
-        assert evaluation.exploitability is not None
-        assert set(evaluation.opponents) == {"random", "start"}
-        assert set(evaluation.opponents["random"]) == {"player_0", "player_1"}
+        assert evaluation.first.exploitability is not None
+        assert set(evaluation.first.opponents) == {"random", "start"}
+        assert set(evaluation.first.opponents["random"]) == {"player_0", "player_1"}
+
+
+SEVERAL = (
+    "games={kuhn: {name: kuhn_poker}, board: {name: tic_tac_toe, training: {opening: 4}}, "
+    "hanabi: {name: mini_hanabi, share: 0, opponents: [agent]}}",
+    "matchmaking.curriculum={floor: 0.3}",
+    "play.context_tokens=640",
+    "play.max_reply_tokens=12",
+    "evaluation.games_during=2",
+    "policies.agent.warmup.teachers={board: random}",
+)
+
+
+def test_several_games_with_a_curriculum_go_on_bit_for_bit_and_held_out_ones_are_measured(tmp_path: Path) -> None:
+    config = small(tmp_path, *SEVERAL)
+    whole = train(config, Silent(), path=tmp_path / "whole")
+    part = tmp_path / "part"
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) == 14  # 8 steps of warm-up, and the third of training
+
+    train(config, Silent(), path=part, stop=stop)
+    assert len(read_metrics(part)) < 6
+    train(config, Silent(), path=part, resume=True)
+    rows = without_time(read_metrics(whole))
+    assert without_time(read_metrics(part)) == rows
+    assert same_checkpoints(whole, part, 6)
+    assert all(row["play/part/kuhn"] + row["play/part/board"] == pytest.approx(1) for row in rows)
+    assert len({row["play/part/kuhn"] for row in rows}) > 1, "it follows what is learned"
+    assert {episode.match.game for episode in read_episodes(whole)} == {"kuhn_poker", "tic_tac_toe"}
+    assert {key for key in rows[1] if key.startswith("eval/hanabi")} == {
+        "eval/hanabi/return/agent/player_0",
+        "eval/hanabi/return/agent/player_1",
+    }
 
 
 def test_an_observer_is_told_everything_in_order(finished: tuple[Path, Silent]) -> None:
@@ -271,7 +308,7 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
     with pytest.raises(ConfigError, match="gro"):
         prepare(replace(config, credit="gro"))
     with pytest.raises(ConfigError, match="kuhn_pokr"):
-        prepare(replace(config, game=replace(config.game, name="kuhn_pokr")))
+        prepare(replace(config, games={"game": replace(config.games["game"], name="kuhn_pokr")}))
     seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         prepare(replace(config, matchmaking=seats))
@@ -288,3 +325,12 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
     with pytest.raises(ConfigError, match=r"^policies.noisy: policy noisy: unknown option 'heat'"):
         prepare(small(tmp_path, "policies.noisy.options.heat=1"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_garbage_collector_is_as_before_after_a_run() -> None:
+    often = gc.get_threshold()
+    with rare_collections():
+        assert gc.get_threshold()[0] == 10 * often[0]
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == often
+    assert gc.get_freeze_count() == 0

@@ -15,3 +15,15 @@ def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
         for index, turn in enumerate(episode.turns)
         if turn.completion is not None
     }
+
+
+FORMAT = 0.05
+"""What a legal action in the required form is worth (2510.15414)."""
+
+
+def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Parts `format` and `length` for every turn that a model answered: `marl_llm.credit.rewards:marshal`."""
+    parts = marshal_length(episode)
+    for index, given in parts.items():
+        given["format"] = FORMAT if episode.turns[index].legal else 0.0
+    return parts

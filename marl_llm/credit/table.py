@@ -117,7 +117,7 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
             agent=turn.agent,
             role=turn.role,
             group=episode.match.group,
-            game=episode.match.game,
+            game=episode.match.title,
             policy=turn.policy,
             observation=turn.observation,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,

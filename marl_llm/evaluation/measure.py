@@ -20,11 +20,9 @@ START = "start"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Everything that was measured at one step."""
+class GameEvaluation:
+    """What was measured in one game."""
 
-    policy: str
-    """Whom it is about."""
     exploitability: Exploitability | None
     """None where it cannot be computed (not two-player zero-sum, too large to list, or a seat whose probabilities
     nobody can tell) or was not asked for."""
@@ -37,7 +35,6 @@ class Evaluation:
         """One JSON object; `exploitability` is a number or null, its details stand beside it."""
         detail = asdict(self.exploitability) if self.exploitability else None
         return {
-            "policy": self.policy,
             "exploitability": detail["value"] if detail else None,
             "exploitability_detail": detail,
             "illegal_fraction": self.illegal_fraction,
@@ -47,24 +44,10 @@ class Evaluation:
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "Evaluation":
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: `data` is not what `to_json` gives.
-        """
-        try:
-            return Evaluation._read(data)
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]!r} is missing") from error
-        except (TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from error
-
-    @staticmethod
-    def _read(data: Mapping[str, Any]) -> "Evaluation":
+    def from_json(data: Mapping[str, Any]) -> "GameEvaluation":
+        """The inverse of `to_json`; KeyError, TypeError or AttributeError where `data` is something else."""
         detail = data["exploitability_detail"]
-        return Evaluation(
-            policy=data["policy"],
+        return GameEvaluation(
             exploitability=Exploitability(**detail) if detail else None,
             illegal_fraction=data["illegal_fraction"],
             opponents={
@@ -72,6 +55,57 @@ class Evaluation:
                 for name, seats in data["opponents"].items()
             },
         )
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers to watch: `exploitability`, `illegal_mass`, and `return/OPPONENT/SEAT`."""
+        exploited = self.exploitability
+        found = {"exploitability": exploited.value, "illegal_mass": exploited.illegal_mass} if exploited else {}
+        scores = {(name, seat): score for name, seats in self.opponents.items() for seat, score in seats.items()}
+        return found | {f"return/{name}/{seat}": score.mean for (name, seat), score in scores.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that was measured at one step."""
+
+    policy: str
+    """Whom it is about."""
+    games: Mapping[str, GameEvaluation]
+    """By the games' names in the experiment, in their order; at least one."""
+
+    @property
+    def first(self) -> GameEvaluation:
+        """That of the first game."""
+        return next(iter(self.games.values()))
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers to watch, by `eval/NAME`; with several games `eval/GAME/NAME`."""
+        several = len(self.games) > 1
+        return {
+            f"eval/{game}/{name}" if several else f"eval/{name}": value
+            for game, measured in self.games.items()
+            for name, value in measured.metrics().items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object: the keys of the first game, and all games by name under `games`."""
+        games = {name: measured.to_json() for name, measured in self.games.items()}
+        return {"policy": self.policy, **self.first.to_json(), "games": games}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Evaluation":
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: `data` is not what `to_json` gives.
+        """
+        try:
+            games = {name: GameEvaluation.from_json(measured) for name, measured in data["games"].items()}
+            return Evaluation(policy=data["policy"], games=games)
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]!r} is missing") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from error
 
 
 def logged(run: Path, step: int) -> Evaluation | None:
@@ -90,41 +124,47 @@ def logged(run: Path, step: int) -> Evaluation | None:
 
 
 def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Evaluation:
-    """Measure the trained policy as `config.evaluation` says.
+    """Measure the trained policy in every game as `config.evaluation` says.
 
     `start`: the checkpoint of step 0, whose policy is the opponent called `start`.
     """
     name = trained_policy(config)
-    opponents: dict[str, dict[str, Score]] = {}
-    for opponent in config.evaluation.opponents if config.evaluation.games else []:
-        table = dict(policies)
-        if opponent == START:
-            table[START] = frozen_copy(config, name, start / name, called=START)
-        opponents[opponent] = head_to_head(
-            config.game,
-            table,
+    table = dict(policies)
+    if config.evaluation.games and any(START in config.opponents(game) for game in config.games):
+        table[START] = frozen_copy(config, name, start / name, called=START)
+    return Evaluation(policy=name, games={game: _evaluate(config, game, name, table) for game in config.games})
+
+
+def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Policy]) -> GameEvaluation:
+    wanted = config.evaluation
+    opponents = {
+        opponent: head_to_head(
+            config.games[game],
+            policies,
             name,
             opponent,
-            num_games=config.evaluation.games,
+            num_games=wanted.games,
             seed=derive(config.run.seed, "evaluation", opponent),
             max_turns=config.play.max_turns,
         )
+        for opponent in (config.opponents(game) if wanted.games else ())
+    }
     scores = [score for seats in opponents.values() for score in seats.values()]
     turns = sum(score.turns for score in scores)
-    return Evaluation(
-        policy=name,
-        exploitability=measure_exploitability(config, policies) if config.evaluation.exploitability else None,
+    return GameEvaluation(
+        exploitability=measure_exploitability(config, game, policies) if wanted.exploitability else None,
         illegal_fraction=sum(score.illegal_fraction * score.turns for score in scores) / turns if turns else None,
         opponents=opponents,
     )
 
 
-def measure_exploitability(config: Config, policies: Mapping[str, Policy]) -> Exploitability | None:
-    """Exploitability of the policies in their seats; None where it cannot be computed."""
-    if not can_compute(config.game):
+def measure_exploitability(config: Config, game: str, policies: Mapping[str, Policy]) -> Exploitability | None:
+    """Exploitability of the policies in their seats of the game; None where it cannot be computed."""
+    played = config.games[game]
+    if not can_compute(played):
         return None
-    agents = make_game(config.game.name, config.game.settings).unwrapped.possible_agents
-    seats = {agent: seat_policy(config.matchmaking.seats, agent) for agent in agents}
+    agents = make_game(played.name, played.settings).unwrapped.possible_agents
+    seats = {agent: seat_policy(config.seats(game), agent) for agent in agents}
     if any(config.policies[name].kind in UNTOLD for name in seats.values()):
         return None
-    return exploitability(config.game, policies, seats)
+    return exploitability(played, policies, seats)

@@ -37,7 +37,7 @@ class SampledTokens:
     turns_N: torch.Tensor
     """Number of the turn, distinct over (episode, turn) (int64)."""
     roles_N: torch.Tensor
-    """Number of the role (int64)."""
+    """Number of the role in its game (int64)."""
     episodes_N: torch.Tensor
     """Number of the episode (int64)."""
 
@@ -47,7 +47,7 @@ def flatten(samples: Sequence[Sample]) -> SampledTokens:
     spans = [(index, sample, span) for index, sample in enumerate(samples) for span in sample.spans]
     lengths = torch.tensor([span.length for _, _, span in spans], dtype=torch.int64)
     turns: dict[tuple[str, int], int] = {}
-    roles: dict[str, int] = {}
+    roles: dict[tuple[str, str], int] = {}
     episodes: dict[str, int] = {}
 
     def spread(values: list[int] | list[float], dtype: torch.dtype) -> torch.Tensor:
@@ -59,7 +59,7 @@ def flatten(samples: Sequence[Sample]) -> SampledTokens:
         turn_weights_N=spread([span.weight for *_, span in spans], torch.float32),
         sequences_N=spread([index for index, *_ in spans], torch.int64),
         turns_N=spread([turns.setdefault((s.episode, span.turn), len(turns)) for _, s, span in spans], torch.int64),
-        roles_N=spread([roles.setdefault(span.role, len(roles)) for *_, span in spans], torch.int64),
+        roles_N=spread([roles.setdefault((s.game, span.role), len(roles)) for _, s, span in spans], torch.int64),
         episodes_N=spread([episodes.setdefault(s.episode, len(episodes)) for _, s, _ in spans], torch.int64),
     )
 

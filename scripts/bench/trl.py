@@ -28,10 +28,10 @@ from marl_llm.config import (
     Config,
     EngineConfig,
     EvaluationConfig,
-    GameConfig,
     LearnerConfig,
     MatchmakingConfig,
     PlayConfig,
+    PlayedGame,
     PolicyConfig,
     RunConfig,
 )
@@ -83,7 +83,7 @@ def make_config(*, groups: int, steps: int, threads: int) -> Config:
     """Our side."""
     return Config(
         run=RunConfig(steps=steps, threads=threads),
-        game=GameConfig(name="one_turn:env"),
+        games={"game": PlayedGame(name="one_turn:env")},
         play=PlayConfig(max_reply_tokens=MAX_TOKENS, context_tokens=256, rewards="one_turn:rewards"),
         policies={
             "agent": PolicyConfig(

@@ -1,14 +1,15 @@
 """One evaluation: opponents met from both seats, exploitability where it can be had, and its form on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from marl_llm.config import Config, EvaluationConfig, GameConfig, MatchmakingConfig, PlayConfig, PolicyConfig
+from marl_llm.config import Config, EvaluationConfig, MatchmakingConfig, PlayConfig, PlayedGame, PolicyConfig
 from marl_llm.evaluation.exploitability import Exploitability
-from marl_llm.evaluation.measure import Evaluation, evaluate, measure_exploitability
+from marl_llm.evaluation.measure import Evaluation, GameEvaluation, evaluate, measure_exploitability
 from marl_llm.evaluation.tournament import Score
 from marl_llm.models import LanguageModel
 from marl_llm.policies.scripted import make_scripted
@@ -31,7 +32,7 @@ SCORE = Score(
 
 def config(*opponents: str, game: str = "kuhn_poker", thinking: bool = False, **evaluation: Any) -> Config:
     return Config(
-        game=GameConfig(name=game),
+        games={"game": PlayedGame(name=game)},
         play=PlayConfig(max_reply_tokens=8, context_tokens=CONTEXT, thinking=thinking),
         policies={"agent": PolicyConfig(), "random": PolicyConfig(kind="random")},
         evaluation=EvaluationConfig(**({"games": 20, "opponents": list(opponents), "samples": 12} | evaluation)),
@@ -51,54 +52,72 @@ def always(action: str) -> LanguageModel:
     ],
 )
 def test_an_evaluation_comes_back_from_json_as_it_was(measured: Exploitability | None) -> None:
-    evaluation = Evaluation(
-        policy="agent",
+    one = GameEvaluation(
         exploitability=measured,
         illegal_fraction=1 / 3,
         opponents={"random": {"player_0": SCORE, "player_1": SCORE}, "start": {}},
     )
+    other = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={})
+    evaluation = Evaluation(policy="agent", games={"one": one, "other": other})
     written = json.dumps(evaluation.to_json(), allow_nan=False)
     assert Evaluation.from_json(json.loads(written)) == evaluation
     assert json.loads(written)["exploitability"] == (measured.value if measured else None)
 
 
+def test_every_game_is_measured_and_the_first_one_is_what_others_read(tmp_path: Path) -> None:
+    games = {"kuhn": PlayedGame(name="kuhn_poker"), "board": PlayedGame(name="tic_tac_toe", share=0, opponents=[])}
+    two = replace(config("random"), games=games)
+    result = evaluate(two, {"agent": seated(always("bet")), "random": RANDOM}, tmp_path)
+    assert list(result.games) == ["kuhn", "board"]
+    assert list(result.games["kuhn"].opponents) == ["random"]
+    assert (result.games["board"].exploitability, result.games["board"].opponents) == (None, {})
+    written = result.to_json()
+    assert written["exploitability"] == written["games"]["kuhn"]["exploitability"]
+    assert written["opponents"] == written["games"]["kuhn"]["opponents"]
+    metrics = result.metrics()
+    assert metrics["eval/kuhn/exploitability"] == written["exploitability"]
+    assert metrics["eval/kuhn/return/random/player_0"] == written["opponents"]["random"]["player_0"]["mean"]
+    alone = replace(result, games={"kuhn": result.first}).metrics()
+    assert alone["eval/exploitability"] == written["exploitability"]
+
+
 def test_the_opponent_start_plays_with_the_weights_of_step_0(tmp_path: Path) -> None:
     always("fold").save(tmp_path / "agent")
     result = evaluate(config("start"), {"agent": seated(always("bet"))}, tmp_path)
-    (seats,) = result.opponents.values()
+    (seats,) = result.first.opponents.values()
     # First to move it bets, and the former self folds; second, the former self has folded without a bet: illegal.
     assert (seats["player_0"].mean, seats["player_0"].win_rate) == (1.0, 1.0)
     assert (seats["player_1"].mean, seats["player_1"].win_rate) == (0.0, 1.0)
     assert (seats["player_0"].turns, seats["player_1"].turns) == (20, 0)
-    assert result.illegal_fraction == 0.0
+    assert result.first.illegal_fraction == 0.0
 
 
 def test_illegal_moves_are_counted_over_all_turns_of_the_policy(tmp_path: Path) -> None:
     result = evaluate(
         config("random", exploitability=False), {"agent": seated(always("bet")), "random": RANDOM}, tmp_path
     )
-    seats = result.opponents["random"]
+    seats = result.first.opponents["random"]
     # A bet as first move is legal; as answer to a bet, which random play makes half of the time, it is not.
     assert seats["player_0"].illegal_fraction == 0.0
     assert 0.2 < seats["player_1"].illegal_fraction < 0.8
     illegal = seats["player_1"].illegal_fraction * 20
     assert illegal == pytest.approx(round(illegal))
-    assert result.illegal_fraction == pytest.approx(illegal / 40)
-    assert result.exploitability is None
+    assert result.first.illegal_fraction == pytest.approx(illegal / 40)
+    assert result.first.exploitability is None
 
 
 def test_without_games_nobody_is_met(tmp_path: Path) -> None:
     result = evaluate(config("random", "start", games=0), {"agent": seated(always("bet")), "random": RANDOM}, tmp_path)
-    assert result.opponents == {}
-    assert result.illegal_fraction is None
-    assert result.exploitability is not None
-    assert result.exploitability.samples is None
+    assert result.first.opponents == {}
+    assert result.first.illegal_fraction is None
+    assert result.first.exploitability is not None
+    assert result.first.exploitability.samples is None
 
 
 def test_with_thinking_exploitability_is_an_estimate_with_an_interval(tmp_path: Path) -> None:
     mixed = saying({"check": 0.25, "bet": 0.25, "fold": 0.25, "call": 0.25})
     agent = seated(dictated(mixed, thinking=True), thinking=True, samples=12)
-    measured = evaluate(config(thinking=True), {"agent": agent}, tmp_path).exploitability
+    measured = evaluate(config(thinking=True), {"agent": agent}, tmp_path).first.exploitability
     assert measured is not None
     assert (measured.states, measured.samples) == (12, 12)
     # Half of the replies are legal, and uniform among them: 0.458 is the truth, and an estimate lies above it.
@@ -112,11 +131,11 @@ def test_with_thinking_exploitability_is_an_estimate_with_an_interval(tmp_path: 
 
 def test_exploitability_is_that_of_whoever_sits_in_the_seats() -> None:
     policies = {"agent": seated(always("bet")), "random": RANDOM}
-    both = measure_exploitability(config(), policies)
+    both = measure_exploitability(config(), "game", policies)
     mixed = Config(
         policies=config().policies, matchmaking=MatchmakingConfig(seats={"player_0": "random", "*": "agent"})
     )
-    one = measure_exploitability(mixed, policies)
+    one = measure_exploitability(mixed, "game", policies)
     assert both is not None
     assert one is not None
     assert both.illegal_mass == pytest.approx(0.5, abs=1e-4)
@@ -125,4 +144,4 @@ def test_exploitability_is_that_of_whoever_sits_in_the_seats() -> None:
 
 
 def test_where_exploitability_cannot_be_computed_there_is_none() -> None:
-    assert measure_exploitability(config(game="connect_four"), {"agent": seated(always("bet"))}) is None
+    assert measure_exploitability(config(game="connect_four"), "game", {"agent": seated(always("bet"))}) is None
