@@ -69,7 +69,7 @@ class Hanabi(OpenSpielEnv):
             f"{', '.join(_COLORS[:colors])}; ranks, with copies per color: {copies}. Play every color upwards from 1: "
             "a card that fits scores 1 for all, any other costs a life. Without lives the game ends and all points "
             "are lost. A hint costs a token; a discard or a finished color regains one. After the last draw everybody "
-            "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2, ? one that may be any. Actions: play "
+            "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2, ? may be any. Actions: play "
             "card 1, discard card 1, hint player_1 color Y, hint player_1 rank 1."
         )
         deck = colors * 2 * ranks - players * hand

@@ -1,6 +1,7 @@
 """What a person sees of a run, in a terminal and in a file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -104,6 +105,21 @@ def test_exploitability_stays_in_sight_between_the_steps_that_measure_it() -> No
     assert "exploitability 0.123" in last
 
 
+def test_shares_of_actions_and_what_games_tell_stand_in_the_progress_line() -> None:
+    console = plain()
+    view = LiveView(console)
+    view.started(RUN, CONFIG, 0)
+    told = {
+        "play/action/agent/cooperate": 0.517,
+        "play/action/agent/defect": 0.457,
+        "play/action/rival/hare": 1.0,
+        "play/fact/joint_share": 0.87654,
+    }
+    view.stepped(20, {**METRICS, **told})
+    shown = "agent cooperate/defect 52/46 %, rival hare 100 %, joint_share 0.877, illegal 1.2%"
+    assert shown in text_of(console)
+
+
 ALARM = Alarm(name="illegal_moves", value=0.12345, threshold=0.1, meaning="many moves are [illegal]")
 
 
@@ -198,6 +214,16 @@ def test_without_a_before_there_is_one_column() -> None:
     assert "agent at step 20" in shown
     assert "before" not in shown
     assert "0.0123" in shown
+
+
+def test_a_score_has_its_actions_in_one_row_and_each_fact_in_another() -> None:
+    details = {"action/cooperate": 0.99, "action/defect": 0.01, "fact/joint_share": 0.5}
+    seats = {"player_0": replace(score(0.5), details=details)}
+    measured = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={"random": seats})
+    assert rows(Evaluation(policy="agent", games={"game": measured}))[-2:] == [
+        ("against random", "player_0: cooperate/defect", "99/1 %"),
+        ("against random", "player_0: joint_share", "0.500"),
+    ]
 
 
 def test_an_estimate_says_so_and_has_an_interval() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marl_llm.errors import ConfigError
-from marl_llm.sweep import SweepResult, exploitability_curve, parse_seeds, short, variants
+from marl_llm.sweep import SweepResult, later_exploitability, parse_seeds, plotted, short, variants
 
 
 def test_seeds_are_ranges_or_lists() -> None:
@@ -39,13 +39,13 @@ def test_in_a_plot_variants_are_called_by_what_tells_them_apart() -> None:
     assert short(["a.lr=1", "a.lr=2"]) == ["lr=1", "lr=2"]
 
 
-def test_exploitability_is_a_curve_over_the_steps_that_measured_it() -> None:
-    rows = [
-        {"step": 1, "play/games": 3.0},
-        {"step": 2, "eval/exploitability": 0.5},
-        {"step": 3, "eval/exploitability": None},
-    ]
-    assert exploitability_curve(rows) == {2: 0.5}
+def test_what_is_exploitable_in_the_second_half_is_told_by_game() -> None:
+    rows = [{"step": step, "eval/exploitability": step / 8} for step in (1.0, 2.0, 3.0, 4.0)]
+    assert later_exploitability(rows) == {"exploitability": [0.375, 0.5]}
+    assert later_exploitability([{"eval/kuhn/exploitability": 0.5, "eval/go/exploitability": None}]) == {
+        "kuhn: exploitability": [0.5]
+    }
+    assert later_exploitability([{"step": 1.0}]) == {}
 
 
 def test_a_result_has_mean_spread_and_values() -> None:
@@ -56,3 +56,12 @@ def test_a_result_has_mean_spread_and_values() -> None:
         "spread": pytest.approx(0.1),
         "values": [0.1, 0.2, 0.3],
     }
+
+
+def test_the_plot_shows_what_tells_most() -> None:
+    told = ["play/action/agent/hare", "play/fact/deal"]
+    assert plotted({*told, "play/illegal_fraction", "eval/exploitability"}) == ["eval/exploitability"]
+    several = ["eval/kuhn/exploitability", "eval/leduc/exploitability"]
+    assert plotted({*told, *several}) == several
+    assert plotted({*told, "play/illegal_fraction"}) == told
+    assert plotted({"play/illegal_fraction", "play/turns"}) == ["play/illegal_fraction"]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, compress, permutations
 from math import sqrt
 from typing import Any
@@ -13,6 +13,7 @@ from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
+from marl_llm.metrics import action_shares, facts
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
 from marl_llm.ratings import Rating, ratings
@@ -50,6 +51,8 @@ class Score:
     """Decisions of the policy."""
     illegal_fraction: float
     """Share of those decisions that were no legal action."""
+    details: Mapping[str, float] = field(default_factory=dict)
+    """`action/NAME`: share of its actions where they are few; `fact/NAME`: mean of a number that the games told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +186,10 @@ def score(episodes: Sequence[Episode], seat: str) -> Score:
         not_lost=float(np.mean(mine >= best_other)),
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),
+        details={
+            **{f"action/{name}": share for name, share in action_shares(turns).items()},
+            **{f"fact/{name}": value for name, value in facts(episodes).items()},
+        },
     )
 
 

@@ -1,4 +1,4 @@
-from marl_llm.credit.rewards import marshal, marshal_length
+from marl_llm.credit.rewards import marshal, marshal_length, theirs
 from marl_llm.types import Completion, Episode, Match, Turn
 
 
@@ -32,3 +32,13 @@ def test_a_legal_action_is_worth_a_little_and_an_illegal_one_nothing() -> None:
         0: {"length": 0.5, "format": 0.05},
         2: {"length": 0.0, "format": 0.0},
     }
+
+
+def test_what_the_others_got_comes_with_an_agents_last_turn() -> None:
+    turns = tuple(
+        Turn(agent=agent, role=agent, policy="me", observation="", reply="", action="", legal=True)
+        for agent in ("p_0", "p_1", "p_0")
+    )
+    match = Match(id="a", game="negotiation", seed=0, group="g", seats={"*": "me"})
+    played = Episode(match=match, turns=turns, returns={"p_0": 4.0, "p_1": 3.0, "p_2": -1.0})
+    assert theirs(played) == {1: {"theirs": 3.0}, 2: {"theirs": 2.0}}

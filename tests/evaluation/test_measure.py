@@ -27,6 +27,7 @@ SCORE = Score(
     not_lost=1.0,
     turns=5,
     illegal_fraction=0.2,
+    details={"action/bet": 1 / 3, "fact/deal": 1.0},
 )
 
 
@@ -104,6 +105,17 @@ def test_illegal_moves_are_counted_over_all_turns_of_the_policy(tmp_path: Path) 
     assert illegal == pytest.approx(round(illegal))
     assert result.first.illegal_fraction == pytest.approx(illegal / 40)
     assert result.first.exploitability is None
+
+
+def test_actions_and_facts_are_those_of_the_games_that_were_played(tmp_path: Path) -> None:
+    dilemma = config("random", game="matrix_game", games=2)
+    agent = seated(dictated(saying({"cooperate": 1.0}), "matrix_game"))
+    score = evaluate(dilemma, {"agent": agent, "random": RANDOM}, tmp_path).first.opponents["random"]["player_1"]
+    assert score.details == {"action/cooperate": 1.0, "action/defect": 0.0}
+    divided = config("random", game="negotiation", games=20)
+    score = evaluate(divided, {"agent": RANDOM, "random": RANDOM}, tmp_path).first.opponents["random"]["player_0"]
+    assert list(score.details) == [f"fact/{name}" for name in ("deal", "joint_share", "joint_value", "max_joint_value")]
+    assert 0 < score.details["fact/joint_share"] < score.details["fact/deal"] <= 1
 
 
 def test_without_games_nobody_is_met(tmp_path: Path) -> None:
