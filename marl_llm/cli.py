@@ -24,18 +24,18 @@ from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
-from marl_llm.evaluation.players import seat_players
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
-from marl_llm.matchmaking import one_against, series
+from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
+from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
-from marl_llm.team import found, trained_policy
+from marl_llm.team import found
 from marl_llm.train import train as run_training
 
 app = typer.Typer(
@@ -237,6 +237,8 @@ def play(
     if as_json_:
         print(episode_to_json(episodes[0], tokens=False))
         return
+    if episodes[0].status == "fault":
+        raise RunError(f"the game ended at fault: {episodes[0].note}")
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")

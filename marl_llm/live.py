@@ -61,6 +61,8 @@ class LiveView:
         games = ", ".join(game.name for game in config.trained_games.values())
         self._console.print(f"{games}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
+        if any(policy.kind == "human" for policy in config.policies.values()):
+            self._live.stop()  # it would draw over what the person is asked
 
     def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
         """Show the imitation's progress."""

@@ -148,9 +148,21 @@ def final_measures(run: Path) -> dict[str, float]:
                 measures[f"{name}not lost against {opponent} as {seat}"] = score.not_lost
                 for detail, value in score.details.items():
                     measures[f"{name}{detail.partition('/')[2]} against {opponent} as {seat}"] = value
+    for key, values in later_exploitability(read_metrics(run)).items():
+        measures[f"{key}, mean of the second half"] = sum(values) / len(values)
     measures["steps"] = steps[-1]
     measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
+
+
+def later_exploitability(rows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float]]:
+    """By game, what was computed in the second half of a run: tells who has settled from who is passing by."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows[len(rows) // 2 :]:
+        for key, value in row.items():
+            if key.startswith("eval/") and key.endswith("/exploitability") and value is not None:
+                found[key.removeprefix("eval/").replace("/", ": ")].append(value)
+    return found
 
 
 def plotted(measured: Collection[str]) -> list[str]:
@@ -241,7 +253,7 @@ def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
 
 
 def _log(cell: Cell) -> Path:
-    return cell.folder.with_suffix(".log")
+    return cell.folder.with_name(f"{cell.folder.name}.log")  # a suffix would be cut off after the last dot of a setting
 
 
 def _finished(cell: Cell, config: Config) -> bool:
@@ -269,10 +281,10 @@ def _plot(cells: Sequence[Cell], folder: Path) -> Path:
         curves: dict[str, list[dict[int, float]]] = defaultdict(list)
         for cell, lines in metrics.items():
             curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
-        for variant, seeds in curves.items():
+        for label, seeds in zip(short(list(curves)), curves.values(), strict=True):
             steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
             values = np.array([[curve[step] for step in steps] for curve in seeds])
-            (line,) = axes.plot(steps, values.mean(0), label=f"{variant} ({len(seeds)} seeds)")
+            (line,) = axes.plot(steps, values.mean(0), label=f"{label} ({len(seeds)} seeds)")
             axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
         axes.set(xlabel="step", ylabel=key.partition("/")[2].replace("/", " "), ylim=(0, None))
         axes.legend()
@@ -280,3 +292,11 @@ def _plot(cells: Sequence[Cell], folder: Path) -> Path:
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Names of variants without the sections that all their settings are in: `a.b.c=1 a.d=2` is `b.c=1 d=2`."""
+    keys = [setting.partition("=")[0].split(".")[:-1] for name in names for setting in name.split() if "=" in setting]
+    shared = itertools.takewhile(lambda sections: len(set(sections)) == 1, zip(*keys))
+    prefix = "".join(f"{sections[0]}." for sections in shared)
+    return [" ".join(s.removeprefix(prefix) if "=" in s else s for s in name.split(" ")) for name in names]

@@ -138,6 +138,24 @@ def test_a_policy_of_its_own_in_each_seat(tmp_path: Path, model: Path) -> None:
     assert read_metrics(again) == rows
 
 
+def test_a_policy_of_another_run_as_opponent_in_swapped_seats(tmp_path: Path, model: Path) -> None:
+    past = f"policies.past={{kind: checkpoint, options: {{path: '{model.parents[2]}', step: 0}}}}"
+    seats = ["matchmaking.seats={player_0: past, player_1: agent}", "matchmaking.swap_seats=true"]
+    begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "evaluation.opponents=[past]"]
+    path = run(tmp_path, past, *seats, *begin, "evaluation.games=4", "run.steps=2")
+    assert trained(path, 2)
+    episodes = list(read_episodes(path))
+    assert {turn.agent for episode in episodes for turn in episode.turns if turn.policy == "agent"} == {
+        "player_0",
+        "player_1",
+    }
+    mine = [turn for e in episodes if e.match.id.startswith("s1/") for turn in e.turns if turn.policy == "agent"]
+    assert learned_tokens(path) == sum(len(turn.completion.tokens) for turn in mine if turn.completion is not None)
+    evaluation = logged(path, 2)
+    assert evaluation is not None
+    assert set(evaluation.opponents) == {"past"}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_credit_recipe_trains(recipe: str, tmp_path: Path, model: Path) -> None:
     begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "matchmaking.groups=4"]

@@ -87,6 +87,12 @@ def test_replies_without_a_choice_or_a_model_do_not_count_as_identical() -> None
     assert "play/identical_replies" not in play_metrics([episode({"a": 0.0}, [forced])])
 
 
+def test_games_at_fault_are_counted_and_in_nothing_else() -> None:
+    sound = [episode({"a": 1.0, "b": -1.0}, [turn("x", "call")])]
+    broken = replace(episode({"a": 9.0, "b": 0.0}, [turn("x", "fold"), turn("y", "fold", agent="b")]), status="fault")
+    assert play_metrics([*sound, broken]) == {**play_metrics(sound), "play/faults": 1}
+
+
 def test_an_action_has_its_share_of_the_turns_that_offered_it() -> None:
     # call: 2 of 4 turns; fold: 1 of 3; raise: 0 of 1; one reply was illegal, and the forced turn does not count.
     taken = [

@@ -5,18 +5,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marl_llm.config import Config
+from marl_llm.config import UNTOLD, Config
 from marl_llm.errors import RunError
 from marl_llm.evaluation.best_response import BestResponse, best_response
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.positions import Outcome, positions_of
 from marl_llm.evaluation.tournament import Mean, Score, head_to_head
-from marl_llm.matchmaking import seat_policy
+from marl_llm.matchmaking import seat_policy, trained_policy
 from marl_llm.play import make_game
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.run import read_evaluation
 from marl_llm.seeds import derive
-from marl_llm.team import frozen_copy, trained_policy
 
 START = "start"
 
@@ -26,7 +26,8 @@ class GameEvaluation:
     """What was measured in one game."""
 
     exploitability: Exploitability | None
-    """None where it cannot be computed (not two-player zero-sum, or too large to list) or was not asked for."""
+    """None where it cannot be computed (not two-player zero-sum, too large to list, or a seat whose probabilities
+    nobody can tell) or was not asked for."""
     illegal_fraction: float | None
     """Share of the policy's turns, over all games below, that were no legal action; None when none was played."""
     opponents: Mapping[str, Mapping[str, Score]]
@@ -155,7 +156,7 @@ def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Eva
     table = dict(policies)
     meets = config.evaluation.games or config.evaluation.best_response
     if meets and any(START in config.opponents(game) for game in config.games):
-        table[START] = frozen_copy(config, name, start, called=START)
+        table[START] = frozen_copy(config, name, start / name, called=START)
     return Evaluation(policy=name, games={game: _evaluate(config, game, name, table) for game in config.games})
 
 
@@ -177,12 +178,12 @@ def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Polic
     turns = sum(score.turns for score in scores)
     positions = positions_of(played, policies) if wanted.best_response else None
     outcomes = {other: positions.outcomes(name, other) for other in config.opponents(game)} if positions else {}
-    best = None
-    if wanted.best_response:
+    seats, best = _seats(config, game), None
+    if wanted.best_response and not _untold(config, seats):
         best = best_response(
             played,
             policies,
-            _seats(config, game),
+            seats,
             simulations=wanted.best_response,
             seed=derive(config.run.seed, "best response", game),
             positions=positions,
@@ -198,10 +199,15 @@ def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Polic
 
 def measure_exploitability(config: Config, game: str, policies: Mapping[str, Policy]) -> Exploitability | None:
     """Exploitability of the policies in their seats of the game; None where it cannot be computed."""
-    played = config.games[game]
-    if not can_compute(played):
+    seats = _seats(config, game)
+    if not can_compute(config.games[game]) or _untold(config, seats):
         return None
-    return exploitability(played, policies, _seats(config, game))
+    return exploitability(config.games[game], policies, seats)
+
+
+def _untold(config: Config, seats: Mapping[str, str]) -> bool:
+    """Whether somebody sits there whose probabilities nobody can tell."""
+    return any(config.policies[name].kind in UNTOLD for name in seats.values())
 
 
 def _seats(config: Config, game: str) -> dict[str, str]:

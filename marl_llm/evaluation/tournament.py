@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from marl_llm.config import GameConfig
-from marl_llm.errors import ConfigError
-from marl_llm.evaluation.ranking import Rating, alpha_rank, ratings, rings
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
 from marl_llm.metrics import action_shares, facts
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
+from marl_llm.ratings import Rating, ratings
 from marl_llm.types import Episode, Match
 
 Z95 = 1.959964
@@ -31,7 +32,7 @@ class Score:
     """Results of one policy in one seat against one opponent; intervals are 95 %."""
 
     games: int
-    """Games played."""
+    """Games played to the end; only these count."""
     mean: float
     """Mean return."""
     low: float
@@ -148,14 +149,21 @@ def head_to_head(
 ) -> dict[str, Score]:
     """Play `num_games` games from each seat; seat name -> score of `policy` there.
 
-    The seats play the same deals, so that the comparison of seats is not one of luck.
+    The seats play the same deals, so that the comparison of seats is not one of luck. Games at fault do not count.
+
+    Raises:
+        RunError: every game from a seat ended at fault.
     """
     agents: Sequence[str] = make_game(game.name, game.settings).unwrapped.possible_agents
     scores = {}
     for seat in agents:
         seats = one_against(agents, seat, policy, opponent)
         matches = series(game, seats, name=f"{policy}-{opponent}", games=num_games, seed=seed)
-        scores[seat] = score(list(play(matches, policies, max_turns=max_turns)), seat)
+        episodes = list(play(matches, policies, max_turns=max_turns))
+        finished = [episode for episode in episodes if episode.status != "fault"]
+        if not finished:
+            raise RunError(f"{policy} against {opponent}: every game as {seat} ended at fault: {episodes[-1].note}")
+        scores[seat] = score(finished, seat)
     return scores
 
 

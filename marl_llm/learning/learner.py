@@ -176,7 +176,18 @@ class Learner:
         }
         if self._reference is not None:
             tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.tensors().items()}
-        return tensors, {"version": self.version}
+        return tensors, {"version": self.version, "stepped": bool(self._optimizer.state)}
+
+    def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin anew from other weights, which are copied; `version`, and with it the learning rate, goes on.
+
+        Raises:
+            RuntimeError: a weight is missing or has another shape.
+        """
+        self.model.load_state_dict(weights)
+        self._optimizer = self._make_optimizer()
+        if self._reference is not None:
+            self._reference.copy_policy()
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Continue from what `state` gave, bit for bit, in a learner whose model has the weights of that
@@ -190,8 +201,7 @@ class Learner:
         self.version = int(values["version"])
         self._optimizer = self._make_optimizer()
         self._imitation_optimizer = None
-        trained = any(name.startswith("optimizer.") for name in tensors)
-        for parameter, name in self._names.items() if trained or self.version else ():
+        for parameter, name in self._names.items() if values["stepped"] else ():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors.get(f"optimizer.{name}.{key}")
                 if value is None or (key != "step" and value.shape != parameter.shape):

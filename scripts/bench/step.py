@@ -37,6 +37,7 @@ from marl_llm.config import (
     load_config,
 )
 from marl_llm.engines import hf
+from marl_llm.engines.hf import HFEngine
 from marl_llm.learning import learner
 from marl_llm.run import Run
 from marl_llm.team import Team, found
@@ -81,7 +82,8 @@ def count_cpu_seconds() -> None:
 
 def engine_seconds(team: Team) -> tuple[float, float]:
     """So far: in the model's forward pass, and in the engine as a whole."""
-    stats = [member.engine.stats() for member in team.members.values()]
+    engines = [member.policy.engine for member in team.members.values()]
+    stats = [engine.stats() for engine in engines if isinstance(engine, HFEngine)]
     return sum(s["forward_s"] for s in stats), sum(s["total_s"] for s in stats)
 
 

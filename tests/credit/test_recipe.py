@@ -98,6 +98,15 @@ def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, sh
     assert [after[key] for key in mine] == [before[key] for key in mine]
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TOGETHER])
+def test_another_policy_in_the_same_role_of_the_same_group_changes_nothing(name: str) -> None:
+    """So that members of a group may swap seats with an opponent, or meet one that learns too."""
+    rows = rows_of([[1.0, -1.0, 0.05], [-1.0, 1.0], [0.0, 2.0]])
+    others = [row._replace(episode=f"z{row.episode}", policy="other", rewards={"r": 7.0}) for row in rows]
+    both = advantages(name, rows + others)
+    assert {key: value for key, value in both.items() if not key[0].startswith("z")} == advantages(name, rows)
+
+
 @pytest.mark.parametrize("name", ["dr_grpo", "grpo", "rloo", "self_play"])
 def test_a_lone_game_of_a_group_gets_zero(name: str) -> None:
     rows = rows_of([[1.0, -1.0, 0.05]]) + rows_of([[1.0, -1.0], [-1.0, 1.0]], "h", "n")
@@ -123,8 +132,8 @@ def test_state_baseline_compares_with_what_followed_the_same_sight_before() -> N
 
     state = credit_table(table_of(rows("a", (0.0, 1.0))), recipe).state
     assert {key: round(value, 9) for key, value in state["history"].items()} == {
-        '["game", "agent_0", "here"]': 0.1,
-        '["game", "agent_0", "there"]': 0.1,
+        '["game", "agent_0", "policy", "here"]': 0.1,
+        '["game", "agent_0", "policy", "there"]': 0.1,
     }
     credited = credit_table(table_of(rows("b", (-0.5, 1.0))), recipe, state)
     # Reward-to-go .5 and 1, both above .1; their mean is taken off too, and .25 is the unit.
