@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from marl_llm import league as pool
 from marl_llm.config import Config
 from marl_llm.league import League
-from marl_llm.matchmaking import trained_policy
+from marl_llm.matchmaking import duels, trained_policy
 from marl_llm.models import load_model
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.run import Run, checkpoint_path, snapshot_path
 from marl_llm.team import Team
-from marl_llm.types import Match
+from marl_llm.types import Episode, Match
 
 
 class Opponents:
@@ -68,3 +68,13 @@ class Opponents:
         assert settings is not None
         name = self._run.snapshot(policy, step, team.members[policy].language_model.save)
         return pool.join(settings, league, name, policy=policy, main=trained_policy(self._config))
+
+
+def observed(config: Config, league: League, episodes: Iterable[Episode]) -> tuple[League, dict[str, float]]:
+    """The league after the games of a step, and its metrics; nothing changes without one."""
+    settings = config.matchmaking.league
+    if settings is None:
+        return league, {}
+    main = trained_policy(config)
+    league = pool.record(settings, league, duels(episodes), [main, *settings.exploiters])
+    return league, league.metrics(main)

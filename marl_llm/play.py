@@ -15,7 +15,8 @@ from typing import Any
 from pettingzoo import AECEnv
 
 import games
-from marl_llm.errors import ConfigError, GameError
+from marl_llm.config import PlayConfig
+from marl_llm.errors import ConfigError, GameError, RunError
 from marl_llm.matchmaking import seat_policy
 from marl_llm.policies.base import Policy, Reply, View
 from marl_llm.seeds import derive
@@ -139,6 +140,25 @@ class Deals:
         copied = env.unwrapped.metadata.get("clone") and hasattr(type(env), "clone")
         self._match, self._dealt = match, env if copied else None
         return env.clone() if copied else env
+
+
+def tolerated(played: Iterable[Episode], config: PlayConfig, *, total: int) -> Iterator[Episode]:
+    """Pass the `total` episodes on for as long as those at fault are few enough for training to go on.
+
+    Raises:
+        RunError: they are not; the message says what the latest of them was told.
+    """
+    faults = 0
+    for episode in played:
+        faults += episode.status == "fault"
+        if faults and config.on_fault == "stop":
+            raise RunError(f"an episode ended at fault, and play.on_fault is stop: {episode.note}")
+        if faults > config.max_faults * total:
+            raise RunError(
+                f"{faults} of {total} episodes ended at fault, more than play.max_faults "
+                f"({config.max_faults:g}) allows: {episode.note}"
+            )
+        yield episode
 
 
 class Table:

@@ -1,7 +1,7 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -16,14 +16,14 @@ from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
 from marl_llm.config import Config, GameConfig
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
-from marl_llm.errors import ConfigError, GameError, RunError, TrainingError
+from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged
-from marl_llm.league import League, record
+from marl_llm.league import League
 from marl_llm.learning.samples import Advantages, to_samples
-from marl_llm.matchmaking import duels, schedule, trained_policy
+from marl_llm.matchmaking import schedule
 from marl_llm.metrics import play_metrics, returns_by_role
-from marl_llm.opponents import Opponents
-from marl_llm.play import Rewards, make_game, play
+from marl_llm.opponents import Opponents, observed
+from marl_llm.play import Rewards, make_game, play, tolerated
 from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
@@ -228,7 +228,7 @@ def advance(
         matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
         played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
-        episodes = sorted(tolerated(played, config, step, total=len(matches)), key=lambda episode: episode.match.id)
+        episodes = sorted(tolerated(played, config.play, total=len(matches)), key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics = play_metrics(episodes)
@@ -237,8 +237,10 @@ def advance(
     with clock("learn"):
         metrics |= learn(team, episodes, by_turn(credited))
     progress.step, progress.credit = step, credited.state
-    progress.averages = curriculum.after(config, progress.averages, returns_by_role(episodes), _widths(config))
-    metrics |= observe_league(config, progress, episodes)
+    returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
+    progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
+    progress.league, told = observed(config, progress.league, episodes)
+    metrics |= told
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
@@ -248,35 +250,6 @@ def _agents(config: Config) -> dict[str, list[str]]:
     """Game -> its agents."""
     games = config.trained_games.items()
     return {label: make_game(game.name, game.trained.settings).unwrapped.possible_agents for label, game in games}
-
-
-def tolerated(played: Iterable[Episode], config: Config, step: int, *, total: int) -> Iterator[Episode]:
-    """Pass the `total` episodes of a step on for as long as those at fault are few enough.
-
-    Raises:
-        RunError: they are not; the message says what the latest of them was told.
-    """
-    faults = 0
-    for episode in played:
-        faults += episode.status == "fault"
-        if faults and config.play.on_fault == "stop":
-            raise RunError(f"step {step}: an episode ended at fault, and play.on_fault is stop: {episode.note}")
-        if faults > config.play.max_faults * total:
-            raise RunError(
-                f"step {step}: {faults} of {total} episodes ended at fault, more than play.max_faults "
-                f"({config.play.max_faults:g}) allows: {episode.note}"
-            )
-        yield episode
-
-
-def observe_league(config: Config, progress: Progress, episodes: Sequence[Episode]) -> dict[str, float]:
-    """Take the games of a step into account; mutates `progress`. Empty without a league."""
-    settings = config.matchmaking.league
-    if settings is None:
-        return {}
-    main = trained_policy(config)
-    progress.league = record(settings, progress.league, duels(episodes), [main, *settings.exploiters])
-    return progress.league.metrics(main)
 
 
 def _widths(config: Config) -> dict[str, float]:
