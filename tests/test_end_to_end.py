@@ -153,7 +153,7 @@ def test_a_policy_of_another_run_as_opponent_in_swapped_seats(tmp_path: Path, mo
     assert learned_tokens(path) == sum(len(turn.completion.tokens) for turn in mine if turn.completion is not None)
     evaluation = logged(path, 2)
     assert evaluation is not None
-    assert set(evaluation.opponents) == {"past"}
+    assert set(evaluation.games["game"].opponents) == {"past"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
