@@ -79,7 +79,7 @@ class TextArenaGame(TurnGame):
             utility_range=environment.utility,
             on_illegal=on_illegal,
             answer="Answer in the form that the text asks for",
-            default="plays a move of the environment's choice",
+            default="plays a legal move",
             state_key=False,
         )
         self._id = env_id
@@ -128,7 +128,7 @@ class TextArenaGame(TurnGame):
     def _default(self) -> str:
         if not self._legal:
             raise RuntimeError(f"game {self.metadata['name']}: no legal move is known to play by default")
-        return super()._default()
+        return next(iter(self._legal))
 
     def _move(self, action: str) -> Parts | None:
         """Make the move and see who is next; None: it is illegal."""

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-_TRIES = 50
-_PAUSE = 0.1
+_TRIES = 20
+_PAUSE = 0.05
 
 
 class _Stop(SystemExit):

@@ -1,9 +1,10 @@
 """Which of TextArena's environments can be played here: random games of every id that it has but for the raw ones.
 
-Full numbers of games for the first id of an environment, a tenth of them (1 at least) for its other ids and for other
-numbers of players. Ends with how many are fine, refused with a reason, and wrong; exit code 1 if any is wrong.
+Full numbers of games for the first id of an environment, a tenth of them (1 at least) for other numbers of players and,
+no longer than `SHORT` moves, for its other ids. Ends with how many are fine, refused with a reason, and wrong; exit code
+1 if any is wrong. One of `--games` is three games: one to leave traces, one to look at, one to compare it with.
 
-    python scripts/textarena_survey.py --games 50 --limit 1200
+    python scripts/textarena_survey.py --games 17 --limit 3000
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from survey import main, verdict
 from textarena.envs.registration import ENV_REGISTRY
 
 from games.textarena_table import ALLOWED
+
+SHORT = 20
 
 
 def ids(environment: str) -> list[str]:
@@ -30,7 +33,7 @@ def survey(environment: str, count: int) -> Iterator[tuple[str, str]]:
         for number in sorted({*players[1:2], *players[-1:]} - {players[0]}):
             yield f"{first},num_players={number}", verdict(f"textarena:{first}", few, {"num_players": number})
     for other in others:
-        yield other, verdict(f"textarena:{other}", few, {})
+        yield other, verdict(f"textarena:{other}", few, {"max_turns": SHORT})
 
 
 if __name__ == "__main__":
