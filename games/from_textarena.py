@@ -66,8 +66,8 @@ class TextArenaGame(TurnGame):
 
     max_observation = 1_000_000
     max_action = 20_000
-    time_limit = 60.0
-    """Seconds that the environment may take for one move."""
+    time_limit = 300.0
+    """Seconds of wall clock that the environment may take for one move; many, since a machine may be busy."""
 
     def __init__(
         self, env_id: str, environment: Environment, players: int, *, name: str, max_turns: int, on_illegal: OnIllegal
@@ -265,8 +265,8 @@ def _filled(form: str, words: list[str], chooser: random.Random) -> str:
 
 def _fill(blank: str, before: list[str], words: list[str], chooser: random.Random) -> str:
     if blank[0] == "~":
-        near = before[int(blank[1:]) - 1]
-        return chr(max(ord("0"), ord(near) + chooser.randint(-1, 1)))
+        near, step = before[int(blank[1:]) - 1], chooser.randint(-1, 1)
+        return str(max(0, int(near) + step)) if near.isdigit() else chr(ord(near) + step)
     if "|" in blank:
         return chooser.choice(blank.split("|"))
     if blank == "word":

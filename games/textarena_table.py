@@ -13,8 +13,8 @@ class Environment:
     moves: tuple[str, ...] = ()
     """Forms of moves, of which only some are legal at a time; none: the text names them in brackets.
 
-    `<1-6>` is a number, `<a-h>` a letter, `<hit|stand>` one of these, `<~2>` the second blank's or what is next to it, `<word>`
-    a word that stands before a bar in the text."""
+    `<1-6>` is a number, `<a-h>` a letter, `<hit|stand>` one of these, `<~2>` the second blank's or what is next to it,
+    `<word>` a word that stands before a bar in the text."""
     players: range = field(default=range(2, 3))
     """How many may play; the first number is the default."""
     utility: tuple[float, float] = (-1.0, 1.0)
@@ -35,7 +35,7 @@ def _two(*moves: str) -> Environment:
 
 _STEP = "[<up|down|left|right>]"
 _CARD = "[<A|2|3|4|5|6|7|8|9|10|J|Q|K>]"
-_SQUARES = ("[<a-h><1-8><~1><~2>]", "[<a-h><1-8><a-h><1-8>]")
+_SQUARES = ("[<a-j><1-10><~1><~2>]", "[<a-h><1-8><a-h><1-8>]")
 _GOODS = "<Wheat|Wood|Sheep|Brick|Ore>"
 
 ALLOWED: dict[str, Environment] = {
@@ -120,9 +120,11 @@ _DOWNLOAD = "it needs word lists that NLTK downloads"
 _KEY = "it asks a model behind an API key (OPENROUTER_API_KEY)"
 _SYNTAX = "its source does not parse on Python 3.11"
 _FILES = "files that it needs are missing in the package"
+_BOARD = "its form of observations needs a board that the environment does not show"
 
 REFUSED: dict[str, str] = {
     "BabyAiText": "it needs the packages gym and babyai",
+    "Breakthrough-v0-blind-train": _BOARD,
     "CharacterConclave": "it crashes at the first message",
     "Checkers": _SYNTAX,
     "Chess": _SYNTAX,
@@ -135,6 +137,7 @@ REFUSED: dict[str, str] = {
     "IteratedStagHunt": _SYNTAX,
     "Klondike": _SYNTAX,
     "LetterAuction": _DOWNLOAD,
+    "LightsOut-v0-train": _BOARD,
     "ReverseTicTacToe": _SYNTAX,
     "ScenarioPlanning": _KEY,
     "ScorableGames": _FILES,

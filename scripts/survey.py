@@ -21,7 +21,7 @@ def verdict(name: str, count: int, settings: Mapping[str, Any]) -> str:
     try:
         env = games.make(name, **settings)
     except ValueError as error:
-        return f"refused: {error}"
+        return f"refused: {error}"[:200]
     start = time.perf_counter()
     problems = check(lambda: games.make(name, **settings), games=count)
     seconds = time.perf_counter() - start

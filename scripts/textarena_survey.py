@@ -1,8 +1,8 @@
 """Which of TextArena's environments can be played here: random games of every id that it has but for the raw ones.
 
-Full numbers of games for the first id of an environment, a tenth of them (1 at least) for other numbers of players and,
-no longer than `SHORT` moves, for its other ids. Ends with how many are fine, refused with a reason, and wrong; exit code
-1 if any is wrong. One of `--games` is three games: one to leave traces, one to look at, one to compare it with.
+Full numbers of games for the first id of an environment; a tenth of them (1 at least) for other numbers of players, and
+for its other ids, no longer than `SHORT` moves. Ends with how many are fine, refused with a reason, and wrong; exit
+code 1 if any is wrong. One of `--games` is three games: one to leave traces, one to look at, one to compare with it.
 
     python scripts/textarena_survey.py --games 17 --limit 3000
 """

@@ -114,8 +114,9 @@ def summary(rows: list[dict[str, float]], count: int) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, float]]) -> Table:
     """The figures side by side; a ratio over the limit in red."""
-    shown = Table("game", title="Games per second with random players, and what text costs")
-    for heading in ("with text", "without", "time over without", "bare OpenSpiel", "time over OpenSpiel"):
+    shown = Table(title="Games per second with random players, and what text costs")
+    shown.add_column("game", no_wrap=True)
+    for heading in ("with text", "without text", "times as slow", "bare OpenSpiel", "times as slow"):
         shown.add_column(heading, justify="right")
     for name, row in results.items():
         bare = [""] * 2

@@ -150,7 +150,7 @@ class Bad(textarena.Env):
 
     def reset(self, num_players, seed=None):
         self.state = textarena.TwoPlayerState(num_players=num_players, seed=seed)
-        self.state.reset(game_state={}, player_prompt_function=lambda player_id, game_state: "Say something.")
+        self.state.reset(game_state={}, player_prompt_function=lambda player_id, game_state: "cat | Say something.")
 
     def step(self, action):
         if action == "hang":
@@ -201,6 +201,21 @@ def test_an_end_without_a_number_for_everybody_is_an_error_that_names_the_enviro
     env = bad(pays)
     with pytest.raises(RuntimeError, match=f"^game textarena:Bad-v0 pays {re.escape(repr(pays))} at its end"):
         env.step("end")
+
+
+def test_examples_are_of_the_forms_in_the_table(bad):
+    ALLOWED["Bad"] = Environment(moves=("<9-11> <~1> <hit|stand> <b-c> <~4> <word>",)) if bad() else None
+    for seed in range(5):
+        examples = new("Bad-v0", seed).infos["player_0"]["examples"]
+        assert len(set(examples)) == 2
+        for example in examples:
+            first, second, third, fourth, fifth, word = example.split()
+            assert abs(int(first) - 10) <= 1
+            assert abs(int(second) - int(first)) <= 1
+            assert third in ("hit", "stand")
+            assert fourth in "bc"
+            assert abs(ord(fifth) - ord(fourth)) <= 1
+            assert word == "cat"
 
 
 def test_without_a_known_move_there_is_no_default_to_play(bad):
