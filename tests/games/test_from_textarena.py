@@ -168,13 +168,13 @@ class Bad(textarena.Env):
 
 @pytest.fixture
 def bad(monkeypatch):
-    """A function that makes an environment which pays what it is given."""
+    """A function that begins a game of `Bad`, which pays what it is told and whose moves have the given form."""
 
-    def make(pays=None, players=2):
+    def make(pays=None, form="fine", seed=0, **settings):
         spec = EnvSpec("Bad-v0", Bad, [textarena.wrappers.LLMObservationWrapper], {"pays": pays})
         monkeypatch.setitem(ENV_REGISTRY, "Bad-v0", spec)
-        monkeypatch.setitem(ALLOWED, "Bad", Environment(moves=("fine",), players=range(players, players + 1)))
-        return new("Bad-v0")
+        monkeypatch.setitem(ALLOWED, "Bad", Environment(moves=(form,)))
+        return new("Bad-v0", seed, **settings)
 
     return make
 
@@ -204,9 +204,9 @@ def test_an_end_without_a_number_for_everybody_is_an_error_that_names_the_enviro
 
 
 def test_examples_are_of_the_forms_in_the_table(bad):
-    ALLOWED["Bad"] = Environment(moves=("<9-11> <~1> <hit|stand> <b-c> <~4> <word>",)) if bad() else None
     for seed in range(5):
-        examples = new("Bad-v0", seed).infos["player_0"]["examples"]
+        env = bad(form="<9-11> <~1> <hit|stand> <b-c> <~4> <word>", seed=seed)
+        examples = env.infos["player_0"]["examples"]
         assert len(set(examples)) == 2
         for example in examples:
             first, second, third, fourth, fifth, word = example.split()
@@ -219,8 +219,7 @@ def test_examples_are_of_the_forms_in_the_table(bad):
 
 
 def test_without_a_known_move_there_is_no_default_to_play(bad):
-    ALLOWED["Bad"] = Environment(moves=("crash",)) if bad() else None
-    env = new("Bad-v0", on_illegal="default_action")
+    env = bad(form="crash", on_illegal="default_action")
     assert env.infos["player_0"]["examples"] == ()
     with pytest.raises(RuntimeError, match="textarena:Bad-v0: no legal move is known to play by default"):
         env.step("crash")
