@@ -237,7 +237,7 @@ def _copy(inner: Any) -> Any:
 def _candidates(forms: tuple[str, ...], text: str, chooser: random.Random) -> Iterator[str]:
     """Moves to be tried: of the given forms, or those that the text names in brackets."""
     if forms:
-        words = re.findall(r"([A-Za-z]+) *\|", text)
+        words = re.findall("[A-Za-z]+", " ".join(line for line in text.splitlines() if "|" in line))
         tried: set[str] = set()
         again = 0
         while len(tried) < _TRIES and again < _AGAIN:

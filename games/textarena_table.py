@@ -14,7 +14,7 @@ class Environment:
     """Forms of moves, of which only some are legal at a time; none: the text names them in brackets.
 
     `<1-6>` is a number, `<a-h>` a letter, `<hit|stand>` one of these, `<~2>` the second blank's or what is next to it,
-    `<word>` a word that stands before a bar in the text."""
+    `<word>` a word of a line of the text that has bars."""
     players: range = field(default=range(2, 3))
     """How many may play; the first number is the default."""
     utility: tuple[float, float] = (-1.0, 1.0)

@@ -150,7 +150,7 @@ class Bad(textarena.Env):
 
     def reset(self, num_players, seed=None):
         self.state = textarena.TwoPlayerState(num_players=num_players, seed=seed)
-        self.state.reset(game_state={}, player_prompt_function=lambda player_id, game_state: "cat | Say something.")
+        self.state.reset(game_state={}, player_prompt_function=lambda player_id, game_state: "Say something.\n cat |")
 
     def step(self, action):
         if action == "hang":
