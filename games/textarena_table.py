@@ -121,6 +121,7 @@ _KEY = "it asks a model behind an API key (OPENROUTER_API_KEY)"
 _SYNTAX = "its source does not parse on Python 3.11"
 _FILES = "files that it needs are missing in the package"
 _BOARD = "its form of observations needs a board that the environment does not show"
+_SLOW = "with some seeds it has made no puzzle after minutes"
 
 REFUSED: dict[str, str] = {
     "BabyAiText": "it needs the packages gym and babyai",
@@ -141,6 +142,8 @@ REFUSED: dict[str, str] = {
     "ReverseTicTacToe": _SYNTAX,
     "ScenarioPlanning": _KEY,
     "ScorableGames": _FILES,
+    "Sokoban-v0-medium": _SLOW,
+    "Sokoban-v0-medium-train": _SLOW,
     "SpellingBee": _DOWNLOAD,
     "Tak": "it goes on with a full board, on which no legal move was found",
     "TwentyQuestions": _KEY,
