@@ -96,7 +96,7 @@ ALLOWED: dict[str, Environment] = {
     "SimpleNegotiation": _two("[<Accept|Deny>]", f"[Offer: <1-3> {_GOODS} -> <1-3> {_GOODS}]"),
     "SimpleTak": _two("[<0-63>]"),
     "Slitherlink": _alone("[<h|v> <0-4> <0-4>]"),
-    "Snake": _several(range(2, 16), _STEP),
+    "Snake": _several(range(2, 10), _STEP),
     "Sokoban": _alone(_STEP),
     "SpiteAndMalice": _two(),
     "Stratego": _two(),
