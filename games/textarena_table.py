@@ -111,7 +111,6 @@ ALLOWED: dict[str, Environment] = {
     "TowerOfHanoi": _alone("[<A|B|C> <A|B|C>]"),
     "TruthAndDeception": _two("I believe it is the other one. [Fact <1|2>]"),
     "TwoDollar": _two("This is fair. [Propose] $<0|1>.<10-99>", "Well. [<Accept|Reject>]"),
-    "UltimateTicTacToe": _two("[<0-8> <0-8>]"),
     "WildTicTacToe": _two("[<X|O> <0-8>]"),
 }
 """Environments by the part of their ids before `-v0`."""
@@ -148,6 +147,7 @@ REFUSED: dict[str, str] = {
     "Tak": "it goes on with a full board, on which no legal move was found",
     "TwentyQuestions": _KEY,
     "UltimateTexasHoldem": _SYNTAX,
+    "UltimateTicTacToe": "it goes on with a full board once a small board was drawn",
     "UsedCar": _FILES,
     "UsedCarNegotiation": _FILES,
     "WordChains": _DOWNLOAD,
