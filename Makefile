@@ -22,11 +22,12 @@ format: setup  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## Ratios against what one would use instead (transformers generate, a padded loop, TRL, vLLM)
+bench: setup  ## Ratios against what one would use instead (transformers generate, a padded loop, TRL, vLLM, games without text)
 	$(BIN)/python scripts/bench/rollout.py
 	$(BIN)/python scripts/bench/learner.py
 	$(BIN)/python scripts/bench/step.py
 	$(BIN)/python scripts/bench/trl.py
+	$(BIN)/python scripts/bench/game_text.py
 
 setup: $(VENV)/.installed
 

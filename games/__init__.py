@@ -25,11 +25,16 @@ _GAMES = {
     "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",
 }
-ADAPTERS = {"openspiel": "games.from_openspiel", "pettingzoo": "games.from_pettingzoo"}
+ADAPTERS = {
+    "openspiel": "games.from_openspiel",
+    "pettingzoo": "games.from_pettingzoo",
+    "textarena": "games.from_textarena",
+}
 """Prefix of a name to the module whose `env` makes the game that the rest of the name says."""
 FORMS = {
     "openspiel:GAME": "Any other game of OpenSpiel, as in openspiel:goofspiel(num_cards=4,imp_info=True).",
     "pettingzoo:MODULE": "An environment of PettingZoo, as in pettingzoo:pettingzoo.classic.tictactoe_v3.",
+    "textarena:ID": "An environment of TextArena, as in textarena:KuhnPoker-v0.",
     "package.module:env": "A game of your own: what the function returns, as in mypackage.mygame:env.",
 }
 """Names that `make` understands besides `names()`, and what they mean."""

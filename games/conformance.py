@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pettingzoo import AECEnv
-from pettingzoo.test import api_test, seed_test
+
+with contextlib.redirect_stdout(io.StringIO()):  # with the extra `classic` this imports pygame, which greets
+    from pettingzoo.test import api_test, seed_test
 
 MakeEnv = Callable[[], AECEnv]
 

@@ -1,4 +1,4 @@
-"""The base of games whose rules are somebody else's, one seat moving at a time: `OpenSpielEnv`, `PettingZooGame`."""
+"""The base of games whose rules are somebody else's, one seat moving at a time: the adapters and `OpenSpielEnv`."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -64,15 +64,16 @@ class TurnGame(GameBase, AECEnv):  # type: ignore[misc]  # PettingZoo has no typ
             self._leave(action)
             return
         assert action is not None
-        chosen = find(action, self._legal)
-        forfeit = chosen is None and self._forfeits
+        parts = self._try(action)
+        illegal = parts is None
+        forfeit = illegal and self._forfeits
         if forfeit:
             parts = self._forfeit([agent])
             self._mover = None
-        else:
-            parts = self._play(self._legal[next(iter(self._legal)) if chosen is None else chosen])
+        elif parts is None:
+            parts = self._play(self._default())
         self._pay(agent, parts)
-        self._inform(parts, agent if chosen is None else None)
+        self._inform(parts, agent if illegal else None)
         if forfeit or self._over():
             self.terminations = dict.fromkeys(self.agents, True)
             self._deads_step_first()
@@ -87,6 +88,15 @@ class TurnGame(GameBase, AECEnv):  # type: ignore[misc]  # PettingZoo has no typ
         for kept in ("rewards", "_cumulative_rewards", "_returns", "terminations", "truncations"):
             setattr(twin, kept, dict(getattr(self, kept)))
         return twin
+
+    def _try(self, action: str) -> Parts | None:
+        """Make the move that the text means; what it brings to whom, None if it is illegal and nothing was done."""
+        chosen = find(action, self._legal)
+        return None if chosen is None else self._play(self._legal[chosen])
+
+    def _default(self) -> Any:
+        """What is played instead of an illegal move that does not forfeit."""
+        return next(iter(self._legal.values()))
 
     def _leave(self, action: str | None) -> None:
         """The dead step of `agent_selection`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import games
 from games.openspiel import OpenSpielEnv
+from games.textarena_table import ALLOWED, REFUSED, VERSION
 
 PAGE = Path(__file__).parents[1] / "docs" / "games.md"
 
@@ -56,7 +57,32 @@ def form(name: str) -> str:
     if prefix in games.ADAPTERS:
         about = _paragraphs(importlib.import_module(games.ADAPTERS[prefix]).env)
         blocks += [*about, _settings(inspect.signature(games.factory(name)))]
+    if prefix == "textarena":
+        blocks += _environments()
     return "\n\n".join(blocks) + "\n"
+
+
+def _environments() -> list[str]:
+    """Which of TextArena's environments can be played, and why the others cannot."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in REFUSED.items():
+        reasons.setdefault(reason, []).append(name)
+    whole = [name for name in REFUSED if "-v0" not in name]
+    allowed = [f"{name} ({_players(environment.players)})" for name, environment in ALLOWED.items()]
+    return [
+        f"Of the {len(ALLOWED) + len(whole)} environments of TextArena {VERSION}, {len(ALLOWED)} can be played "
+        f"(`scripts/textarena_survey.py` tries them), with these numbers of players: {', '.join(allowed)}. "
+        "An environment's id is its name and `-v0`, mostly; most have versions, such as `KuhnPoker-v0-long`, and each "
+        "id has a form with shorter observations, such as `KuhnPoker-v0-train`.",
+        "Refused:",
+        "\n".join(f"- {', '.join(names)}: {reason}." for reason, names in reasons.items()),
+    ]
+
+
+def _players(players: range) -> str:
+    if len(players) == 1:
+        return str(players[0])
+    return f"{players[0]} to {players[-1]}{'' if players.step == 1 else f' in steps of {players.step}'}"
 
 
 def _paragraphs(documented: object) -> list[str]:

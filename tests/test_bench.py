@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import games
 from games.conformance import check
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench"
@@ -54,6 +55,53 @@ def test_rollout_compares_with_generate(monkeypatch: pytest.MonkeyPatch, capsys:
     result = results("rollout", monkeypatch, capsys, *arguments)
     rates = result["tokens_per_s"]
     assert result["ratios"]["generate, batch 8"] == pytest.approx(rates["engine hf"] / rates["generate, batch 8"])
+
+
+def test_what_text_costs_is_measured_on_the_same_games(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = runpy.run_path(str(BENCH / "game_text.py"))
+    arguments = ["--json", "--rounds", "1", "--seconds", "0.001", "--only", "kuhn_poker", "donor_game"]
+    monkeypatch.setattr(sys, "argv", ["game_text", *arguments])
+    monkeypatch.setitem(script["main"].__globals__, "LIMIT", 1000.0)  # one short round says nothing about time
+    script["main"]()
+    rows = json.loads(capsys.readouterr().out)
+    assert rows.keys() == {"kuhn_poker", "donor_game"}
+    for row in rows.values():
+        ratio = row["no_text_games_per_s"] / row["text_games_per_s"]
+        assert row["over_no_text"] == pytest.approx(ratio)
+    assert rows["kuhn_poker"]["over_openspiel"] > 0
+    assert "over_openspiel" not in rows["donor_game"]
+
+
+@pytest.mark.parametrize("name", games.names())
+def test_a_game_without_text_is_otherwise_the_same(name: str) -> None:
+    full, mute = games.make(name), runpy.run_path(str(BENCH / "game_text.py"))["without_text"](name)
+    full.reset(seed=0)
+    mute.reset(seed=0)
+    while full.agents:
+        assert mute.agent_selection == full.agent_selection
+        assert mute.rewards == full.rewards
+        agent = full.agent_selection
+        infos = [{**env.infos[agent], "state_key": None} for env in (full, mute)]
+        assert infos[0] == infos[1]
+        over = full.terminations[agent] or full.truncations[agent]
+        action = None if over else (infos[0].get("examples") or infos[0]["legal_actions"])[-1]
+        full.step(action)
+        mute.step(action)
+    assert mute.agents == []
+
+
+def test_text_that_makes_a_game_too_slow_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(BENCH / "game_text.py"))
+    rounds = [{"text": 8.0, "no_text": 2.0}, {"text": 2.0, "no_text": 2.0}, {"text": 9.0, "no_text": 3.0}]
+    row = script["summary"](rounds, 40)
+    assert row == {"text_games_per_s": 5.0, "no_text_games_per_s": 20.0, "over_no_text": 3.0}
+    monkeypatch.setattr(sys, "argv", ["game_text", "--only", "kuhn_poker", "--rounds", "1", "--seconds", "0.001"])
+    monkeypatch.setitem(script["main"].__globals__, "LIMIT", 0.0)
+    with pytest.raises(SystemExit) as caught:
+        script["main"]()
+    assert caught.value.code == 1
 
 
 def test_our_side_of_trl_is_a_game_that_keeps_its_promises_and_trains(tmp_path: Path) -> None:

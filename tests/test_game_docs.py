@@ -35,6 +35,11 @@ def test_every_form_of_other_names_has_a_section_with_its_settings() -> None:
         assert f"\n## {form}\n\n{what}\n" in text
     assert "| `opening` | `0` |" in script()["form"]("openspiel:GAME")
     assert "| `utility_range` | `(-1.0, 1.0)` |" in script()["form"]("pettingzoo:MODULE")
+    textarena = script()["form"]("textarena:ID")
+    assert "| `num_players` | `None` |" in textarena
+    assert "KuhnPoker (2)," in textarena
+    assert "Taboo (4 to 16 in steps of 2)," in textarena
+    assert "Chess, IteratedStagHunt, Klondike, ReverseTicTacToe, UltimateTexasHoldem: its source does not" in textarena
 
 
 def test_check_refuses_a_page_that_is_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:

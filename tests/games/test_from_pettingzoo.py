@@ -34,6 +34,19 @@ def test_an_adapted_environment_keeps_our_promises(settings):
     assert check(lambda: games.make(NAME, **settings), games=10) == []
 
 
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("tictactoe_v3", {"zero_sum": True}),
+        ("connect_four_v3", {"zero_sum": True}),
+        ("leduc_holdem_v4", {"utility_range": [-7, 7], "zero_sum": True}),
+        ("rps_v2", {"options": {"max_cycles": 3}, "utility_range": [-3, 3], "zero_sum": True}),
+    ],
+)
+def test_pettingzoos_own_games_keep_our_promises(module, settings):
+    assert check(lambda: games.make(f"pettingzoo:pettingzoo.classic.{module}", **settings), games=3) == []
+
+
 def test_numbers_are_the_words_for_what_has_none():
     env = with_stock(4)
     assert env.observe("player_0")["text"] == "You are player_0.\n4 3\nLegal actions: 0, 1"
