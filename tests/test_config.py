@@ -331,10 +331,11 @@ def test_a_run_goes_on_with_the_settings_it_began_with() -> None:
 
 
 def settings_classes() -> list[ast.ClassDef]:
-    tree = ast.parse(Path(config_module.__file__).read_text())
-    return [
-        node for node in tree.body if isinstance(node, ast.ClassDef) and is_dataclass(getattr(config_module, node.name))
-    ]
+    files = sorted(Path(config_module.__file__).parent.glob("*.py"))
+    nodes = [node for file in files for node in ast.parse(file.read_text()).body]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    assert all(is_dataclass(getattr(config_module, node.name)) for node in classes)
+    return classes
 
 
 @pytest.mark.parametrize("node", settings_classes(), ids=lambda node: node.name)

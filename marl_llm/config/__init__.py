@@ -1,0 +1,59 @@
+"""The settings of an experiment: typed, checked, one YAML file each.
+
+Everybody but `loading` receives frozen dataclasses. Validation refuses, it never rewrites a value.
+"""
+
+from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig
+from marl_llm.config.loading import game_settings, load_config, require_same_settings, to_yaml
+from marl_llm.config.matches import (
+    CurriculumConfig,
+    ExploiterConfig,
+    GameConfig,
+    LeagueConfig,
+    MatchmakingConfig,
+    PlayConfig,
+    PlayedGame,
+    RunConfig,
+)
+from marl_llm.config.policies import (
+    UNTOLD,
+    Aggregation,
+    EngineConfig,
+    KLConfig,
+    LearnerConfig,
+    ObjectiveConfig,
+    PolicyConfig,
+    PolicyKind,
+    ScriptedKind,
+    TinyModelConfig,
+    WarmupConfig,
+)
+
+__all__ = [
+    "UNTOLD",
+    "Aggregation",
+    "AlarmConfig",
+    "Config",
+    "CurriculumConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "ExploiterConfig",
+    "GameConfig",
+    "KLConfig",
+    "LeagueConfig",
+    "LearnerConfig",
+    "MatchmakingConfig",
+    "ObjectiveConfig",
+    "PlayConfig",
+    "PlayedGame",
+    "PolicyConfig",
+    "PolicyKind",
+    "RunConfig",
+    "ScriptedKind",
+    "TinyModelConfig",
+    "WarmupConfig",
+    "game_settings",
+    "load_config",
+    "require_same_settings",
+    "to_yaml",
+]

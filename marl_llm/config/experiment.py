@@ -1,0 +1,160 @@
+"""Settings of an experiment as a whole, of its evaluation and of its alarms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, get_args
+
+from marl_llm.config.matches import LeagueConfig, MatchmakingConfig, PlayConfig, PlayedGame, RunConfig
+from marl_llm.config.policies import PolicyConfig, ScriptedKind
+from marl_llm.config.require import require
+from marl_llm.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured, and when."""
+
+    every: int = 25
+    """Steps between evaluations during training; 0: only before and after."""
+    exploitability: bool = True
+    """Whether to compute it; only for two-player zero-sum games whose information states can be listed."""
+    samples: int = 64
+    """Sampled replies per information state where the policy thinks first (an estimate)."""
+    best_response: int = 0
+    """Simulations per seat of the search for a response that beats the policy, before and after; 0: none. What it
+    wins is a lower bound of the exploitability, or exactly that where the positions of the game can be listed."""
+    games: int = 1000
+    """Games per opponent and seat, before and after."""
+    games_during: int = 0
+    """Games per opponent and seat every `every` steps, held-out games included; 0: none."""
+    opponents: list[str] = field(default_factory=list)
+    """Policies to meet, by name; `start` is the policy as it was at step 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "best_response", "games", "games_during"):
+            require(getattr(self, name) >= 0, f"evaluation.{name}", getattr(self, name), "0 or more")
+        require(self.samples >= 1, "evaluation.samples", self.samples, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmConfig:
+    """Thresholds on the means of a run's last steps, past which a person is told; None turns that alarm off."""
+
+    window: int = 10
+    """Steps whose mean is looked at; before there are so many, there are no alarms."""
+    illegal_moves: float | None = 0.1
+    """Largest share of turns with an illegal move."""
+    role_skew: float | None = 0.9
+    """Largest difference between the win rates of two roles (a draw is half a win); 1: one of them wins every game."""
+    reply_collapse: float | None = 0.5
+    """Smallest mean length of a reply, as a multiple of that of the run's first `window` steps."""
+    reply_explosion: float | None = 3.0
+    """Largest mean length of a reply, as a multiple of that of the run's first `window` steps."""
+    entropy_collapse: float | None = 0.001
+    """Smallest mean entropy (nats per sampled token) of a policy that learns."""
+    identical_replies: float | None = 0.9
+    """Largest share of replies, over different observations with a choice, that is one and the same text. For None in
+    a game where one action is best everywhere, such as cooperation in a repeated dilemma."""
+
+    def __post_init__(self) -> None:
+        require(self.window >= 1, "alarms.window", self.window, "1 or more")
+        for name, low, high, allowed in (
+            ("illegal_moves", 0, 1, "null or between 0 and 1"),
+            ("role_skew", 0, 1, "null or between 0 and 1"),
+            ("reply_collapse", 0, 1, "null or between 0 and 1"),
+            ("reply_explosion", 1, inf, "null or 1 or more"),
+            ("entropy_collapse", 0, inf, "null or 0 or more"),
+            ("identical_replies", 0, 1, "null or between 0 and 1"),
+        ):
+            value = getattr(self, name)
+            require(value is None or low <= value <= high, f"alarms.{name}", value, allowed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    """Where and how long."""
+    games: dict[str, PlayedGame] = field(default_factory=lambda: {"game": PlayedGame(name="kuhn_poker")})
+    """All games, by a name of your choice that metrics and results use. The first is the one that a person plays."""
+    play: PlayConfig = field(default_factory=PlayConfig)
+    """How it is played."""
+    matchmaking: MatchmakingConfig = field(default_factory=MatchmakingConfig)
+    """Who plays whom."""
+    policies: dict[str, PolicyConfig] = field(default_factory=lambda: {"agent": PolicyConfig()})
+    """All policies, by name."""
+    credit: Any = "mars"
+    """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is measured."""
+    alarms: AlarmConfig = field(default_factory=AlarmConfig)
+    """When a person is told."""
+
+    @property
+    def trained_games(self) -> dict[str, PlayedGame]:
+        """The games that are trained on."""
+        return {name: game for name, game in self.games.items() if game.share}
+
+    def seats(self, game: str) -> Mapping[str, str]:
+        """Who sits where in the game: agent id or pattern to policy."""
+        own = self.games[game].seats
+        return self.matchmaking.seats if own is None else own
+
+    def opponents(self, game: str) -> Sequence[str]:
+        """Whom the trained policy meets in evaluations of the game."""
+        own = self.games[game].opponents
+        return self.evaluation.opponents if own is None else own
+
+    def __post_init__(self) -> None:
+        known = sorted(self.policies)
+        require(bool(self.trained_games), "games", sorted(self.games), "at least one game with a share above 0")
+        self._check_seats("matchmaking.seats", self.matchmaking.seats)
+        self._check_opponents("evaluation.opponents", self.evaluation.opponents)
+        for game, played in self.games.items():
+            self._check_seats(f"games.{game}.seats", played.seats or {})
+            self._check_opponents(f"games.{game}.opponents", played.opponents or [])
+        if self.matchmaking.league is not None:
+            self._check_league(self.matchmaking.league)
+        for name, policy_config in self.policies.items():
+            warmup = policy_config.warmup
+            if warmup is not None:
+                scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
+                allowed = f"one of the scripted policies: {scripted}"
+                require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
+                for game, teacher in warmup.teachers.items():
+                    key = f"policies.{name}.warmup.teachers.{game}"
+                    require(game in self.games, key, game, f"about one of games: {sorted(self.games)}")
+                    require(teacher in scripted, key, teacher, allowed)
+                if not policy_config.learns:
+                    raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
+
+    def teachers(self, policy: str) -> dict[str, str]:
+        """Game to whom the policy imitates there in its warm-up; empty without one."""
+        warmup = self.policies[policy].warmup
+        return {} if warmup is None else dict.fromkeys(self.trained_games, warmup.teacher) | warmup.teachers
+
+    def _check_seats(self, key: str, seats: Mapping[str, str]) -> None:
+        for seat, policy in seats.items():
+            require(policy in self.policies, f"{key}.{seat}", policy, f"one of policies: {sorted(self.policies)}")
+
+    def _check_opponents(self, key: str, opponents: Sequence[str]) -> None:
+        for policy in opponents:
+            allowed = f"one of policies: {sorted(self.policies)}, or start"
+            require(policy in self.policies or policy == "start", key, policy, allowed)
+
+    def _check_league(self, league: LeagueConfig) -> None:
+        learning = [name for name, policy in self.policies.items() if policy.learns]
+        seats = {policy for game in self.trained_games for policy in self.seats(game).values()}
+        seated = sorted(seats & set(learning))
+        require(len(seated) == 1, "matchmaking.seats", seated, "one policy that learns, where there is a league")
+        others = sorted(self.policies.keys() - learning)
+        for name in league.members:
+            require(name in others, "matchmaking.league.members", name, f"one of those that do not learn: {others}")
+        free = sorted({*learning} - {*seated})
+        for name in league.exploiters:
+            allowed = f"one of those that learn and have no seat: {free}"
+            require(name in free, "matchmaking.league.exploiters", name, allowed)
+        for name in learning:  # snapshots are called NAME@STEP, as folders too
+            require(not {"@", "/"} & set(name), "policies", name, "a name without @ and /, where there is a league")

@@ -1,0 +1,151 @@
+"""From a YAML file and `key=value` texts to the settings, and back. OmegaConf lives here only."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from marl_llm.config.experiment import Config
+from marl_llm.errors import ConfigError
+
+WHOLE = ("games", "policies", "matchmaking.seats")
+"""What is not merged with what stood there before, but replaces it, where it is given as a whole."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read one experiment from a YAML file and apply `key=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing or malformed, a key is unknown (the nearest valid name is given), or a
+            value is of the wrong type or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config {path}: no such file")
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:  # the YAML library has several unrelated error classes
+        raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
+    given: Any = loaded
+    try:
+        changes = _parse(overrides)
+        for key in WHOLE:  # `games={...}` replaces them all, `games.NAME.share=2` changes one
+            changed = OmegaConf.select(changes, key)
+            if OmegaConf.is_dict(changed) and any(override.startswith(f"{key}=") for override in overrides):
+                OmegaConf.update(loaded, key, changed, merge=False)
+        given = OmegaConf.merge(loaded, changes)
+        tree = OmegaConf.merge(_defaults(loaded), given)
+        # Merging ignores a missing value, so that `tree` would hold the default.
+        missing = sorted(OmegaConf.missing_keys(given) | OmegaConf.missing_keys(changes))
+        if missing:
+            raise ConfigError(f"{missing[0]}: '???' is not allowed; it must be a value")
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config {path}: {_explain(error, given)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def game_settings(given: Sequence[str]) -> dict[str, Any]:
+    """A game's settings from `key=value` texts.
+
+    Raises:
+        ConfigError: a text is no setting.
+    """
+    parsed = OmegaConf.to_container(_parse(given))
+    assert isinstance(parsed, dict)
+    return {str(key): value for key, value in parsed.items()}
+
+
+def _parse(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override[1:]:
+            raise ConfigError(f"override {override!r}: must be key=value, for example run.seed=1")
+        try:
+            OmegaConf.from_dotlist([override])
+        except YAMLError as error:
+            raise ConfigError(f"override {override!r}: its value is not valid YAML") from error
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _defaults(loaded: DictConfig) -> DictConfig:
+    """Default settings, without the games, policies or seats that the file replaces: merged in, they would be there
+    still."""
+    tree: DictConfig = OmegaConf.structured(Config)
+    for key in WHOLE:
+        if OmegaConf.is_dict(OmegaConf.select(loaded, key)):
+            above, _, name = key.rpartition(".")
+            parent = OmegaConf.select(tree, above) if above else tree
+            with read_write(parent):
+                parent[name] = {}
+    return tree
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved tree as YAML; `load_config` of it gives an equal tree."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def require_same_settings(wanted: Config, running: Config) -> None:
+    """Refuse to resume a run with settings other than those it began with.
+
+    Raises:
+        ConfigError: names every key that differs, with both values.
+    """
+    old, new = _flat(running), _flat(wanted)
+    changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
+    if changed:
+        raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return dict(_leaves("", OmegaConf.to_container(OmegaConf.structured(config))))
+
+
+def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    else:
+        yield prefix, node
+
+
+def _explain(error: OmegaConfBaseException, given: Any) -> str:
+    key = str(error.full_key or error.key or _culprit(OmegaConf.to_container(given), ""))
+    reason = _one_line(error)
+    known = _known_keys(error.parent_node)
+    if known and key.rpartition(".")[2] not in known:
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
+        return f"{key}: unknown key; nearest valid name: {near[0]}; allowed: {', '.join(known)}"
+    return f"{key}: {reason}" if key else reason
+
+
+def _culprit(given: Any, prefix: str) -> str:
+    """The deepest key that cannot be merged by itself, for the errors that name none; empty if there is no such."""
+    for key, value in given.items() if isinstance(given, dict) else ():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        alone = OmegaConf.create()
+        OmegaConf.update(alone, name, value, force_add=True)
+        try:
+            OmegaConf.merge(OmegaConf.structured(Config), alone)
+        except OmegaConfBaseException:
+            return _culprit(value, name) or name
+    return ""
+
+
+def _known_keys(node: Any) -> list[str]:
+    kind = OmegaConf.get_type(node) if node is not None else None
+    return [f.name for f in fields(kind)] if isinstance(kind, type) and is_dataclass(kind) else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("full_key:")[0].split())

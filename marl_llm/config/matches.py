@@ -1,0 +1,196 @@
+"""Settings of the run, of the games, of how they are played and of who meets whom."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Literal
+
+from marl_llm.config.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run writes, how long it is and how often it saves."""
+
+    name: str = "run"
+    """First part of the run directory's name."""
+    dir: str = "runs"
+    """Folder in which run directories are made."""
+    seed: int = 0
+    """Fixes every random draw of the run."""
+    steps: int = 100
+    """Number of training steps."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints; the first and the last step are always saved."""
+    keep_checkpoints: int = 3
+    """How many of the newest checkpoints stay on disk, besides that of step 0."""
+    tokens: bool = True
+    """Log token ids, log-probabilities and versions in the episode files."""
+    threads: int | None = None
+    """Threads for tensor operations; None leaves PyTorch's choice. Part of what makes runs bit-identical."""
+
+    def __post_init__(self) -> None:
+        require("/" not in self.name, "run.name", self.name, "a name without /; run.dir says where")
+        require(self.steps >= 0, "run.steps", self.steps, "0 or more")
+        require(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "1 or more")
+        require(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "1 or more")
+        require(self.threads is None or self.threads >= 1, "run.threads", self.threads, "null or 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GameConfig:
+    """Which game is played."""
+
+    name: str = "kuhn_poker"
+    """A game of ours, or one of the other forms that `marl-llm games list` shows."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the game."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedGame(GameConfig):
+    """A game of an experiment: how much of it is trained on, and how it is evaluated."""
+
+    name: str = field()
+    """As in `GameConfig`."""
+    share: float = 1.0
+    """Part of a step's groups, relative to the other games'; 0: held out, evaluated and never trained on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings of the matches that are trained on, where they differ from `settings`, which are evaluated."""
+    seats: dict[str, str] | None = None
+    """As `matchmaking.seats`, for this game; None: those."""
+    opponents: list[str] | None = None
+    """As `evaluation.opponents`, for this game; None: those."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share < inf, "games.share", self.share, "0 or more")
+
+    @property
+    def trained(self) -> GameConfig:
+        """The game of the matches that are trained on."""
+        return GameConfig(name=self.name, settings={**self.settings, **self.training})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """Games that are being learned get more of the groups (learning progress; arXiv 1707.00183)."""
+
+    floor: float = 0.1
+    """Part of the groups that is dealt out by `share` alone, so that no game is forgotten."""
+    fast: float = 0.3
+    """Weight of the newest step in the quick moving average of a game's returns."""
+    slow: float = 0.03
+    """Its weight in the slow one; their distance is the progress."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.floor <= 1, "curriculum.floor", self.floor, "more than 0, at most 1")
+        require(0 < self.slow < self.fast <= 1, "curriculum.slow", self.slow, "more than 0 and less than fast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig:
+    """How policies see the game and answer."""
+
+    context: Literal["turn", "dialogue"] = "turn"
+    """`turn`: rules and current state only. `dialogue`: the seat's whole conversation, append-only."""
+    thinking: bool = False
+    """Whether text may stand before the answer tag; it is trained like the rest of the reply."""
+    max_reply_tokens: int = 16
+    """Limit of sampled tokens per turn."""
+    context_tokens: int = 256
+    """Limit of prompt and reply tokens together."""
+    max_turns: int = 1000
+    """Turns after which an episode is cut off as truncated."""
+    on_fault: Literal["continue", "stop"] = "continue"
+    """What an episode that ends at fault, because an endpoint fails for good, does to training: `continue` leaves it
+    out of everything."""
+    max_faults: float = 0.1
+    """Share of a step's episodes at fault above which training stops all the same."""
+    rewards: str | None = None
+    """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
+
+    def __post_init__(self) -> None:
+        require(self.max_reply_tokens >= 1, "play.max_reply_tokens", self.max_reply_tokens, "1 or more")
+        require(
+            self.context_tokens > self.max_reply_tokens,
+            "play.context_tokens",
+            self.context_tokens,
+            f"more than play.max_reply_tokens ({self.max_reply_tokens})",
+        )
+        require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
+        require(0 <= self.max_faults < 1, "play.max_faults", self.max_faults, "from 0 to less than 1")
+        require(
+            self.rewards is None or ":" in self.rewards,
+            "play.rewards",
+            self.rewards,
+            "null or module:function",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploiterConfig:
+    """A policy that only learns to beat: its snapshots join the pool, then it begins anew."""
+
+    share: float = 0.25
+    """Share of a step's groups that it plays; the trained policy, where it meets that, learns from them too."""
+    against: Literal["main", "league"] = "main"
+    """`main`: the trained policy as it is now. `league`: a member of the pool."""
+    reset_every: int = 50
+    """Steps after which a snapshot of it joins the pool and it goes back to its weights of step 0."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share <= 1, "exploiter.share", self.share, "between 0 and 1")
+        require(self.reset_every >= 1, "exploiter.reset_every", self.reset_every, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeagueConfig:
+    """A pool of opponents that do not learn, drawn by how they fare against the trained policy (PFSP)."""
+
+    every: int = 25
+    """Steps between snapshots of the trained policy that join the pool; the first is that of step 0."""
+    keep: int = 16
+    """Most snapshots in the pool: whom the trained policy beats most easily leaves first, of equals the oldest. Their
+    weights stay in the run directory."""
+    members: list[str] = field(default_factory=list)
+    """Policies that are always in the pool, by name."""
+    share: float = 0.5
+    """Share of a step's groups that are played against the pool; the rest is played as `matchmaking.seats` says."""
+    weighting: Literal["hard", "even", "uniform"] = "hard"
+    """How likely a member is met whom one beats with probability p: (1 - p)^2, p (1 - p), or all alike."""
+    per_step: int = 2
+    """Most members met in a step, by each policy that meets the pool: so many engines for snapshots are needed."""
+    memory: float = 256.0
+    """Games after which a result counts half in the win rates."""
+    exploiters: dict[str, ExploiterConfig] = field(default_factory=dict)
+    """Further policies that learn, by name; they have no seat in `matchmaking.seats`."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep", "per_step"):
+            require(getattr(self, name) >= 1, f"league.{name}", getattr(self, name), "1 or more")
+        require(0 <= self.share <= 1, "league.share", self.share, "between 0 and 1")
+        require(self.memory > 0, "league.memory", self.memory, "more than 0")
+        shares = self.share + sum(exploiter.share for exploiter in self.exploiters.values())
+        require(shares <= 1, "league.share", self.share, "at most 1 together with the shares of the exploiters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchmakingConfig:
+    """Who plays whom, on which seed, how often."""
+
+    groups: int = 32
+    """Groups (deals) per step, over all games."""
+    group_size: int = 8
+    """Matches per group; all share the game seed."""
+    seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
+    """Agent id or pattern to the name of a policy; the agent's own id decides, else the first pattern that fits."""
+    swap_seats: bool = False
+    """Whether the members of a group move on by one seat each, so that everybody has every seat equally often."""
+    league: LeagueConfig | None = None
+    """Opponents besides those in `seats`; None: none."""
+    curriculum: CurriculumConfig | None = None
+    """How the games' parts follow what is being learned; None: they are the games' shares throughout."""
+
+    def __post_init__(self) -> None:
+        require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")
+        require(self.group_size >= 1, "matchmaking.group_size", self.group_size, "1 or more")
+        require(bool(self.seats), "matchmaking.seats", self.seats, "at least one seat")

@@ -1,0 +1,239 @@
+"""Settings of one policy: its model, its warm-up, its engine, its learner and its loss."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from marl_llm.config.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModelConfig:
+    """A small chat model that is made on the spot: byte-level BPE tokenizer and Qwen3 architecture."""
+
+    hidden: int = 128
+    """Width."""
+    layers: int = 4
+    """Number of layers."""
+    heads: int = 4
+    """Number of attention heads; each has hidden / heads dimensions."""
+    mlp: int = 256
+    """Inner width of the feed-forward part."""
+    vocabulary: int = 512
+    """Upper limit of the vocabulary."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "mlp"):
+            require(getattr(self, name) >= 1, f"tiny.{name}", getattr(self, name), "1 or more")
+        require(self.hidden % (2 * self.heads) == 0, "tiny.hidden", self.hidden, f"a multiple of {2 * self.heads}")
+        require(self.vocabulary >= 280, "tiny.vocabulary", self.vocabulary, "280 or more (256 bytes and the tags)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig:
+    """Supervised imitation of a scripted player before self-play, so that the model can read and answer."""
+
+    teacher: str = "random"
+    """Name of the policy to imitate."""
+    teachers: dict[str, str] = field(default_factory=dict)
+    """Game (by its name in `games`) to whom to imitate there instead. Held-out games are imitated only if they are
+    here, so that a model that cannot read yet learns the form of all games' answers."""
+    games: int = 512
+    """Games that a teacher plays against itself, of each game that is imitated."""
+    steps: int = 100
+    """Gradient steps."""
+    batch: int = 128
+    """Turns per gradient step."""
+    lr: float = 3e-3
+    """Learning rate; it decays linearly to zero."""
+
+    def __post_init__(self) -> None:
+        for name in ("games", "batch"):
+            require(getattr(self, name) >= 1, f"warmup.{name}", getattr(self, name), "1 or more")
+        require(self.steps >= 0, "warmup.steps", self.steps, "0 or more")
+        require(self.lr >= 0, "warmup.lr", self.lr, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How a model is run for play."""
+
+    kind: Literal["hf"] = "hf"
+    """Which engine."""
+    slots: int = 256
+    """Sequences that are decoded together."""
+    cache_slots: int = 64
+    """Further sequences whose keys and values are kept for reuse."""
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the engine's weights and cache."""
+
+    def __post_init__(self) -> None:
+        require(self.slots >= 1, "engine.slots", self.slots, "1 or more")
+        require(self.cache_slots >= 0, "engine.cache_slots", self.cache_slots, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KLConfig:
+    """The pull towards a reference policy."""
+
+    reference: Literal["none", "frozen", "ema", "snapshot"] = "none"
+    """`frozen`: the initial weights; `ema`: their moving average; `snapshot`: a copy taken every `every` steps."""
+    kind: Literal["k1", "k2", "k3", "full"] = "full"
+    """Estimator from the sampled token, or the exact sum over the vocabulary."""
+    coef: float = 0.0
+    """Weight in the loss."""
+    decay: float = 0.99
+    """Of the moving average, per optimizer step."""
+    every: int = 25
+    """Training steps between snapshots."""
+
+    def __post_init__(self) -> None:
+        require(self.coef >= 0, "objective.kl.coef", self.coef, "0 or more")
+        require(0 <= self.decay <= 1, "objective.kl.decay", self.decay, "between 0 and 1")
+        require(self.every >= 1, "objective.kl.every", self.every, "1 or more")
+        require(
+            self.coef == 0 or self.reference != "none",
+            "objective.kl.reference",
+            self.reference,
+            "frozen, ema or snapshot when objective.kl.coef is not 0",
+        )
+
+
+Aggregation = Literal["token", "sequence", "turn", "constant", "nested"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The loss."""
+
+    ratio: Literal["token", "turn", "sequence"] = "token"
+    """Over which tokens the importance ratio is taken (turn and sequence: exponential of the mean log-ratio)."""
+    clip_low: float = 0.2
+    """The ratio is clipped at 1 - clip_low."""
+    clip_high: float = 0.2
+    """The ratio is clipped at 1 + clip_high."""
+    dual_clip: float | None = None
+    """Upper bound c > 1 of the loss per |advantage| where the advantage is negative; None: no bound."""
+    aggregation: Aggregation = "token"
+    """What is averaged: tokens; sequences, turns (each a mean over its tokens); a sum over `constant`; or the mean
+    over roles, episodes, turns and tokens, each level weighing its members equally (MARS)."""
+    constant: float = 1.0
+    """Divisor of `aggregation: constant`, per sequence."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus, at the first step."""
+    entropy_final: float | None = None
+    """Its weight at the last step, with a straight line in between; None: it stays."""
+    importance_cap: float | None = 2.0
+    """Truncation of the importance weight that corrects the gap between engine and learner; None: no correction."""
+    kl: KLConfig = field(default_factory=KLConfig)
+    """The pull towards a reference policy."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
+        require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
+        require(
+            self.dual_clip is None or self.dual_clip > 1,
+            "objective.dual_clip",
+            self.dual_clip,
+            "null or more than 1",
+        )
+        require(self.constant > 0, "objective.constant", self.constant, "more than 0")
+        require(self.entropy >= 0, "objective.entropy", self.entropy, "0 or more")
+        require(
+            self.entropy_final is None or self.entropy_final >= 0,
+            "objective.entropy_final",
+            self.entropy_final,
+            "null or 0 or more",
+        )
+        require(
+            self.importance_cap is None or self.importance_cap >= 1,
+            "objective.importance_cap",
+            self.importance_cap,
+            "null or 1 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """The optimizer and how a batch is cut."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Decay over the run's steps; linear and cosine end at lr * final."""
+    final: float = 0.0
+    """Share of the learning rate that is left at the end."""
+    warmup_steps: int = 0
+    """Training steps over which the learning rate rises from 0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    minibatches: int = 1
+    """Optimizer steps per pass over a step's samples; whole episodes stay together."""
+    epochs: int = 1
+    """Passes over a step's samples."""
+    micro_batch_tokens: int = 2048
+    """Packed tokens per forward and backward pass; about 2048 keeps a CPU's caches warm, a GPU likes more."""
+    row_tokens: int = 512
+    """Packed tokens per row; a longer sequence gets a row of its own."""
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of forward and backward; master weights are float32."""
+
+    def __post_init__(self) -> None:
+        require(self.lr >= 0, "learner.lr", self.lr, "0 or more")
+        require(0 <= self.final <= 1, "learner.final", self.final, "between 0 and 1")
+        require(self.warmup_steps >= 0, "learner.warmup_steps", self.warmup_steps, "0 or more")
+        require(all(0 <= beta < 1 for beta in self.betas), "learner.betas", self.betas, "from 0 to less than 1, both")
+        require(self.weight_decay >= 0, "learner.weight_decay", self.weight_decay, "0 or more")
+        require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
+        for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens"):
+            require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
+
+
+ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
+UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")
+"""Kinds whose probabilities nobody can tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """One policy: a model, here or elsewhere, a person, or a scripted player."""
+
+    kind: PolicyKind = "llm"
+    """`llm`: a model, made or loaded as below; the only kind that can learn. `checkpoint`: the trained policy of a run
+    directory. `remote`: a model behind an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY. `human`: a
+    person at this terminal. Else how a scripted player decides."""
+    model: str | None = None
+    """Folder or hub name of a Hugging Face causal language model; None: make a tiny one."""
+    tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
+    """The model to make when `model` is None."""
+    warmup: WarmupConfig | None = None
+    """Imitation before training; None: none."""
+    trainable: bool = True
+    """Whether an `llm` learns."""
+    temperature: float = 1.0
+    """Of sampling, and of the learner."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Runs the model for play."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """Trains the model."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What it is trained on."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
+    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes it."""
+        return self.kind == "llm" and self.trainable
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
