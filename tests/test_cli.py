@@ -140,6 +140,7 @@ def test_games_can_be_listed_described_and_checked() -> None:
         *games.names(),
         "openspiel:GAME",
         "pettingzoo:MODULE",
+        "textarena:ID",
         "package.module:env",
     ]
     assert json.loads(marl("games", "list", "--json")[1]).keys() == set(games.names())
