@@ -69,11 +69,12 @@ class Hanabi(OpenSpielEnv):
             f"{', '.join(_COLORS[:colors])}; ranks, with copies per color: {copies}. Play every color upwards from 1: "
             "a card that fits scores 1 for all, any other costs a life. Without lives the game ends and all points "
             "are lost. A hint costs a token; a discard or a finished color regains one. After the last draw everybody "
-            "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2. Actions: play card 1, discard card 1, "
-            "hint player_1 color Y, hint player_1 rank 1."
+            "moves once more. Y?/Y12 is a card hinted as Y that may be Y1 or Y2, ? may be any. Actions: play "
+            "card 1, discard card 1, hint player_1 color Y, hint player_1 rank 1."
         )
         deck = colors * 2 * ranks - players * hand
         most = min(colors * ranks, deck + players)  # each card drawn is one played or discarded; then one move each
+        self._any_card = _COLORS[:colors] + "".join(map(str, range(1, ranks + 1)))
         shown = game.new_initial_state()
         names = tuple(_action_name(shown.action_to_string(0, i)) for i in range(game.num_distinct_actions()))
         super().__init__(
@@ -91,7 +92,7 @@ class Hanabi(OpenSpielEnv):
         hands, _, bottom = rest.partition("Deck size: ")
         lives, tokens, fireworks = (line.partition(": ")[2].strip() for line in top.splitlines())
         deck, _, discards = bottom.partition("\nDiscards:")
-        own, *others = (_cards(hand) for hand in hands.split("-----\n"))
+        own, *others = (self._cards(hand) for hand in hands.split("-----\n"))
         seats = len(self.possible_agents)
         lines = [
             f"Lives: {lives}. Hint tokens: {tokens}. Played: {fireworks}. Discarded: {discards.strip() or 'none'}. "
@@ -116,6 +117,16 @@ class Hanabi(OpenSpielEnv):
         receiver = (player + int(tail[0])) % len(self.possible_agents)
         return f"{head}player_{receiver}{tail[1:]}"
 
+    def _cards(self, hand: str) -> str:
+        """Numbered cards, each as what it is (where that is seen), what was hinted and what it may be."""
+        cards = [card.split(" || ") for card in hand.splitlines() if "||" in card]
+        shown = []
+        for number, (face, knowledge) in enumerate(cards, start=1):
+            hinted, _, possible = knowledge.partition("|")
+            known = "?" if possible == self._any_card else f"{hinted.replace('X', '?')}/{possible}"
+            shown.append(f"{number} {known}" if face == "XX" else f"{number} {face} {known}")
+        return ", ".join(shown) or "empty"
+
     def _last_moves(self, state: Any) -> list[str]:
         """The latest move of each other player, oldest first."""
         made = [(move.player, move.action) for move in state.full_history() if move.player >= 0]
@@ -128,14 +139,3 @@ def _action_name(text: str) -> str:
     if kind == "Reveal":
         return f"hint {rest.removeprefix('player ')}"
     return f"{kind.lower()} card {int(rest) + 1}"
-
-
-def _cards(hand: str) -> str:
-    """Numbered cards, each as what it is (where that is seen), what was hinted and what it may be."""
-    cards = [card.split(" || ") for card in hand.splitlines() if "||" in card]
-    shown = []
-    for number, (face, knowledge) in enumerate(cards, start=1):
-        hinted, _, possible = knowledge.partition("|")
-        seen = "" if face == "XX" else f"{face} "
-        shown.append(f"{number} {seen}{hinted.replace('X', '?')}/{possible}")
-    return ", ".join(shown) or "empty"

@@ -96,7 +96,7 @@ class Talks:
 class Negotiation(TextGame[Talks]):
     """Utility: what one's share is worth to oneself; 0 without a deal (deal or no deal, arXiv 1706.05125).
 
-    `hidden` tells the joint value that was reached and the greatest one there was.
+    `hidden` tells the joint value that was reached, the greatest one there was, and the share of it that was reached.
     """
 
     def __init__(self, *, talk: bool, rounds: int, pool: tuple[int, int, int, int], on_illegal: OnIllegal) -> None:
@@ -181,7 +181,7 @@ class Negotiation(TextGame[Talks]):
 
     @property
     def hidden(self) -> dict[str, Any]:
-        """Values by party, `joint_value` reached (0 without a deal) and `max_joint_value` of any division."""
+        """Values by party, `joint_value` reached (0 without a deal), `max_joint_value` of any division, their ratio."""
         position = self.position
         best = sum(count * max(pair) for count, pair in zip(position.counts, zip(*position.values)))
         reached = sum(_worth(position.deal, position.values)) if position.deal else 0
@@ -191,6 +191,7 @@ class Negotiation(TextGame[Talks]):
             "deal": position.deal is not None,
             "joint_value": reached,
             "max_joint_value": best,
+            "joint_share": reached / best,
         }
 
     def _may_accept(self) -> bool:

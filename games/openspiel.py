@@ -71,6 +71,9 @@ class OpenSpielEnv(TurnGame):
         self._pays_on_the_way = kind.reward_model == pyspiel.GameType.RewardModel.REWARDS
         self._opening = opening
 
+    _rng_is_shared: bool
+    """With a clone: whoever draws next takes a copy first."""
+
     @abstractmethod
     def see(self, state: Any, player: int) -> str:
         """What the seat may know of the state, without the legal actions."""
@@ -113,12 +116,12 @@ class OpenSpielEnv(TurnGame):
         twin = super().clone()
         if hasattr(self, "position"):
             twin.position = self.position.clone()
-            twin._rng = np.random.default_rng()
-            twin._rng.bit_generator.state = self._rng.bit_generator.state
+            self._rng_is_shared = twin._rng_is_shared = True
         return twin
 
     def _begin(self, seed: int | None) -> None:
         self._rng = np.random.default_rng(seed)
+        self._rng_is_shared = False
         self._deal()
         while self.position.is_terminal():  # rare deals of some games leave nothing to decide
             self._deal()
@@ -132,8 +135,9 @@ class OpenSpielEnv(TurnGame):
 
     def _open(self) -> None:
         """Make the random moves of the opening; stops before a move that would end the game."""
-        for _ in range(int(self._rng.integers(self._opening + 1))):
-            action = int(self._rng.choice(self.position.legal_actions()))
+        rng = self._draws()
+        for _ in range(int(rng.integers(self._opening + 1))):
+            action = int(rng.choice(self.position.legal_actions()))
             if self.position.child(action).is_terminal():
                 return
             self.position.apply_action(action)
@@ -153,12 +157,22 @@ class OpenSpielEnv(TurnGame):
 
     def _advance(self) -> None:
         """Draw what chance decides and find who is to move; changes `position`, `agent_selection`."""
-        draw_chance(self.position, self._rng)
         state = self.position
+        if state.is_chance_node():
+            draw_chance(state, self._draws())
         self._mover, self._legal = None, {}
         if not state.is_terminal():
             self._mover = self.agent_selection = self.possible_agents[state.current_player()]
             self._legal = self.legal(state, state.current_player())
+
+    def _draws(self) -> np.random.Generator:
+        """The generator, which is this environment's own from here on."""
+        if self._rng_is_shared:
+            state = self._rng.bit_generator.state
+            self._rng = np.random.default_rng()
+            self._rng.bit_generator.state = state
+            self._rng_is_shared = False
+        return self._rng
 
 
 def draw_chance(state: Any, rng: np.random.Generator) -> None:

@@ -61,7 +61,7 @@ class TextGame(GameBase, ParallelEnv, Generic[Position]):  # type: ignore[misc] 
 
     @property
     def hidden(self) -> dict[str, Any]:
-        """Facts for evaluation that no seat may see; JSON values."""
+        """Facts for evaluation that no seat may see; JSON values. The mean of each number among them is a metric."""
         return {}
 
     def reset(

@@ -1,4 +1,4 @@
-"""Checkpoints: folders `step_N` that are complete, or are not there under that name.
+"""Checkpoints and a league's snapshots: folders that are complete, or are not there under their name.
 
 Each has a `manifest.json` with the size and SHA-256 of every other file, and a
 `values.json` for what is no tensor.
@@ -20,14 +20,13 @@ MANIFEST = "manifest.json"
 VALUES = "values.json"
 
 
-def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None], values: Any) -> Path:
-    """Make `folder/step_N` from the files that `write` puts into a folder that it is given, and JSON values.
+def write_whole(final: Path, write: Callable[[Path], None], values: Any) -> None:
+    """Make the folder `final` from the files that `write` puts into a folder that it is given, and JSON values.
 
     Raises:
         RunError: it could not be written; what was there before is untouched.
     """
-    final = folder / f"step_{step}"
-    unfinished = folder / f".step_{step}.tmp"
+    unfinished = final.with_name(f".{final.name}.tmp")
     with writing(final):
         try:
             unfinished.mkdir()
@@ -36,11 +35,10 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None], val
             (unfinished / MANIFEST).write_text(json.dumps(_manifest(unfinished), indent=1))
             sync_tree(unfinished)
             unfinished.rename(final)
-            sync(folder)
+            sync(final.parent)
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    return final
 
 
 def checkpoint_values(checkpoint: Path) -> Any:
@@ -58,10 +56,25 @@ def checkpoint_path(run: str | Path, step: int) -> Path:
     path = folder / f"step_{step}"
     if not path.is_dir():
         raise RunError(f"{run}: no checkpoint of step {step}; there are {[n for n, _ in list_checkpoints(folder)]}")
-    damage = _damage(path)
-    if damage is not None:
-        raise RunError(f"checkpoint {path} is damaged: {damage}")
+    _require_whole(path)
     return path
+
+
+def snapshot_path(run: str | Path, name: str) -> Path:
+    """The folder of a league's snapshot, every file verified.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = Path(run) / "league" / name
+    _require_whole(path)
+    return path
+
+
+def list_snapshots(run: str | Path) -> list[tuple[int, Path]]:
+    """Step and folder of every snapshot in a run directory, those that have left the pool included, by step."""
+    named = ((re.fullmatch(r".+@(\d+)", path.name), path) for path in (Path(run) / "league").glob("*@*"))
+    return sorted((int(match[1]), path) for match, path in named if match)
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -97,7 +110,7 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed process left half-written or half-deleted."""
-    for path in folder.glob(".step_*"):
+    for path in folder.glob(".*"):
         shutil.rmtree(path)
 
 
@@ -123,6 +136,12 @@ def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_whole(path: Path) -> None:
+    damage = _damage(path)
+    if damage is not None:
+        raise RunError(f"{path} is damaged: {damage}")
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -24,18 +24,18 @@ from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import evaluate as measure
-from marl_llm.evaluation.players import seat_players
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
-from marl_llm.matchmaking import one_against, series
+from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
+from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
-from marl_llm.team import found, trained_policy
+from marl_llm.team import found
 from marl_llm.train import train as run_training
 
 app = typer.Typer(
@@ -159,15 +159,22 @@ def evaluate(
     step: Annotated[int | None, typer.Option(help="Checkpoint to measure; default: the latest")] = None,
     games_: Annotated[int | None, typer.Option("--games", help="Games per opponent and seat")] = None,
     opponent: Annotated[list[str] | None, typer.Option(help="Policy of the run's settings, or start")] = None,
+    best_response: Annotated[
+        int | None, typer.Option("--best-response", help="Simulations per seat of the search for a best response")
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Measure the saved weights of a run: exploitability, and results against opponents from each seat.
+
+    --best-response N bounds the exploitability of larger two-player zero-sum games from below: a response is searched
+    for in N simulations per seat and plays fresh games. Where all positions can be listed (tic-tac-toe) it is exact.
 
     Example: marl-llm evaluate runs/kuhn-seed0-1 --opponent random --games 500 --json
     """
     settings = Run.config(run)
     wanted = settings.evaluation
     wanted = replace(wanted, games=wanted.games if games_ is None else games_)
+    wanted = replace(wanted, best_response=wanted.best_response if best_response is None else best_response)
     if opponent is not None:
         wanted = replace(wanted, opponents=opponent)
         played = {name: replace(game, opponents=None) for name, game in settings.games.items()}
@@ -230,6 +237,8 @@ def play(
     if as_json_:
         print(episode_to_json(episodes[0], tokens=False))
         return
+    if episodes[0].status == "fault":
+        raise RunError(f"the game ended at fault: {episodes[0].note}")
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")

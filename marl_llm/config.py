@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -116,6 +116,11 @@ class PlayConfig:
     """Limit of prompt and reply tokens together."""
     max_turns: int = 1000
     """Turns after which an episode is cut off as truncated."""
+    on_fault: Literal["continue", "stop"] = "continue"
+    """What an episode that ends at fault, because an endpoint fails for good, does to training: `continue` leaves it
+    out of everything."""
+    max_faults: float = 0.1
+    """Share of a step's episodes at fault above which training stops all the same."""
     rewards: str | None = None
     """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
 
@@ -128,12 +133,60 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         _require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
+        _require(0 <= self.max_faults < 1, "play.max_faults", self.max_faults, "from 0 to less than 1")
         _require(
             self.rewards is None or ":" in self.rewards,
             "play.rewards",
             self.rewards,
             "null or module:function",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploiterConfig:
+    """A policy that only learns to beat: its snapshots join the pool, then it begins anew."""
+
+    share: float = 0.25
+    """Share of a step's groups that it plays; the trained policy, where it meets that, learns from them too."""
+    against: Literal["main", "league"] = "main"
+    """`main`: the trained policy as it is now. `league`: a member of the pool."""
+    reset_every: int = 50
+    """Steps after which a snapshot of it joins the pool and it goes back to its weights of step 0."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.share <= 1, "exploiter.share", self.share, "between 0 and 1")
+        _require(self.reset_every >= 1, "exploiter.reset_every", self.reset_every, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeagueConfig:
+    """A pool of opponents that do not learn, drawn by how they fare against the trained policy (PFSP)."""
+
+    every: int = 25
+    """Steps between snapshots of the trained policy that join the pool; the first is that of step 0."""
+    keep: int = 16
+    """Most snapshots in the pool: whom the trained policy beats most easily leaves first, of equals the oldest. Their
+    weights stay in the run directory."""
+    members: list[str] = field(default_factory=list)
+    """Policies that are always in the pool, by name."""
+    share: float = 0.5
+    """Share of a step's groups that are played against the pool; the rest is played as `matchmaking.seats` says."""
+    weighting: Literal["hard", "even", "uniform"] = "hard"
+    """How likely a member is met whom one beats with probability p: (1 - p)^2, p (1 - p), or all alike."""
+    per_step: int = 2
+    """Most members met in a step, by each policy that meets the pool: so many engines for snapshots are needed."""
+    memory: float = 256.0
+    """Games after which a result counts half in the win rates."""
+    exploiters: dict[str, ExploiterConfig] = field(default_factory=dict)
+    """Further policies that learn, by name; they have no seat in `matchmaking.seats`."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep", "per_step"):
+            _require(getattr(self, name) >= 1, f"league.{name}", getattr(self, name), "1 or more")
+        _require(0 <= self.share <= 1, "league.share", self.share, "between 0 and 1")
+        _require(self.memory > 0, "league.memory", self.memory, "more than 0")
+        shares = self.share + sum(exploiter.share for exploiter in self.exploiters.values())
+        _require(shares <= 1, "league.share", self.share, "at most 1 together with the shares of the exploiters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +199,10 @@ class MatchmakingConfig:
     """Matches per group; all share the game seed."""
     seats: dict[str, str] = field(default_factory=lambda: {"*": "agent"})
     """Agent id or pattern to the name of a policy; the agent's own id decides, else the first pattern that fits."""
+    swap_seats: bool = False
+    """Whether the members of a group move on by one seat each, so that everybody has every seat equally often."""
+    league: LeagueConfig | None = None
+    """Opponents besides those in `seats`; None: none."""
     curriculum: CurriculumConfig | None = None
     """How the games' parts follow what is being learned; None: they are the games' shares throughout."""
 
@@ -184,9 +241,10 @@ class WarmupConfig:
     teacher: str = "random"
     """Name of the policy to imitate."""
     teachers: dict[str, str] = field(default_factory=dict)
-    """Game (by its name in `games`) to whom to imitate there instead."""
+    """Game (by its name in `games`) to whom to imitate there instead. Held-out games are imitated only if they are
+    here, so that a model that cannot read yet learns the form of all games' answers."""
     games: int = 512
-    """Games that the teacher plays against itself, of each game that is trained on."""
+    """Games that a teacher plays against itself, of each game that is imitated."""
     steps: int = 100
     """Gradient steps."""
     batch: int = 128
@@ -344,15 +402,20 @@ class LearnerConfig:
             _require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-PolicyKind = Literal["llm", "random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
+UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")
+"""Kinds whose probabilities nobody can tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """One policy: a model, or a scripted player."""
+    """One policy: a model, here or elsewhere, a person, or a scripted player."""
 
     kind: PolicyKind = "llm"
-    """`llm`, or how a scripted player decides."""
+    """`llm`: a model, made or loaded as below; the only kind that can learn. `checkpoint`: the trained policy of a run
+    directory. `remote`: a model behind an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY. `human`: a
+    person at this terminal. Else how a scripted player decides."""
     model: str | None = None
     """Folder or hub name of a Hugging Face causal language model; None: make a tiny one."""
     tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
@@ -370,7 +433,13 @@ class PolicyConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of a scripted player: `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
+    """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
+    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes it."""
+        return self.kind == "llm" and self.trainable
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
@@ -386,6 +455,9 @@ class EvaluationConfig:
     """Whether to compute it; only for two-player zero-sum games whose information states can be listed."""
     samples: int = 64
     """Sampled replies per information state where the policy thinks first (an estimate)."""
+    best_response: int = 0
+    """Simulations per seat of the search for a response that beats the policy, before and after; 0: none. What it
+    wins is a lower bound of the exploitability, or exactly that where the positions of the game can be listed."""
     games: int = 1000
     """Games per opponent and seat, before and after."""
     games_during: int = 0
@@ -394,7 +466,7 @@ class EvaluationConfig:
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 
     def __post_init__(self) -> None:
-        for name in ("every", "games", "games_during"):
+        for name in ("every", "best_response", "games", "games_during"):
             _require(getattr(self, name) >= 0, f"evaluation.{name}", getattr(self, name), "0 or more")
         _require(self.samples >= 1, "evaluation.samples", self.samples, "1 or more")
 
@@ -477,18 +549,25 @@ class Config:
         for game, played in self.games.items():
             self._check_seats(f"games.{game}.seats", played.seats or {})
             self._check_opponents(f"games.{game}.opponents", played.opponents or [])
+        if self.matchmaking.league is not None:
+            self._check_league(self.matchmaking.league)
         for name, policy_config in self.policies.items():
             warmup = policy_config.warmup
             if warmup is not None:
-                scripted = [k for k in known if self.policies[k].kind != "llm"]
+                scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
                 allowed = f"one of the scripted policies: {scripted}"
                 _require(warmup.teacher in scripted, f"policies.{name}.warmup.teacher", warmup.teacher, allowed)
                 for game, teacher in warmup.teachers.items():
                     key = f"policies.{name}.warmup.teachers.{game}"
                     _require(game in self.games, key, game, f"about one of games: {sorted(self.games)}")
                     _require(teacher in scripted, key, teacher, allowed)
-                if policy_config.kind != "llm" or not policy_config.trainable:
+                if not policy_config.learns:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
+
+    def teachers(self, policy: str) -> dict[str, str]:
+        """Game to whom the policy imitates there in its warm-up; empty without one."""
+        warmup = self.policies[policy].warmup
+        return {} if warmup is None else dict.fromkeys(self.trained_games, warmup.teacher) | warmup.teachers
 
     def _check_seats(self, key: str, seats: Mapping[str, str]) -> None:
         for seat, policy in seats.items():
@@ -498,6 +577,21 @@ class Config:
         for policy in opponents:
             allowed = f"one of policies: {sorted(self.policies)}, or start"
             _require(policy in self.policies or policy == "start", key, policy, allowed)
+
+    def _check_league(self, league: LeagueConfig) -> None:
+        learning = [name for name, policy in self.policies.items() if policy.learns]
+        seats = {policy for game in self.trained_games for policy in self.seats(game).values()}
+        seated = sorted(seats & set(learning))
+        _require(len(seated) == 1, "matchmaking.seats", seated, "one policy that learns, where there is a league")
+        others = sorted(self.policies.keys() - learning)
+        for name in league.members:
+            _require(name in others, "matchmaking.league.members", name, f"one of those that do not learn: {others}")
+        free = sorted({*learning} - {*seated})
+        for name in league.exploiters:
+            allowed = f"one of those that learn and have no seat: {free}"
+            _require(name in free, "matchmaking.league.exploiters", name, allowed)
+        for name in learning:  # snapshots are called NAME@STEP, as folders too
+            _require(not {"@", "/"} & set(name), "policies", name, "a name without @ and /, where there is a league")
 
 
 WHOLE = ("games", "policies", "matchmaking.seats")

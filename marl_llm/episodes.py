@@ -8,6 +8,7 @@ them comes back as a list.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,7 @@ def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
         ValueError: a number is not finite.
         TypeError: `settings` or `hidden` hold something that JSON cannot express.
     """
-    fields: Json = {
-        "match": _match_fields(episode.match),
-        "turns": [_turn_fields(turn, tokens) for turn in episode.turns],
-        "returns": episode.returns,
-        "status": episode.status,
-    }
+    fields: Json = {"match": _match_fields(episode.match), "returns": episode.returns, "status": episode.status}
     if episode.note:
         fields["note"] = episode.note
     if episode.branch is not None:
@@ -37,7 +33,8 @@ def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
         fields["branch"] = {"episode": branch.episode, "turn": branch.turn, "token": branch.token}
     if episode.hidden:
         fields["hidden"] = episode.hidden
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False, default=_plain)
+    turns = ",".join(_turn_to_json(turn, tokens) for turn in episode.turns)
+    return f'{_encode(fields)[:-1]},"turns":[{turns}]}}'
 
 
 def episode_from_json(line: str | bytes) -> Episode:
@@ -113,6 +110,11 @@ def _match_fields(match: Match) -> Json:
     return fields
 
 
+def _turn_to_json(turn: Turn, tokens: bool) -> str:
+    line = _encode(_turn_fields(turn, tokens))
+    return f'{line[:-1]},"prompt":{_encode_prompt(turn.prompt)}}}' if tokens and turn.prompt is not None else line
+
+
 def _turn_fields(turn: Turn, tokens: bool) -> Json:
     fields: Json = {
         "agent": turn.agent,
@@ -125,8 +127,6 @@ def _turn_fields(turn: Turn, tokens: bool) -> Json:
     }
     if turn.legal_actions is not None:
         fields["legal_actions"] = turn.legal_actions
-    if tokens and turn.prompt is not None:
-        fields["prompt"] = turn.prompt
     if tokens and turn.completion is not None:
         fields["completion"] = _completion_fields(turn.completion)
     if turn.rewards:
@@ -167,3 +167,8 @@ def _plain(value: object) -> dict[Any, Any]:
     if isinstance(value, Mapping):  # read-only views, which the json module does not know
         return dict(value)
     raise TypeError(f"an episode holds {value!r}, which JSON cannot express")
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
+_encode_prompt = lru_cache(maxsize=1024)(_encode)
+"""Prompts are long, and those of a group are the same."""

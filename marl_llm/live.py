@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: one live panel in a terminal, plain lines elsewhere."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -60,6 +61,8 @@ class LiveView:
         games = ", ".join(game.name for game in config.trained_games.values())
         self._console.print(f"{games}: {where}", markup=False)  # a path may hold brackets
         self._training = self._bar.add_task("training", total=self._total, completed=step)
+        if any(policy.kind == "human" for policy in config.policies.values()):
+            self._live.stop()  # it would draw over what the person is asked
 
     def warming_up(self, policy: str, step: int, steps: int, loss: float) -> None:
         """Show the imitation's progress."""
@@ -106,9 +109,9 @@ class LiveView:
     def _summary(self) -> str:
         shown = self._shown
         parts = [f"{shown['play/games']:.0f} games"]
-        prefix = "play/return/"
-        roles = {key.removeprefix(prefix): value for key, value in shown.items() if key.startswith(prefix)}
-        parts += [f"return {role} {value:+.2f}" for role, value in roles.items()]
+        parts += [f"return {role} {value:+.2f}" for role, value in _under("play/return/", shown).items()]
+        parts += [f"{policy} {names} {shares}" for policy, names, shares in _actions(_under("play/action/", shown))]
+        parts += [f"{name} {value:.3g}" for name, value in _under("play/fact/", shown).items()]
         parts.append(f"illegal {shown['play/illegal_fraction']:.1%}")
         for key, value in shown.items():
             if key.startswith("eval/") and key.endswith("/exploitability"):
@@ -162,11 +165,40 @@ def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str
             interval = f"[{exploited.low:.3f}, {exploited.high:.3f}]"
             yield game, f"exploitability, estimate (n={exploited.samples})", f"{value} {interval}"
         yield game, "illegal probability mass", f"{exploited.illegal_mass:.4f}"
+    best = evaluation.best_response
+    if best is not None:
+        value = f"{best.value:.4f}"
+        if best.exact:
+            yield game, "exploitability, exact by position", value
+        else:
+            yield game, "exploitability, lower bound", f"{value} [{best.low:.3f}, {best.high:.3f}]"
     if evaluation.illegal_fraction is not None:
         yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
-    for opponent, seats in evaluation.opponents.items():
-        for seat, score in seats.items():
-            heading = f"{game}against {opponent}"
+    for opponent in {**evaluation.opponents, **evaluation.outcomes}:
+        heading = f"{game}against {opponent}"
+        for seat, score in evaluation.opponents.get(opponent, {}).items():
             yield heading, f"{seat}: return", f"{score.mean:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
             yield heading, f"{seat}: won", f"{score.win_rate:.1%} [{score.win_low:.1%}, {score.win_high:.1%}]"
             yield heading, f"{seat}: not lost", f"{score.not_lost:.1%}"
+            of_seat = {f"{seat}:/{action}": share for action, share in _under("action/", score.details).items()}
+            yield from ((heading, f"{who} {names}", shares) for who, names, shares in _actions(of_seat))
+            yield from ((heading, f"{seat}: {name}", f"{v:.3f}") for name, v in _under("fact/", score.details).items())
+        for seat, outcome in evaluation.outcomes.get(opponent, {}).items():
+            yield heading, f"{seat}: lost, exact", f"{outcome.loss:.1%}"
+
+
+def _under(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    """The values whose keys begin with the prefix, by the rest of the key."""
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+def _actions(shares: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """WHO/ACTION -> share, in brief: who, the names of the actions, their shares in percent."""
+    by_who: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, share in shares.items():
+        who, _, action = key.rpartition("/")
+        by_who[who][action] = share
+    return [
+        (who, "/".join(taken), f"{'/'.join(f'{100 * share:.0f}' for share in taken.values())} %")
+        for who, taken in by_who.items()
+    ]

@@ -1,26 +1,38 @@
 """Who plays whom, on which seed, how often."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import accumulate
 
 from marl_llm.config import Config, GameConfig
 from marl_llm.errors import ConfigError
-from marl_llm.seeds import derive
-from marl_llm.types import Match
+from marl_llm.league import Duel, League, draw
+from marl_llm.metrics import win_rates
+from marl_llm.seeds import derive, generator
+from marl_llm.types import Episode, Match
+
+Seats = Mapping[str, str]
+"""Agent, or a pattern, to the name of the policy that sits there."""
+Pair = tuple[str, str]
+"""Who sits alone in a seat, and who has all others."""
 
 
-def schedule(config: Config, step: int, parts: Mapping[str, float]) -> list[Match]:
+def schedule(
+    config: Config, step: int, parts: Mapping[str, float], agents: Mapping[str, Sequence[str]], league: League
+) -> list[Match]:
     """The matches of one training step: `groups` deals, each played `group_size` times.
 
     `parts`: game to its part of the groups. All that is scheduled is played to its end, so that no game gets more
-    weight because it is short. Pure: the seeds depend on the run's seed, the step and the group only, so a resumed run
-    plays the same matches.
+    weight because it is short. `agents`: of each game; needed to swap seats and by a league. Pure: all follows from the
+    settings, the step and what the league knows, so a resumed run plays the same matches; seeds depend on the run's
+    seed, the step and the group only.
     """
     making = config.matchmaking
     several = len(config.trained_games) > 1
     counts = quotas(parts, making.groups, step)
-    labels = [label for label, count in counts.items() for _ in range(count)]
     games = {label: config.games[label].trained for label in counts}
+    drawn = [(label, pair) for label, count in counts.items() for pair in pairs(config, step, label, count, league)]
     return [
         Match(
             id=f"s{step}/g{group}/m{member}",
@@ -30,10 +42,10 @@ def schedule(config: Config, step: int, parts: Mapping[str, float]) -> list[Matc
             group=f"s{step}/g{group}",
             member=member,
             label=label if several else "",
-            seats=config.seats(label),
+            seats=seats,
         )
-        for group, label in enumerate(labels)
-        for member in range(making.group_size)
+        for group, (label, pair) in enumerate(drawn)
+        for member, seats in enumerate(seatings(config, label, agents.get(label, ()), step + group, pair))
     ]
 
 
@@ -51,7 +63,66 @@ def quotas(parts: Mapping[str, float], total: int, step: int) -> dict[str, int]:
     return counts
 
 
-def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int, seed: int) -> list[Match]:
+def pairs(config: Config, step: int, label: str, groups: int, league: League) -> list[Pair | None]:
+    """Who meets whom in each of a game's groups in a step; None: everybody sits where the settings say.
+
+    Those come first, then the trained policy against the pool, then each exploiter. All games of a step have the same
+    opponents. Shares that leave a rest are rounded at random, so that they are right over many steps.
+    """
+    settings = config.matchmaking.league
+    if settings is None:
+        return [None] * groups
+    main, seed = trained_policy(config), derive(config.run.seed, "league", step)
+    shares = [settings.share, *(exploiter.share for exploiter in settings.exploiters.values())]
+    rest = generator(seed, "rest", label).random()
+    ends = [int(groups * share + rest) for share in accumulate(shares)]
+    numbers = [end - begin for begin, end in zip([0, *ends], ends)]
+    found: list[Pair | None] = [None] * (groups - ends[-1])
+    found += [(main, other) for other in draw(settings, league, main, groups=numbers[0], seed=seed)]
+    for (name, exploiter), number in zip(settings.exploiters.items(), numbers[1:], strict=True):
+        against = draw(settings, league, name, groups=number, seed=seed)
+        found += [(name, main if exploiter.against == "main" else other) for other in against]
+    return found
+
+
+def seatings(config: Config, label: str, agents: Sequence[str], turn: int, pair: Pair | None) -> tuple[Seats, ...]:
+    """The seats of each member of a group, which has one opponent, in the game called `label`.
+
+    Whoever is alone sits in the seat number `turn` (modulo their number); with `swap_seats` it moves on with every
+    member, as everybody does.
+    """
+    making, settled = config.matchmaking, config.seats(label)
+    members = range(making.group_size)
+    if pair is None and not making.swap_seats:
+        return (settled,) * len(members)
+    if pair is None:
+        seated, turn = [seat_policy(settled, agent) for agent in agents], 0
+    else:
+        seated = list(one_against(agents, agents[0], *pair).values())
+    moves = [(turn + member * making.swap_seats) % len(agents) for member in members]
+    return tuple(dict(zip(agents, seated[-move:] + seated[:-move], strict=True)) for move in moves)
+
+
+def duels(episodes: Iterable[Episode]) -> list[Duel]:
+    """What the games of each group say about two policies that met in it, in the order of groups.
+
+    Games at fault say nothing, nor do those in which nobody sat alone.
+    """
+    shares: dict[tuple[str, Pair], list[float]] = defaultdict(list)
+    for episode in episodes:
+        if episode.status == "fault":
+            continue
+        seated = {agent: seat_policy(episode.match.seats, agent) for agent in episode.returns}
+        names = list(seated.values())
+        alone = [agent for agent, name in seated.items() if names.count(name) == 1]
+        if len(set(names)) == 2 and alone:
+            one = min(alone, key=lambda agent: seated[agent])
+            (other,) = set(names) - {seated[one]}
+            shares[episode.match.group, (seated[one], other)].append(win_rates(episode)[one])
+    return [Duel(*pair, sum(won) / len(won), len(won)) for (_, pair), won in shares.items()]
+
+
+def series(game: GameConfig, seats: Seats, *, name: str, games: int, seed: int) -> list[Match]:
     """Independent matches with fixed seats, each with a seed of its own: what evaluations and teachers play."""
     return [
         Match(
@@ -66,7 +137,7 @@ def series(game: GameConfig, seats: Mapping[str, str], *, name: str, games: int,
     ]
 
 
-def seat_policy(seats: Mapping[str, str], agent: str) -> str:
+def seat_policy(seats: Seats, agent: str) -> str:
     """The policy that sits in the agent's seat: under its own name, else under the first pattern that fits.
 
     The name comes first so that `matchmaking.seats.player_0=random` seats somebody beside `"*": agent`.
@@ -80,6 +151,20 @@ def seat_policy(seats: Mapping[str, str], agent: str) -> str:
         if fnmatchcase(agent, pattern):
             return policy
     raise ConfigError(f"matchmaking.seats: nobody sits at {agent!r}; patterns are {list(seats)}")
+
+
+def trained_policy(config: Config) -> str:
+    """The policy that evaluations and the league are about: the first that learns and has a seat.
+
+    Raises:
+        ConfigError: nobody learns.
+    """
+    for game in config.trained_games:
+        for policy in config.seats(game).values():
+            if config.policies[policy].learns:
+                return policy
+    seats = [dict(config.seats(game)) for game in config.trained_games]
+    raise ConfigError(f"matchmaking.seats: {', '.join(map(str, seats))} seats no trainable policy of kind llm")
 
 
 def one_against(agents: Sequence[str], seat: str, policy: str, opponent: str) -> dict[str, str]:

@@ -5,11 +5,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from marl_llm.types import Episode, Turn
 
+FEW_ACTIONS = 4
+"""Where turns offer more actions than these, shares of single ones say little."""
+
 
 def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """How the games of a step went, by `play/NAME`; what cannot be said of these games is left out."""
-    turns = [turn for episode in episodes for turn in episode.turns]
+    """How the games of a step went, by `play/NAME`; what cannot be said of these games is left out.
+
+    Games at fault are counted as `play/faults` and in nothing else.
+    """
     status = Counter(episode.status for episode in episodes)
+    episodes = [episode for episode in episodes if episode.status != "fault"]
+    turns = [turn for episode in episodes for turn in episode.turns]
     sampled = [turn.completion for turn in turns if turn.completion is not None]
     identical = identical_replies(turns)
     return {
@@ -23,6 +30,7 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         **({} if identical is None else {"play/identical_replies": identical}),
         **{f"play/return/{role}": value for role, value in returns_by_role(episodes).items()},
         **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
+        **_told(episodes),
     }
 
 
@@ -60,6 +68,48 @@ def identical_replies(turns: Iterable[Turn]) -> float | None:
         for reply, count in Counter(given).items():
             weights[reply] += count / len(given)
     return max(weights.values()) / len(replies)
+
+
+def action_shares(turns: Iterable[Turn]) -> dict[str, float]:
+    """How often each action was taken, as a share of the turns that offered it beside others, in the order of names.
+
+    Empty where more than `FEW_ACTIONS` different actions were offered, or none beside others.
+    """
+    offered: Counter[str] = Counter()
+    taken: Counter[str | None] = Counter()
+    for turn in turns:
+        if turn.legal_actions is not None and len(turn.legal_actions) > 1:
+            offered.update(turn.legal_actions)
+            taken[turn.action] += 1
+            if len(offered) > FEW_ACTIONS:
+                return {}
+    return {action: taken[action] / count for action, count in sorted(offered.items())}
+
+
+def facts(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Mean of each number that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1."""
+    told: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        for name, value in episode.hidden.items():
+            if isinstance(value, (int, float)):
+                told[name].append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(told.items())}
+
+
+def _told(episodes: Iterable[Episode]) -> dict[str, float]:
+    """`play/action/POLICY/ACTION` of policies that sample, and `play/fact/NAME`; of several games, per `GAME/`."""
+    games: dict[str, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        games[f"{episode.match.label}/" if episode.match.label else ""].append(episode)
+    result: dict[str, float] = {}
+    for game, played in sorted(games.items()):
+        sampled: dict[str, list[Turn]] = defaultdict(list)
+        for turn in (turn for episode in played for turn in episode.turns if turn.completion is not None):
+            sampled[turn.policy].append(turn)
+        for policy, turns in sorted(sampled.items()):
+            result |= {f"play/action/{game}{policy}/{action}": share for action, share in action_shares(turns).items()}
+        result |= {f"play/fact/{game}{name}": value for name, value in facts(played).items()}
+    return result
 
 
 def returns_by_role(episodes: Iterable[Episode]) -> dict[str, float]:

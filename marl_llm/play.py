@@ -15,7 +15,8 @@ from typing import Any
 from pettingzoo import AECEnv
 
 import games
-from marl_llm.errors import ConfigError, GameError
+from marl_llm.config import PlayConfig
+from marl_llm.errors import ConfigError, GameError, RunError
 from marl_llm.matchmaking import seat_policy
 from marl_llm.policies.base import Policy, Reply, View
 from marl_llm.seeds import derive
@@ -52,11 +53,12 @@ def play(
         ConfigError: a seat names a policy that is not given, or `rewards` returned something else than it must.
     """
     waiting = iter(matches)
+    deals = Deals()
     tables: dict[str, Table] = {}
     while True:
         for match in islice(waiting, live - len(tables)):
             assert match.id not in tables, f"two live matches are called {match.id}"
-            tables[match.id] = Table(match, max_turns)
+            tables[match.id] = Table(match, max_turns, deals)
             _ask(tables[match.id], policies)
         if not tables:
             return
@@ -115,10 +117,54 @@ def _reward_problem(episode: Episode, given: Any) -> str | None:
     return None
 
 
+class Deals:
+    """Deals games. What a group plays is dealt once and copied for each of its matches, if the game says it can be."""
+
+    def __init__(self) -> None:
+        self._match: Match | None = None
+        self._dealt: AECEnv | None = None
+        """The game of the latest match before its first move; nobody plays it."""
+
+    def copy(self, match: Match) -> AECEnv | None:
+        """The match's game, if it is that of the latest match and can be copied."""
+        last = self._match
+        if last is None or self._dealt is None:
+            return None
+        same = (last.game, last.settings, last.seed) == (match.game, match.settings, match.seed)
+        return self._dealt.clone() if same else None
+
+    def deal(self, match: Match, env: AECEnv) -> AECEnv:
+        """The match's game, dealt in the new environment."""
+        env.reset(seed=match.seed)
+        # A wrapper passes `clone` on to the game inside and would be lost.
+        copied = env.unwrapped.metadata.get("clone") and hasattr(type(env), "clone")
+        self._match, self._dealt = match, env if copied else None
+        return env.clone() if copied else env
+
+
+def tolerated(played: Iterable[Episode], config: PlayConfig, *, total: int) -> Iterator[Episode]:
+    """Pass the `total` episodes on for as long as those at fault are few enough for training to go on.
+
+    Raises:
+        RunError: they are not; the message says what the latest of them was told.
+    """
+    faults = 0
+    for episode in played:
+        faults += episode.status == "fault"
+        if faults and config.on_fault == "stop":
+            raise RunError(f"an episode ended at fault, and play.on_fault is stop: {episode.note}")
+        if faults > config.max_faults * total:
+            raise RunError(
+                f"{faults} of {total} episodes ended at fault, more than play.max_faults "
+                f"({config.max_faults:g}) allows: {episode.note}"
+            )
+        yield episode
+
+
 class Table:
     """One match being played: its game, and the turns so far."""
 
-    def __init__(self, match: Match, max_turns: int) -> None:
+    def __init__(self, match: Match, max_turns: int, deals: Deals | None = None) -> None:
         self.match = match
         self.status: Status | None = None
         """None while the match goes on."""
@@ -131,8 +177,10 @@ class Table:
         self._latest: dict[str, int] = {}
         self._pending: dict[str, dict[str, float]] = defaultdict(dict)
         self._history: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._env = make_game(match.game, match.settings)
-        self._guard(self._env.reset, seed=match.seed)
+        deals = deals or Deals()
+        self._env = self._guard(deals.copy, match)
+        if self._env is None:
+            self._env = self._guard(deals.deal, match, make_game(match.game, match.settings))
         self._game: Any = self._env.unwrapped
         self._returns = dict.fromkeys(self._game.possible_agents, 0.0)
         self.view = self._look()
@@ -216,20 +264,23 @@ class Table:
             for part, value in parts.items():
                 self._pending[agent][part] = self._pending[agent].get(part, 0.0) + value
             self._returns[agent] += reward
-        for agent in game.rewards:
+        for agent in tuple(self._pending):
             self._deliver(agent)
-        while game.agents and (game.terminations[self.agent] or game.truncations[self.agent]):
+        while game.agents and self._over(self.agent) and not self._over(*game.agents):
             self._guard(self._env.step, None)
-        if not game.agents:
+        if not game.agents or self._over(self.agent):
             self.status = "done"
         elif len(self._turns) >= self._max_turns:
             self.status, self._note = "truncated", f"no end after {self._max_turns} turns"
         else:
             self.view = self._look()
 
+    def _over(self, *agents: str) -> bool:
+        return all(self._game.terminations[agent] or self._game.truncations[agent] for agent in agents)
+
     def _deliver(self, agent: str) -> None:
         """Add the agent's pending rewards to its latest turn; before its first turn they wait for it."""
-        if agent not in self._latest or not self._pending[agent]:
+        if agent not in self._latest:
             return
         rewards = self._rewards[self._latest[agent]]
         for part, value in self._pending.pop(agent).items():

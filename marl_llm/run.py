@@ -5,6 +5,7 @@
     episodes/step_000012.jsonl      what was played in a step, one episode a line
     checkpoints/step_12/            what is needed to go on from there
     evaluations/step_12.json        what was measured, before and after training
+    league/agent@12/                a policy as it was then, if there is a league
     tensorboard/                    the metrics once more
     run.lock                        held while a process writes here
 
@@ -33,9 +34,11 @@ from marl_llm.checkpoints import (
     checkpoint_values,
     latest_checkpoint,
     list_checkpoints,
+    list_snapshots,
     prune_checkpoints,
     remove_leftovers,
-    write_checkpoint,
+    snapshot_path,
+    write_whole,
 )
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.episodes import episode_files, episode_to_json, read_episodes
@@ -55,6 +58,7 @@ __all__ = [
     "read_episodes",
     "read_evaluation",
     "read_metrics",
+    "snapshot_path",
 ]
 
 Metrics = dict[str, float | None]
@@ -120,7 +124,8 @@ class Run:
         config = Run.config(path)
         with writing(path):
             lock = _lock(path)
-            remove_leftovers(path / "checkpoints")
+            for folder in ("checkpoints", "league"):
+                remove_leftovers(path / folder)
         return cls(path, lock, config.run.keep_checkpoints)
 
     @staticmethod
@@ -205,9 +210,21 @@ class Run:
                 sync(file)
             sync(self.path / "episodes")
         self._unsynced.clear()
-        write_checkpoint(folder, step, write, values)
+        write_whole(folder / f"step_{step}", write, values)
         with writing(folder):
             prune_checkpoints(folder, self._keep_checkpoints)
+
+    def snapshot(self, policy: str, step: int, write: Callable[[Path], None]) -> str:
+        """Save what `write` puts into the folder it is given, for good, as `league/POLICY@STEP`; returns that name.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        name = f"{policy}@{step}"
+        with writing(self.path / "league"):
+            (self.path / "league").mkdir(exist_ok=True)
+        write_whole(self.path / "league" / name, write, {})
+        return name
 
     def evaluation(self, step: int, result: Mapping[str, Any]) -> None:
         """Write what was measured at a step, as `evaluations/step_N.json`.
@@ -237,7 +254,7 @@ class Run:
         kept = b"".join(line + b"\n" for number, line, _ in _rows(file) if number <= last)
         with writing(self.path):
             # Newest first, records last: killed in between, the next rewind still finds them in agreement.
-            for later, folder in reversed(checkpoints):
+            for later, folder in [*reversed(checkpoints), *list_snapshots(self.path)]:
                 if later > last:
                     remove_folder(folder)
             for later, played in episode_files(self.path / "episodes"):

@@ -7,7 +7,7 @@ import numpy as np
 
 def derive(*parts: int | str) -> int:
     """A seed (0 <= seed < 2**63) that depends on all parts and their order, the same on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join([f"{type(part).__name__}:{part}" for part in parts])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

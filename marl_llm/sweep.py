@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -47,7 +47,7 @@ class SweepResult:
     folder: Path
     """Where it is kept."""
     plot: Path
-    """PNG with one band per variant."""
+    """PNG with one band per variant in each panel."""
     measures: Mapping[str, Mapping[str, Sequence[float]]]
     """Variant -> measure -> one value per seed."""
 
@@ -146,9 +146,30 @@ def final_measures(run: Path) -> dict[str, float]:
             for seat, score in seats.items():
                 measures[f"{name}return against {opponent} as {seat}"] = score.mean
                 measures[f"{name}not lost against {opponent} as {seat}"] = score.not_lost
+                for detail, value in score.details.items():
+                    measures[f"{name}{detail.partition('/')[2]} against {opponent} as {seat}"] = value
+    for key, values in later_exploitability(read_metrics(run)).items():
+        measures[f"{key}, mean of the second half"] = sum(values) / len(values)
     measures["steps"] = steps[-1]
     measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
+
+
+def later_exploitability(rows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float]]:
+    """By game, what was computed in the second half of a run: tells who has settled from who is passing by."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows[len(rows) // 2 :]:
+        for key, value in row.items():
+            if key.startswith("eval/") and key.endswith("/exploitability") and value is not None:
+                found[key.removeprefix("eval/").replace("/", ": ")].append(value)
+    return found
+
+
+def plotted(measured: Collection[str]) -> list[str]:
+    """Exploitability where it was computed, else what the games told and the shares of actions, else illegal moves."""
+    exact = sorted(key for key in measured if key.startswith("eval/") and key.endswith("/exploitability"))
+    telling = sorted(key for key in measured if key.startswith(("play/fact/", "play/action/")))
+    return exact or telling or ["play/illegal_fraction"]
 
 
 def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -232,7 +253,7 @@ def _start(config: Path, cell: Cell) -> subprocess.Popen[bytes]:
 
 
 def _log(cell: Cell) -> Path:
-    return cell.folder.with_suffix(".log")
+    return cell.folder.with_name(f"{cell.folder.name}.log")  # a suffix would be cut off after the last dot of a setting
 
 
 def _finished(cell: Cell, config: Config) -> bool:
@@ -252,22 +273,30 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _plot(cells: Sequence[Cell], folder: Path) -> Path:
-    """Exploitability where it was computed, else the illegal fraction, over steps: mean and range over seeds."""
-    curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+    """Mean and range over seeds, by step, of the metrics that say what was learned; one panel each."""
     metrics = {cell: read_metrics(cell.folder) for cell in cells}
-    exact = any("eval/exploitability" in line for lines in metrics.values() for line in lines)
-    key = "eval/exploitability" if exact else "play/illegal_fraction"
-    for cell, lines in metrics.items():
-        curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
-    figure, axes = pyplot.subplots(figsize=(8, 5))
-    for variant, seeds in curves.items():
-        steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
-        values = np.array([[curve[step] for step in steps] for curve in seeds])
-        (line,) = axes.plot(steps, values.mean(0), label=f"{variant} ({len(seeds)} seeds)")
-        axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
-    axes.set(xlabel="step", ylabel=key.removeprefix("eval/").replace("/", " "), ylim=(0, None))
-    axes.legend()
+    keys = plotted({key for lines in metrics.values() for line in lines for key in line})
+    figure, panels = pyplot.subplots(len(keys), figsize=(8, 1 + 4 * len(keys)), squeeze=False, layout="constrained")
+    for key, axes in zip(keys, panels[:, 0], strict=True):
+        curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+        for cell, lines in metrics.items():
+            curves[cell.variant].append({int(line["step"] or 0): line[key] or 0.0 for line in lines if key in line})
+        for label, seeds in zip(short(list(curves)), curves.values(), strict=True):
+            steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
+            values = np.array([[curve[step] for step in steps] for curve in seeds])
+            (line,) = axes.plot(steps, values.mean(0), label=f"{label} ({len(seeds)} seeds)")
+            axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
+        axes.set(xlabel="step", ylabel=key.partition("/")[2].replace("/", " "), ylim=(0, None))
+        axes.legend()
     path = folder / "sweep.png"
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Names of variants without the sections that all their settings are in: `a.b.c=1 a.d=2` is `b.c=1 d=2`."""
+    keys = [setting.partition("=")[0].split(".")[:-1] for name in names for setting in name.split() if "=" in setting]
+    shared = itertools.takewhile(lambda sections: len(set(sections)) == 1, zip(*keys))
+    prefix = "".join(f"{sections[0]}." for sections in shared)
+    return [" ".join(s.removeprefix(prefix) if "=" in s else s for s in name.split(" ")) for name in names]

@@ -12,18 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig
-from marl_llm.devices import available_device
-from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
-from marl_llm.matchmaking import seat_policy, series
+from marl_llm.matchmaking import seat_policy, series, trained_policy
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import Table, make_game, play
-from marl_llm.policies.base import Policy, View
+from marl_llm.play import make_game, play
+from marl_llm.players import check_player, first_view, make_player, model_policy
+from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.seeds import derive
-from marl_llm.text import Chat, answer_instruction, canonical_reply
+from marl_llm.text import answer_instruction, canonical_reply
 from marl_llm.types import Turn
 
 CORPUS_GAMES = 200
@@ -40,15 +39,13 @@ class Member:
     """The weights that learn; the engine has its own copy."""
     policy: LLMPolicy
     """Plays with the engine."""
-    engine: HFEngine
-    """Runs the model for play."""
     learner: Learner | None
     """Trains it; None when it does not learn here."""
 
     def publish(self) -> None:
         """Give the learner's weights to the engine."""
         if self.learner is not None:
-            self.engine.load_weights(self.policy.name, self.learner.weights(), self.learner.version)
+            self.policy.engine.load_weights(self.policy.name, self.learner.weights(), self.learner.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True)
             members[name] = _member(config, name, settings, language_model, learn=learn)
             policies[name] = members[name].policy
         else:
-            policies[name] = make_scripted(settings.kind, settings.options)
+            policies[name] = make_player(settings, called=name)
     return Team(policies=policies, members=members)
 
 
@@ -99,27 +96,6 @@ def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
     for name, member in team.members.items():
         if member.learner is not None:
             member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
-
-
-def frozen_copy(config: Config, name: str, checkpoint: Path, *, called: str) -> Policy:
-    """The policy `name` as it was at a checkpoint, under another name."""
-    settings = config.policies[name]
-    language_model = load_model(checkpoint / name)
-    return _member(config, called, settings, language_model, learn=False).policy
-
-
-def trained_policy(config: Config) -> str:
-    """The policy that evaluations are about: the first trainable language model that has a seat.
-
-    Raises:
-        ConfigError: nobody learns.
-    """
-    for game in config.trained_games:
-        for policy in config.seats(game).values():
-            if config.policies[policy].kind == "llm" and config.policies[policy].trainable:
-                return policy
-    seats = [dict(config.seats(game)) for game in config.trained_games]
-    raise ConfigError(f"matchmaking.seats: {', '.join(map(str, seats))} seats no trainable policy of kind llm")
 
 
 def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
@@ -137,27 +113,9 @@ def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoin
 
 
 def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageModel, *, learn: bool) -> Member:
-    chat = Chat(model.tokenizer, thinking=config.play.thinking)
-    engine = HFEngine(
-        model.model,
-        policy=name,
-        slots=settings.engine.slots,
-        cache_slots=settings.engine.cache_slots,
-        context_tokens=config.play.context_tokens,
-        eos_token_id=chat.eos_token_id,
-        device=str(available_device("engine.device", settings.engine.device)),
-        dtype=getattr(torch, settings.engine.dtype),
-    )
-    policy = LLMPolicy(
-        name=name,
-        engine=engine,
-        chat=chat,
-        play=config.play,
-        temperature=settings.temperature,
-        samples=config.evaluation.samples,
-    )
+    policy = model_policy(config, settings, model, called=name)
     learner = None
-    if learn and settings.trainable:
+    if learn and settings.learns:
         learner = Learner(
             model.model,
             settings.learner,
@@ -166,7 +124,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
             total_steps=config.run.steps,
             seed=derive(config.run.seed, "learner", name),
         )
-    return Member(language_model=model, policy=policy, engine=engine, learner=learner)
+    return Member(language_model=model, policy=policy, learner=learner)
 
 
 def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
@@ -192,20 +150,31 @@ def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
 
 
 def check_seats(config: Config) -> None:
-    """Refuse an experiment in which somebody has no seat, or nobody learns.
+    """Refuse an experiment in which somebody has no seat, nobody learns, or seats cannot be shared evenly.
 
     Raises:
         ConfigError: see above.
     """
-    seated = {
-        seat_policy(config.seats(label), agent)
+    making = config.matchmaking
+    agents = {
+        label: make_game(game.name, game.settings).unwrapped.possible_agents
         for label, game in config.trained_games.items()
-        for agent in make_game(game.name, game.settings).unwrapped.possible_agents
     }
+    seated = {seat_policy(config.seats(label), agent) for label, names in agents.items() for agent in names}
     trained_policy(config)
+    if making.league is not None:
+        seated |= making.league.exploiters.keys()
     for name, policy in config.policies.items():
-        if policy.kind == "llm" and policy.trainable and name not in seated:
-            raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(config.matchmaking.seats)}")
+        if policy.learns and name not in seated:
+            raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(making.seats)}")
+    for label, names in agents.items():
+        if making.league is not None and len(names) < 2:
+            raise ConfigError(f"matchmaking.league: game {label} has one seat only, so that nobody can meet there")
+        if making.swap_seats and making.group_size % len(names):
+            raise ConfigError(
+                f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
+                f"multiple of the {len(names)} seats of game {label}"
+            )
 
 
 def check_prompts(config: Config, team: Team) -> None:
@@ -222,7 +191,7 @@ def check_prompts(config: Config, team: Team) -> None:
 
 
 def _check_prompts(config: Config, game: PlayedGame, team: Team) -> None:
-    views = [_first_view(config, game)]
+    views = [first_view(game, config.play.max_turns)]
     turns = [turn for settings in (game, game.trained) for turn in _random_turns(settings, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
@@ -235,28 +204,25 @@ def _check_prompts(config: Config, game: PlayedGame, team: Team) -> None:
         member.policy.check_says(actions)
 
 
-def check_scripted(config: Config) -> None:
-    """Refuse a scripted policy that teaches, sits in a seat or is met in evaluations, and cannot play the game.
+def check_players(config: Config) -> None:
+    """Refuse who teaches, sits in a seat, is in the league or is met in evaluations, and cannot play the game.
 
     Raises:
         ConfigError: names the policy and the reason.
+        RunError, ModelError: the checkpoint of another run cannot be loaded.
     """
-    warmups = [policy.warmup for policy in config.policies.values() if policy.warmup is not None]
+    league = config.matchmaking.league
+    members = set(league.members if league else ())
     for label, game in config.games.items():
         needed = set(config.opponents(label))
         if game.share:
-            needed |= set(config.seats(label).values())
-            needed |= {warmup.teachers.get(label, warmup.teacher) for warmup in warmups}
-        view = _first_view(config, game)
+            needed |= set(config.seats(label).values()) | members
+        needed |= {config.teachers(name).get(label, "") for name in config.policies}
+        view = first_view(game, config.play.max_turns)
         for name, policy in config.policies.items():
             if policy.kind != "llm" and name in needed:
                 try:
-                    make_scripted(policy.kind, policy.options).strategies([view])
-                except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+                    player = make_player(policy, called=name)
+                except ConfigError as error:
                     raise ConfigError(f"policies.{name}: {error}") from error
-
-
-def _first_view(config: Config, game: GameConfig) -> View:
-    """What the first seat to decide sees in a game."""
-    (match,) = series(game, {}, name="check", games=1, seed=config.run.seed)
-    return Table(match, config.play.max_turns).view
+                check_player(f"policies.{name}", player, view)

@@ -1,5 +1,6 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,13 +18,16 @@ from marl_llm.config import Config, GameConfig
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged
+from marl_llm.league import League
 from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.metrics import play_metrics, returns_by_role
-from marl_llm.play import Rewards, make_game, play
+from marl_llm.opponents import Opponents, observed
+from marl_llm.play import Rewards, make_game, play, tolerated
+from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
-from marl_llm.team import Team, check_prompts, check_scripted, check_seats, found, restore
-from marl_llm.types import Episode
+from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
+from marl_llm.types import Episode, Match
 from marl_llm.warmup import warm_up
 
 CHECKED_GAMES = 3
@@ -57,6 +61,8 @@ class Progress:
     """Steps done."""
     credit: Mapping[str, Any]
     """State of the credit recipe."""
+    league: League = field(default_factory=League)
+    """Who can be met, and how everybody fares; empty without a league."""
     averages: curriculum.Averages = field(default_factory=dict)
     """What the curriculum goes by."""
 
@@ -81,8 +87,13 @@ def train(
     """
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
-    with _open(config, path, resume) as run:
-        begun = _start(config, team, run, observer, stop) if team else _resume(config, run, observer, stop)
+    with _open(config, path, resume) as run, rare_collections():
+        opponents = Opponents(config, run)
+        begun = (
+            _start(config, team, run, opponents, observer, stop)
+            if team
+            else _resume(config, run, opponents, observer, stop)
+        )
         if begun is None or stop():
             return run.path
         team, progress = begun
@@ -93,7 +104,7 @@ def train(
         for row in read_metrics(run.path):  # of an interrupted session
             watch.see(row)
         while progress.step < config.run.steps:
-            metrics, episodes = advance(config, team, recipe, rewards, progress)
+            metrics, episodes = advance(config, team, recipe, rewards, progress, opponents.seat)
             metrics |= look(config, team, run.path, progress.step)
             alarms = watch.see(metrics)
             metrics |= watch.metrics()
@@ -102,6 +113,7 @@ def train(
             for alarm in alarms:
                 observer.alarmed(progress.step, alarm)
             observer.stepped(progress.step, metrics)
+            progress.league = opponents.enlist(team, progress.league, progress.step)
             stopping = stop()
             if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
                 save(run, team, progress)
@@ -130,22 +142,24 @@ def assemble(config: Config, checkpoint: Path | None = None) -> Team:
 
 
 def _start(
-    config: Config, team: Team, run: Run, observer: Observer, stop: Callable[[], bool]
+    config: Config, team: Team, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
 ) -> tuple[Team, Progress] | None:
     """None: stopped during the warm-up."""
     observer.started(run.path, config, 0)
     if not warm_up(config, team, observer.warming_up, stop=stop):
         return None
-    progress = Progress(step=0, credit={})
+    progress = Progress(step=0, credit={}, league=opponents.enlist(team, League(), 0))
     save(run, team, progress)
     return team, progress
 
 
-def _resume(config: Config, run: Run, observer: Observer, stop: Callable[[], bool]) -> tuple[Team, Progress] | None:
+def _resume(
+    config: Config, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
+) -> tuple[Team, Progress] | None:
     latest = run.latest_checkpoint()
     if latest is None:
         run.rewind(None)
-        return _start(config, assemble(config), run, observer, stop)
+        return _start(config, assemble(config), run, opponents, observer, stop)
     step, checkpoint = latest
     team = assemble(config, checkpoint)
     run.rewind(step)
@@ -153,20 +167,21 @@ def _resume(config: Config, run: Run, observer: Observer, stop: Callable[[], boo
     values = checkpoint_values(checkpoint)
     restore(team, checkpoint, values["learners"])
     averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
-    return team, Progress(step=step, credit=values["credit"], averages=averages)
+    league = League.from_json(values["league"])
+    return team, Progress(step=step, credit=values["credit"], averages=averages, league=league)
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     """Everything that can be refused before a run directory is made.
 
     Raises:
-        ConfigError: a recipe, reward function or seat is wrong, or a scripted policy cannot play the game.
+        ConfigError: a recipe, reward function or seat is wrong, or a policy cannot play the game.
         GameError: the game breaks its contract.
     """
     check_seats(config)
     for game in config.games.values():
         _check_game(game.trained)
-    check_scripted(config)
+    check_players(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
@@ -192,18 +207,28 @@ def _load_function(name: str) -> Rewards:
 
 
 def advance(
-    config: Config, team: Team, recipe: Recipe, rewards: Rewards | None, progress: Progress
+    config: Config,
+    team: Team,
+    recipe: Recipe,
+    rewards: Rewards | None,
+    progress: Progress,
+    seat: Callable[[Sequence[Match]], Mapping[str, Policy]] = lambda matches: {},
 ) -> tuple[dict[str, float], list[Episode]]:
-    """One training step; mutates the team's weights and `progress`."""
+    """One training step; mutates the team's weights and `progress`. `seat`: policies that are not in the team.
+
+    Raises:
+        RunError: too many episodes ended at fault; nothing was learned in this step then.
+    """
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
         for member in team.members.values():
             member.publish()
         parts = curriculum.parts(config, progress.averages)
-        matches = schedule(config, step, parts)
-        played = play(matches, team.policies, max_turns=config.play.max_turns, rewards=rewards)
-        episodes = sorted(played, key=lambda episode: episode.match.id)
+        matches = schedule(config, step, parts, _agents(config), progress.league)
+        policies = {**team.policies, **seat(matches)}
+        played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
+        episodes = sorted(tolerated(played, config.play, total=len(matches)), key=lambda episode: episode.match.id)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics = play_metrics(episodes)
@@ -212,10 +237,19 @@ def advance(
     with clock("learn"):
         metrics |= learn(team, episodes, by_turn(credited))
     progress.step, progress.credit = step, credited.state
-    progress.averages = curriculum.after(config, progress.averages, returns_by_role(episodes), _widths(config))
+    returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
+    progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
+    progress.league, told = observed(config, progress.league, episodes)
+    metrics |= told
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def _agents(config: Config) -> dict[str, list[str]]:
+    """Game -> its agents."""
+    games = config.trained_games.items()
+    return {label: make_game(game.name, game.trained.settings).unwrapped.possible_agents for label, game in games}
 
 
 def _widths(config: Config) -> dict[str, float]:
@@ -263,7 +297,7 @@ def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
     with clock("evaluate"):
         for member in team.members.values():
             member.publish()
-        wanted = replace(config.evaluation, games=config.evaluation.games_during)
+        wanted = replace(config.evaluation, games=config.evaluation.games_during, best_response=0)
         measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
     return measured.metrics() | clock.spent()
 
@@ -290,9 +324,28 @@ def save(run: Run, team: Team, progress: Progress) -> None:
         "credit": progress.credit,
         "curriculum": progress.averages,
         "learners": {name: values for name, (_, values) in states.items()},
+        "league": progress.league.to_json(),
     }
     tensors = {name: tensors for name, (tensors, _) in states.items()}
     run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Within the block the garbage collector leaves alone what lives already, and looks at the rest less often.
+
+    What is imported lives as long as the process, and looking through it takes a third of a second; episodes are no
+    garbage until their step is over, and hold no cycles.
+    """
+    often = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(often[0] * 10, *often[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
+        gc.unfreeze()
 
 
 class Clock:

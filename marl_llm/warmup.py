@@ -1,8 +1,9 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
-from marl_llm.config import Config, WarmupConfig
+from marl_llm.config import Config
 from marl_llm.matchmaking import series
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy, View
@@ -28,10 +29,12 @@ def warm_up(
         warmup = config.policies[name].warmup
         if warmup is None or member.learner is None:
             continue
-        samples = demonstrations(config, member.policy, team.policies, warmup)
+        samples = demonstrations(config, member.policy, team.policies)
+        turns = Counter(sample.game for sample in samples)
+        chances = [1 / (turns[sample.game] * len(turns)) for sample in samples]  # long games get no more of the batch
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
-            batch = [samples[i] for i in random.integers(len(samples), size=warmup.batch)]
+            batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
             if stop():
@@ -40,17 +43,17 @@ def warm_up(
     return True
 
 
-def demonstrations(
-    config: Config, policy: LLMPolicy, policies: Mapping[str, Policy], warmup: WarmupConfig
-) -> list[Sample]:
+def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Policy]) -> list[Sample]:
     """The teachers' turns against themselves in all games: as the policy's model would have read and written them."""
+    warmup = config.policies[policy.name].warmup
+    assert warmup is not None
     matches = [
         match
-        for label, game in config.trained_games.items()
+        for label, teacher in config.teachers(policy.name).items()
         for match in series(
-            game.trained,
-            {"*": warmup.teachers.get(label, warmup.teacher)},
-            name="warmup" if label == next(iter(config.games)) else f"warmup/{label}",
+            config.games[label].trained,
+            {"*": teacher},
+            name=f"warmup/{label}",
             games=warmup.games,
             seed=config.run.seed,
         )

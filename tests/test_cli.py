@@ -77,6 +77,16 @@ def test_evaluate_prints_one_json_object_that_other_programs_rely_on(run: Path) 
     assert "exploitability, exact" in out
 
 
+def test_evaluate_searches_for_a_best_response_if_asked(run: Path) -> None:
+    command = ("evaluate", str(run), "--games", "0", "--best-response", "40")
+    code, out, _ = marl(*command, "--json")
+    assert code == 0
+    found = json.loads(out)["best_response"]
+    assert found.keys() == {"value", "low", "high", "exact", "simulations", "seats"}
+    assert (found["exact"], found["simulations"], set(found["seats"])) == (False, 40, {"player_0", "player_1"})
+    assert "exploitability, lower bound" in marl(*command)[1]
+
+
 def test_a_person_can_play(run: Path) -> None:
     code, out, _ = marl("play", str(run), "--seat", "player_0", "--seed", "4", input="xyzzy\ncheck\nfold\n")
     assert code == 0, out
@@ -274,7 +284,7 @@ def test_an_evaluation_that_lacks_a_field(
     (file,) = copy.glob("**/*evaluation*/step_1.json")
     file.write_text("{}")
     line = refused(capfd, monkeypatch, "train", str(copy), "--resume")
-    assert "evaluation of step 1 is damaged ('exploitability_detail' is missing)" in line
+    assert "evaluation of step 1 is damaged ('games' is missing)" in line
 
 
 def test_resuming_with_other_settings(

@@ -1,7 +1,7 @@
 """Settings: defaults, files, overrides, and a clear line for everything that is wrong."""
 
 import ast
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from marl_llm import config as config_module
 from marl_llm.config import (
     Config,
     EvaluationConfig,
+    LeagueConfig,
     LearnerConfig,
     MatchmakingConfig,
     PlayedGame,
@@ -125,10 +126,22 @@ def test_a_warm_up_of_who_does_not_learn_is_refused() -> None:
         Config(policies=policies, matchmaking=MatchmakingConfig(seats={"*": "a"}))
 
 
+def test_a_league_is_about_one_policy_that_learns_with_a_name_for_folders() -> None:
+    two = {"a": PolicyConfig(), "b": PolicyConfig()}
+    seats = {"player_0": "a", "player_1": "b"}
+    with pytest.raises(ConfigError, match=r"matchmaking.seats: \['a', 'b'\] .* one policy that learns, where there is"):
+        Config(policies=two, matchmaking=MatchmakingConfig(seats=seats, league=LeagueConfig()))
+    making = MatchmakingConfig(seats={"*": "a@1"}, league=LeagueConfig())
+    with pytest.raises(ConfigError, match="policies: 'a@1' is not allowed; it must be a name without @ and /"):
+        Config(policies={"a@1": PolicyConfig()}, matchmaking=making)
+    Config(policies={"a@1": PolicyConfig()}, matchmaking=replace(making, league=None))
+
+
 @pytest.mark.parametrize(
     "config",
     [
         Config(),
+        Config(matchmaking=MatchmakingConfig(swap_seats=True, league=LeagueConfig(every=5))),
         Config(
             run=RunConfig(name="x", threads=2),
             games={"game": PlayedGame(name="leduc_poker", settings={"a": [1, 2.5, None, "x"]})},
@@ -174,7 +187,7 @@ def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_p
         ("run: {seed: null}", "run.seed: "),
         ("run: {tokens: perhaps}", "run.tokens: Value 'perhaps' is not a valid bool"),
         ("play: {context: turns}", "play.context: "),
-        ("policies: {agent: {kind: human}}", "policies.agent.kind: "),
+        ("policies: {agent: {kind: robot}}", "policies.agent.kind: "),
         (
             "policies: {agent: {learner: {betas: [0.9]}}}",
             "policies.agent.learner.betas: .*length 1 does not match type hint length 2",
@@ -221,12 +234,27 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("play.max_reply_tokens=0", "play.max_reply_tokens: 0 is not allowed; it must be 1 or more"),
         ("play.context_tokens=16", r"play.context_tokens: 16 .* more than play.max_reply_tokens \(16\)"),
         ("play.max_turns=0", "play.max_turns: 0 is not allowed; it must be 1 or more"),
+        ("play.on_fault=ignore", "play.on_fault: "),
+        ("play.max_faults=1", "play.max_faults: 1.0 is not allowed; it must be from 0 to less than 1"),
         ("play.rewards=module", "play.rewards: 'module' is not allowed; it must be null or module:function"),
         ("matchmaking.groups=0", "matchmaking.groups: 0 is not allowed; it must be 1 or more"),
         ("matchmaking.group_size=0", "matchmaking.group_size: 0 is not allowed; it must be 1 or more"),
         ("matchmaking.seats={}", "matchmaking.seats: {} is not allowed; it must be at least one seat"),
         ("matchmaking.seats.player_0=bob", r"matchmaking.seats.player_0: 'bob' .* one of policies: \['agent'\]"),
+        ("matchmaking.league={every: 0}", "league.every: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={keep: 0}", "league.keep: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={per_step: 0}", "league.per_step: 0 is not allowed; it must be 1 or more"),
+        ("matchmaking.league={share: 2}", "league.share: 2.0 is not allowed; it must be between 0 and 1"),
+        ("matchmaking.league={memory: 0}", "league.memory: 0.0 is not allowed; it must be more than 0"),
+        ("matchmaking.league={weighting: easy}", "league.weighting"),
+        ("matchmaking.league={members: [bob]}", r"league.members: 'bob' .* one of those that do not learn: \[\]"),
+        ("matchmaking.league={members: [agent]}", r"league.members: 'agent' .* one of those that do not learn: \[\]"),
+        ("matchmaking.league={exploiters: {agent: {}}}", r"league.exploiters: 'agent' .* and have no seat: \[\]"),
+        ("matchmaking.league={share: 0.9, exploiters: {agent: {}}}", "league.share: 0.9 .* with the shares of"),
+        ("matchmaking.league={exploiters: {agent: {share: -1}}}", "exploiter.share: -1.0 .* between 0 and 1"),
+        ("matchmaking.league={exploiters: {agent: {reset_every: 0}}}", "exploiter.reset_every: 0 .* 1 or more"),
         ("evaluation.every=-1", "evaluation.every: -1 is not allowed; it must be 0 or more"),
+        ("evaluation.best_response=-1", "evaluation.best_response: -1 is not allowed; it must be 0 or more"),
         ("evaluation.games=-1", "evaluation.games: -1 is not allowed; it must be 0 or more"),
         ("evaluation.samples=0", "evaluation.samples: 0 is not allowed; it must be 1 or more"),
         ("evaluation.opponents=[bob]", r"evaluation.opponents: 'bob' .* one of policies: \['agent'\], or start"),
@@ -239,6 +267,10 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("alarms.identical_replies=.nan", "alarms.identical_replies: nan is not allowed; it must be null or between"),
         ("policies.agent.temperature=0", "policy.temperature: 0.0 is not allowed; it must be more than 0"),
         ("policies.agent.warmup.teacher=agent", r"policies.agent.warmup.teacher: .* of the scripted policies: \[\]"),
+        (
+            "policies={agent: {warmup: {teacher: me}}, me: {kind: human}}",
+            r"policies.agent.warmup.teacher: 'me' .* of the scripted policies: \[\]",
+        ),
         ("policies.agent.warmup.games=0", "warmup.games: 0 is not allowed; it must be 1 or more"),
         ("policies.agent.warmup.batch=0", "warmup.batch: 0 is not allowed; it must be 1 or more"),
         ("policies.agent.warmup.steps=-1", "warmup.steps: -1 is not allowed; it must be 0 or more"),

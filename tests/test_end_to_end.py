@@ -71,7 +71,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_dialogue_of_tic_tac_toe(tmp_path: Path) -> None:
     game = ["games.game.name=tic_tac_toe", "play.context=dialogue", "play.context_tokens=640"]
     warmup = ["policies.agent.warmup.teacher=random", "policies.agent.warmup.steps=30", "policies.agent.warmup.lr=0.02"]
-    path = run(tmp_path, *game, *warmup, *UNMEASURED, "run.steps=2", "game.settings.on_illegal=default_action")
+    path = run(tmp_path, *game, *warmup, *UNMEASURED, "run.steps=2", "games.game.settings.on_illegal=default_action")
     assert trained(path, 2)
     episodes = list(read_episodes(path))
     assert {episode.status for episode in episodes} == {"done"}
@@ -103,9 +103,9 @@ def test_thinking_on_kuhn_poker(tmp_path: Path) -> None:
     for step in (0, 2):
         evaluation = logged(path, step)
         assert evaluation is not None
-        assert evaluation.exploitability is not None
-        assert evaluation.exploitability.samples == 4
-        assert set(evaluation.opponents) == {"random", "start"}
+        assert evaluation.first.exploitability is not None
+        assert evaluation.first.exploitability.samples == 4
+        assert set(evaluation.first.opponents) == {"random", "start"}
     assert read_metrics(path)[1]["eval/exploitability"] is not None
 
 
@@ -121,7 +121,7 @@ def test_against_a_scripted_player_only_the_models_turns_are_trained(tmp_path: P
     evaluation = logged(path, 2)
     assert evaluation is not None
     assert evaluation.policy == "agent"
-    assert evaluation.exploitability is not None
+    assert evaluation.first.exploitability is not None
 
 
 def test_a_policy_of_its_own_in_each_seat(tmp_path: Path, model: Path) -> None:
@@ -136,6 +136,24 @@ def test_a_policy_of_its_own_in_each_seat(tmp_path: Path, model: Path) -> None:
     assert all(first[key].equal(last[key]) for key in first)
     again = train(load_config(path / "config.yaml", []), Losses(), path=path, resume=True)
     assert read_metrics(again) == rows
+
+
+def test_a_policy_of_another_run_as_opponent_in_swapped_seats(tmp_path: Path, model: Path) -> None:
+    past = f"policies.past={{kind: checkpoint, options: {{path: '{model.parents[2]}', step: 0}}}}"
+    seats = ["matchmaking.seats={player_0: past, player_1: agent}", "matchmaking.swap_seats=true"]
+    begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "evaluation.opponents=[past]"]
+    path = run(tmp_path, past, *seats, *begin, "evaluation.games=4", "run.steps=2")
+    assert trained(path, 2)
+    episodes = list(read_episodes(path))
+    assert {turn.agent for episode in episodes for turn in episode.turns if turn.policy == "agent"} == {
+        "player_0",
+        "player_1",
+    }
+    mine = [turn for e in episodes if e.match.id.startswith("s1/") for turn in e.turns if turn.policy == "agent"]
+    assert learned_tokens(path) == sum(len(turn.completion.tokens) for turn in mine if turn.completion is not None)
+    evaluation = logged(path, 2)
+    assert evaluation is not None
+    assert set(evaluation.games["game"].opponents) == {"past"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

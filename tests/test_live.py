@@ -1,6 +1,7 @@
 """What a person sees of a run, in a terminal and in a file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from rich.console import Console
 
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config, PlayedGame, RunConfig
+from marl_llm.evaluation.best_response import BestResponse
 from marl_llm.evaluation.exploitability import Exploitability
 from marl_llm.evaluation.measure import Evaluation, GameEvaluation
+from marl_llm.evaluation.positions import Outcome
 from marl_llm.evaluation.tournament import Score
 from marl_llm.live import LiveView, comparison, rows
 
@@ -102,6 +105,21 @@ def test_exploitability_stays_in_sight_between_the_steps_that_measure_it() -> No
     last = text_of(console).splitlines()[-1]
     assert last.startswith("step 20/20: 7 games, ")
     assert "exploitability 0.123" in last
+
+
+def test_shares_of_actions_and_what_games_tell_stand_in_the_progress_line() -> None:
+    console = plain()
+    view = LiveView(console)
+    view.started(RUN, CONFIG, 0)
+    told = {
+        "play/action/agent/cooperate": 0.517,
+        "play/action/agent/defect": 0.457,
+        "play/action/rival/hare": 1.0,
+        "play/fact/joint_share": 0.87654,
+    }
+    view.stepped(20, {**METRICS, **told})
+    shown = "agent cooperate/defect 52/46 %, rival hare 100 %, joint_share 0.877, illegal 1.2%"
+    assert shown in text_of(console)
 
 
 ALARM = Alarm(name="illegal_moves", value=0.12345, threshold=0.1, meaning="many moves are [illegal]")
@@ -200,11 +218,35 @@ def test_without_a_before_there_is_one_column() -> None:
     assert "0.0123" in shown
 
 
+def test_a_score_has_its_actions_in_one_row_and_each_fact_in_another() -> None:
+    details = {"action/cooperate": 0.99, "action/defect": 0.01, "fact/joint_share": 0.5}
+    seats = {"player_0": replace(score(0.5), details=details)}
+    measured = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={"random": seats})
+    assert rows(Evaluation(policy="agent", games={"game": measured}))[-2:] == [
+        ("against random", "player_0: cooperate/defect", "99/1 %"),
+        ("against random", "player_0: joint_share", "0.500"),
+    ]
+
+
 def test_an_estimate_says_so_and_has_an_interval() -> None:
     estimate = Exploitability(value=0.5, illegal_mass=0.1, states=12, samples=64, low=0.4, high=0.6)
     assert rows(evaluation(estimate)) == [
         ("", "exploitability, estimate (n=64)", "0.5000 [0.400, 0.600]"),
         ("", "illegal probability mass", "0.1000"),
+    ]
+
+
+def test_a_lower_bound_says_so_and_an_exact_best_response_brings_exact_losses() -> None:
+    found = BestResponse(value=0.5, low=0.4, high=0.6, exact=False, simulations=100, seats={})
+    bounded = replace(evaluation(None).first, best_response=found)
+    assert rows(Evaluation(policy="agent", games={"game": bounded})) == [
+        ("", "exploitability, lower bound", "0.5000 [0.400, 0.600]")
+    ]
+    outcomes = {"perfect": {"player_0": Outcome(win=0.0, draw=0.75, loss=0.25)}}
+    computed = replace(bounded, best_response=replace(found, exact=True), outcomes=outcomes)
+    assert rows(Evaluation(policy="agent", games={"game": computed})) == [
+        ("", "exploitability, exact by position", "0.5000"),
+        ("against perfect", "player_0: lost, exact", "25.0%"),
     ]
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from marl_llm.metrics import identical_replies, play_metrics, win_rates
+from marl_llm.metrics import action_shares, facts, identical_replies, play_metrics, win_rates
 from marl_llm.types import Completion, Episode, Match, Turn
 
 SAMPLED = Completion(tokens=(1, 2), logprobs=(0.0, 0.0), stop="eos", versions=(0, 0))
@@ -26,9 +27,9 @@ def turn(observation: str, reply: str, *, legal_actions: tuple[str, ...] | None 
     )
 
 
-def episode(returns: Mapping[str, float], turns: Sequence[Turn] = ()) -> Episode:
+def episode(returns: Mapping[str, float], turns: Sequence[Turn] = (), **hidden: Any) -> Episode:
     match = Match(id="m", game="g", seed=0, group="m", seats={"*": "p"})
-    return Episode(match=match, turns=tuple(turns), returns=returns)
+    return Episode(match=match, turns=tuple(turns), returns=returns, hidden=hidden)
 
 
 def test_several_games_are_kept_apart() -> None:
@@ -84,3 +85,47 @@ def test_replies_without_a_choice_or_a_model_do_not_count_as_identical() -> None
     assert identical_replies([turn("x", "call"), turn("x", "call"), forced, scripted]) is None
     assert identical_replies([turn("x", "hello", legal_actions=None), turn("y", "hi", legal_actions=None)]) == 0.5
     assert "play/identical_replies" not in play_metrics([episode({"a": 0.0}, [forced])])
+
+
+def test_games_at_fault_are_counted_and_in_nothing_else() -> None:
+    sound = [episode({"a": 1.0, "b": -1.0}, [turn("x", "call")])]
+    broken = replace(episode({"a": 9.0, "b": 0.0}, [turn("x", "fold"), turn("y", "fold", agent="b")]), status="fault")
+    assert play_metrics([*sound, broken]) == {**play_metrics(sound), "play/faults": 1}
+
+
+def test_an_action_has_its_share_of_the_turns_that_offered_it() -> None:
+    # call: 2 of 4 turns; fold: 1 of 3; raise: 0 of 1; one reply was illegal, and the forced turn does not count.
+    taken = [
+        turn("x", "call"),
+        turn("y", "fold"),
+        turn("z", "call", legal_actions=("call", "raise")),
+        replace(turn("x", "er"), action=None, legal=False),
+        turn("y", "fold", legal_actions=("fold",)),
+        turn("y", "hello", legal_actions=None),
+    ]
+    assert action_shares(taken) == {"call": 0.5, "fold": 1 / 3, "raise": 0.0}
+    assert action_shares(taken[4:]) == {}
+    assert action_shares([*taken, turn("x", "a", legal_actions=("a", "b"))]) == {}  # five different actions
+
+
+def test_action_shares_are_told_of_policies_that_sample() -> None:
+    scripted = replace(turn("x", "fold", agent="b"), completion=None, policy="q")
+    metrics = play_metrics([episode({"a": 0.0, "b": 0.0}, [turn("x", "call"), scripted])])
+    shares = {key: value for key, value in metrics.items() if key.startswith("play/action/")}
+    assert shares == {"play/action/p/call": 1.0, "play/action/p/fold": 0.0}
+
+
+def test_facts_are_means_of_the_numbers_that_games_tell() -> None:
+    played = [episode({}, deal=True, share=0.5, word="tea", counts=[1, 2]), episode({}, deal=False, share=1.0)]
+    assert facts(played) == {"deal": 0.5, "share": 0.75}
+    assert play_metrics(played)["play/fact/share"] == 0.75
+
+
+def test_of_several_games_actions_and_facts_are_told_apart() -> None:
+    one, other = (
+        episode({"a": 0.0}, [turn("x", "call")], deal=True),
+        episode({"a": 0.0}, [turn("x", "fold")], deal=False),
+    )
+    metrics = play_metrics([replace(e, match=replace(e.match, label=label)) for e, label in ((one, "g"), (other, "h"))])
+    assert (metrics["play/action/g/p/call"], metrics["play/action/h/p/call"]) == (1.0, 0.0)
+    assert (metrics["play/fact/g/deal"], metrics["play/fact/h/deal"]) == (1.0, 0.0)

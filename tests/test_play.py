@@ -1,16 +1,19 @@
 """Matches go in, episodes come out: rewards, illegal moves, truncation and faults land where they belong."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from gymnasium import spaces
 from pettingzoo import AECEnv
+from pettingzoo.utils.wrappers import BaseWrapper
 
+import games
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError, GameError
 from marl_llm.matchmaking import series
-from marl_llm.play import play
+from marl_llm.play import Deals, make_game, play
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match
@@ -224,3 +227,38 @@ def test_a_reward_before_an_agents_first_turn_waits_for_it() -> None:
     episode = one(Script("a", "b"), game="tests.test_play:Exploding", max_turns=2)
     assert [turn.rewards for turn in episode.turns] == [{"outcome": 2.0}, {"outcome": 2.0}]
     assert episode.returns == {"player_0": 2.0, "player_1": 2.0}
+
+
+class Wrapped(BaseWrapper):  # type: ignore[misc]
+    """Passes `clone` on to the game inside, as PettingZoo's wrappers do."""
+
+
+def group(game: str) -> list[Match]:
+    return [Match(id=f"m{i}", game=game, seed=5, group="g", seats={}, member=i) for i in range(3)]
+
+
+@pytest.mark.parametrize("game", ["leduc_poker", "negotiation", "tests.test_play:wrapped_leduc"])
+def test_each_match_of_a_group_plays_the_game_that_its_seed_gives(game: str) -> None:
+    random = {"*": "random"}
+    together = play([replace(match, seats=random) for match in group(game)], {"random": make_scripted("random", {})})
+    alone = [
+        next(play([replace(match, seats=random)], {"random": make_scripted("random", {})})) for match in group(game)
+    ]
+    assert sorted(together, key=lambda episode: episode.match.id) == alone
+
+
+def wrapped_leduc() -> AECEnv:
+    return Wrapped(games.make("leduc_poker"))
+
+
+@pytest.mark.parametrize(("game", "copied"), [("kuhn_poker", True), ("tests.test_play:wrapped_leduc", False)])
+def test_a_group_is_dealt_once_where_the_game_can_be_copied_whole(game: str, copied: bool) -> None:
+    deals = Deals()
+    first, second, _ = group(game)
+    env = deals.deal(first, make_game(game, {}))
+    twin = deals.copy(second)
+    assert (twin is not None) == copied
+    if twin is not None:
+        env.step("bet")
+        assert twin.agent_selection == "player_0"
+    assert deals.copy(replace(second, seed=6)) is None

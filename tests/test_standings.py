@@ -7,8 +7,8 @@ from rich.console import Console
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import RunError
-from marl_llm.evaluation.ranking import Rating
 from marl_llm.evaluation.tournament import Mean, Pairing, Tournament
+from marl_llm.ratings import Rating
 from marl_llm.standings import plot_payoffs, standings
 
 AHEAD = Mean(mean=1.5, low=1.0, high=2.0)

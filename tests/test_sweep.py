@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marl_llm.errors import ConfigError
-from marl_llm.sweep import SweepResult, parse_seeds, variants
+from marl_llm.sweep import SweepResult, later_exploitability, parse_seeds, plotted, short, variants
 
 
 def test_seeds_are_ranges_or_lists() -> None:
@@ -32,6 +32,22 @@ def test_comma_separated_values_are_combined_and_brackets_kept_together() -> Non
         variants(["credit"])
 
 
+def test_in_a_plot_variants_are_called_by_what_tells_them_apart() -> None:
+    assert short(["base"]) == ["base"]
+    assert short(["credit=mars b=1", "credit=grpo b=1"]) == ["credit=mars b=1", "credit=grpo b=1"]
+    assert short(["a.b.share=0 a.b.c.share=0.5", "a.b.share={x: a.b.c}"]) == ["share=0 c.share=0.5", "share={x: a.b.c}"]
+    assert short(["a.lr=1", "a.lr=2"]) == ["lr=1", "lr=2"]
+
+
+def test_what_is_exploitable_in_the_second_half_is_told_by_game() -> None:
+    rows = [{"step": step, "eval/exploitability": step / 8} for step in (1.0, 2.0, 3.0, 4.0)]
+    assert later_exploitability(rows) == {"exploitability": [0.375, 0.5]}
+    assert later_exploitability([{"eval/kuhn/exploitability": 0.5, "eval/go/exploitability": None}]) == {
+        "kuhn: exploitability": [0.5]
+    }
+    assert later_exploitability([{"step": 1.0}]) == {}
+
+
 def test_a_result_has_mean_spread_and_values() -> None:
     measures = {"base": {"exploitability": [0.1, 0.2, 0.3]}}
     result = SweepResult(folder=Path("f"), plot=Path("p"), measures=measures).to_json()
@@ -40,3 +56,12 @@ def test_a_result_has_mean_spread_and_values() -> None:
         "spread": pytest.approx(0.1),
         "values": [0.1, 0.2, 0.3],
     }
+
+
+def test_the_plot_shows_what_tells_most() -> None:
+    told = ["play/action/agent/hare", "play/fact/deal"]
+    assert plotted({*told, "play/illegal_fraction", "eval/exploitability"}) == ["eval/exploitability"]
+    several = ["eval/kuhn/exploitability", "eval/leduc/exploitability"]
+    assert plotted({*told, *several}) == several
+    assert plotted({*told, "play/illegal_fraction"}) == told
+    assert plotted({"play/illegal_fraction", "play/turns"}) == ["play/illegal_fraction"]

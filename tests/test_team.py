@@ -12,7 +12,9 @@ from marl_llm.config import (
     Config,
     EngineConfig,
     EvaluationConfig,
+    ExploiterConfig,
     KLConfig,
+    LeagueConfig,
     LearnerConfig,
     MatchmakingConfig,
     ObjectiveConfig,
@@ -23,8 +25,10 @@ from marl_llm.config import (
 )
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
+from marl_llm.matchmaking import trained_policy
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
-from marl_llm.team import Team, check_prompts, check_seats, found, frozen_copy, game_texts, restore, trained_policy
+from marl_llm.team import Team, check_players, check_prompts, check_seats, found, game_texts, restore
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn
 from marl_llm.types import Episode
@@ -191,7 +195,7 @@ def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_pa
     before = first_move(team, "white")
     step(talking, team, begin())
     team.members["white"].publish()
-    copy = frozen_copy(talking, "white", tmp_path / "saved", called="start")
+    copy = frozen_copy(talking, "white", tmp_path / "saved" / "white", called="start")
     (frozen,) = copy.strategies([first_view()])
     assert frozen == before != first_move(team, "white")
 
@@ -204,6 +208,28 @@ def test_the_trained_policy_is_the_first_that_learns_in_a_seat() -> None:
         check_seats(replace(TWO, matchmaking=MatchmakingConfig(seats={"*": "random"})))
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         check_seats(replace(TWO, matchmaking=MatchmakingConfig(seats={"player_0": "white"})))
+
+
+def test_seats_that_cannot_be_shared_evenly_are_refused() -> None:
+    making = MatchmakingConfig(group_size=3, swap_seats=True, seats=TWO.matchmaking.seats)
+    with pytest.raises(ConfigError, match=r"group_size: 3 is not allowed; .*swap_seats it must be a multiple of the 2"):
+        check_seats(replace(TWO, matchmaking=making))
+    check_seats(replace(TWO, matchmaking=replace(making, group_size=4)))
+    check_seats(replace(TWO, matchmaking=replace(making, swap_seats=False)))
+
+
+def test_an_exploiter_needs_no_seat_and_a_member_of_the_league_must_be_able_to_play() -> None:
+    policies = {**TWO.policies, "perfect": PolicyConfig(kind="minimax")}
+    making = MatchmakingConfig(seats={"*": "black"}, league=LeagueConfig(exploiters={"white": ExploiterConfig()}))
+    config = replace(TWO, policies=policies, matchmaking=making)
+    check_seats(config)
+    check_players(config)
+    making = MatchmakingConfig(seats={"*": "black"}, league=LeagueConfig())
+    with pytest.raises(ConfigError, match=r"policies\.white: it is trainable and has no seat"):
+        check_seats(replace(config, matchmaking=making))
+    making = replace(making, league=LeagueConfig(members=["perfect"]))
+    with pytest.raises(ConfigError, match=r"policies\.perfect: policy minimax: kuhn_poker is not a small"):
+        check_players(replace(config, matchmaking=making))
 
 
 def test_a_context_too_small_for_the_rules_is_refused() -> None:

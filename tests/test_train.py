@@ -1,5 +1,6 @@
 """The loop: what a run leaves behind, and that a killed run goes on bit for bit."""
 
+import gc
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
-from marl_llm.train import Progress, advance, assemble, by_turn, prepare, train
+from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
 
@@ -324,3 +325,25 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
     with pytest.raises(ConfigError, match=r"^policies.noisy: policy noisy: unknown option 'heat'"):
         prepare(small(tmp_path, "policies.noisy.options.heat=1"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_garbage_collector_is_as_before_after_a_run() -> None:
+    often = gc.get_threshold()
+    with rare_collections():
+        assert gc.get_threshold()[0] == 10 * often[0]
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == often
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_best_response_is_searched_for_before_and_after_training_but_not_during(tmp_path: Path) -> None:
+    config = small(tmp_path, "run.steps=2", "evaluation.best_response=20", "evaluation.games=0")
+    path = train(config, Silent(), path=tmp_path / "run")
+    for step in (0, 2):
+        measured = logged(path, step)
+        assert measured is not None
+        assert measured.first.best_response is not None
+        assert measured.first.best_response.simulations == 20
+    looked = [row for row in read_metrics(path) if "eval/exploitability" in row]
+    assert looked
+    assert not any("eval/best_response" in row for row in looked)

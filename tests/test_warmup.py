@@ -1,7 +1,9 @@
 """Imitation: what the samples hold, and that an untrained model learns to read the table and to answer."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,12 @@ TEACHERS = {kind: make_scripted(kind, {}) for kind in ("noisy", "random")}
 Report = tuple[str, int, int, float]
 
 
+def taught(games: Mapping[str, PlayedGame] | None = None, **warmup: Any) -> Config:
+    agent = replace(CONFIG.policies["agent"], warmup=replace(WARMUP, **warmup))
+    policies = {**CONFIG.policies, "random": PolicyConfig(kind="random"), "agent": agent}
+    return replace(CONFIG, games=dict(games or CONFIG.games), policies=policies)
+
+
 def warmed(config: Config) -> tuple[list[Report], float]:
     """What was reported, and the mass of illegal replies afterwards."""
     team, reports = found(config), list[Report]()
@@ -66,8 +74,8 @@ def test_no_steps_change_nothing() -> None:
 
 def test_a_demonstration_is_the_teachers_action_as_the_model_would_write_it() -> None:
     policy = seated(untrained())
-    samples = demonstrations(CONFIG, policy, TEACHERS, replace(WARMUP, games=8))
-    assert len({sample.episode for sample in samples}) == 8
+    samples = demonstrations(taught(), policy, TEACHERS)
+    assert len({sample.episode for sample in samples}) == WARMUP.games
     assert {sample.agent for sample in samples} == {"player_0", "player_1"}
     for sample in samples:
         (span,) = sample.spans
@@ -81,11 +89,23 @@ def test_a_demonstration_is_the_teachers_action_as_the_model_would_write_it() ->
 
 def test_in_a_dialogue_a_demonstration_goes_on_where_the_last_one_ended() -> None:
     policy = seated(untrained("tic_tac_toe"), context="dialogue")
-    config = replace(CONFIG, games={"game": PlayedGame(name="tic_tac_toe")})
-    samples = demonstrations(config, policy, TEACHERS, replace(WARMUP, teacher="random", games=1))
+    config = taught({"game": PlayedGame(name="tic_tac_toe")}, teacher="random")
+    samples = demonstrations(config, policy, TEACHERS)
     for agent in ("player_0", "player_1"):
-        mine = [sample for sample in samples if sample.agent == agent]
+        mine = [sample for sample in samples if sample.agent == agent and sample.episode == samples[0].episode]
         assert len(mine) >= 2
         for earlier, later in pairwise(mine):
             assert later.tokens[: len(earlier.tokens)] == earlier.tokens
             assert later.spans[0].start > len(earlier.tokens)
+
+
+def test_a_held_out_game_is_imitated_only_if_it_has_a_teacher() -> None:
+    games = {
+        "kuhn": PlayedGame(name="kuhn_poker"),
+        "held out": PlayedGame(name="tic_tac_toe", share=0),
+        "unknown": PlayedGame(name="leduc_poker", share=0),
+    }
+    config = taught(games, teachers={"held out": "random"})
+    assert config.teachers("agent") == {"kuhn": "noisy", "held out": "random"}
+    samples = demonstrations(config, seated(untrained("tic_tac_toe")), TEACHERS)
+    assert {sample.game for sample in samples} == {"kuhn_poker", "tic_tac_toe"}

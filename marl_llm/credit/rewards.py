@@ -15,3 +15,26 @@ def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
         for index, turn in enumerate(episode.turns)
         if turn.completion is not None
     }
+
+
+FORMAT = 0.05
+"""What a legal action in the required form is worth (2510.15414)."""
+
+
+def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Parts `format` and `length` for every turn that a model answered: `marl_llm.credit.rewards:marshal`."""
+    parts = marshal_length(episode)
+    for index, given in parts.items():
+        given["format"] = FORMAT if episode.turns[index].legal else 0.0
+    return parts
+
+
+def theirs(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `theirs` for each agent's last turn: the sum of all other agents' returns.
+
+    Counted like the agent's own (`play.rewards: marl_llm.credit.rewards:theirs`) it makes a team that maximises the
+    joint return; a recipe may weigh it: `reward: {weights: {theirs: 0.5}}`.
+    """
+    joint = sum(episode.returns.values())
+    last = {turn.agent: index for index, turn in enumerate(episode.turns)}
+    return {index: {"theirs": joint - episode.returns[agent]} for agent, index in last.items()}

@@ -54,10 +54,10 @@ AttentionInterface.register(NAME, _attention)
 class Padding:
     """Moves tokens between their packed places and a (B, T) block."""
 
-    def __init__(self, starts: Sequence[int], counts: Sequence[int], device: torch.device) -> None:
-        steps_T = np.arange(max(counts))
-        valid_BT = steps_T[None] < np.array(counts)[:, None]
-        packed_BT = np.array(starts)[:, None] + np.minimum(steps_T[None], np.array(counts)[:, None] - 1)
+    def __init__(self, starts_B: NDArray[np.int64], counts_B: NDArray[np.int64], device: torch.device) -> None:
+        steps_T = np.arange(counts_B.max())
+        valid_BT = steps_T < counts_B[:, None]
+        packed_BT = starts_B[:, None] + np.minimum(steps_T, counts_B[:, None] - 1)
         self.shape = packed_BT.shape
         self._packed = torch.from_numpy(packed_BT.ravel()).to(device)
         self._real = torch.from_numpy(np.flatnonzero(valid_BT)).to(device)
@@ -88,13 +88,12 @@ class TreeStep:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        counts = [len(tree) for tree in branches]
-        offsets = np.concatenate(([0], np.cumsum(counts)[:-1]))
-        self._padding = Padding(offsets.tolist(), counts, device)
+        counts_B = np.array([len(tree) for tree in branches])
+        self._padding = Padding(counts_B.cumsum() - counts_B, counts_B, device)
         self._prefix = prefix
         self.kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Keys and values per layer (N, heads, head dim) of this step's own tokens."""
-        width = max(counts)
+        width = int(counts_B.max())
         branch_BT = np.array([[*tree, *[-1] * (width - len(tree))] for tree in branches])
         own_BTT = (branch_BT[:, None, :] == 0) | (branch_BT[:, None, :] == branch_BT[:, :, None])
         own_BTT &= np.tri(width, dtype=bool)

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from marl_llm.engines import attention
 from marl_llm.engines.attention import TreeStep
 from marl_llm.engines.base import Request
-from marl_llm.engines.kv_cache import CachedStep, Chunk, KVCache
+from marl_llm.engines.kv_cache import CachedStep, Chunks, KVCache
 from marl_llm.engines.sampling import draw, uniforms
 from marl_llm.engines.scoring import Forest, pack, plant
 from marl_llm.engines.slots import Running, Slots
@@ -103,7 +103,7 @@ class HFEngine:
         if request.ticket in self._tickets:
             raise ValueError(f"ticket {request.ticket!r} is already in flight")
         self._tickets.add(request.ticket)
-        self._slots.waiting.append(request)
+        self._slots.submit(request)
 
     def poll(self) -> list[tuple[Hashable, Completion]]:
         """Read every unread token of the running requests, up to a budget, and sample where a sequence is complete."""
@@ -112,11 +112,12 @@ class HFEngine:
         began = perf_counter()
         with torch.inference_mode():
             admitted, copies = self._slots.admit()
-            self._cache.reserve(max(len(run.tokens) for run in self._slots.running.values()))
+            running = list(self._slots.running.values())
+            self._cache.reserve(max(len(run.tokens) for run in running))
             self._cache.copy(copies)
-            work = _schedule(list(self._slots.running.values()))
-            ready = [run for run, count in work if count == run.pending]
-            logits_BV = self._read(work)
+            singles, prompts = _schedule(running)
+            ready = singles + [run for run, count in prompts if count == run.pending]
+            logits_BV = self._read(singles, prompts)
             if ready:
                 self._sample(ready, logits_BV)
         finished = [(run, stop) for run in ready if (stop := self._stop(run))]
@@ -126,7 +127,7 @@ class HFEngine:
         self._count(
             prompt_tokens=sum(len(run.request.prompt) for run in admitted),
             reused_tokens=sum(run.reused for run in admitted),
-            prefilled_tokens=sum(count for _, count in work if count > 1),
+            prefilled_tokens=sum(count for _, count in prompts),
             sampled_tokens=len(ready),
             total_s=perf_counter() - began,
         )
@@ -180,13 +181,27 @@ class HFEngine:
         """
         return dict(self._stats)
 
-    def _read(self, work: Sequence[tuple[Running, int]]) -> torch.Tensor:
-        """Run the model on the next `count` tokens of each run; logits (B, V) of the B runs that are now complete."""
-        chunks = [Chunk(run.row, run.filled, run.tokens[run.filled : run.filled + count]) for run, count in work]
-        ends = np.cumsum([count for _, count in work]) - 1
-        keep = [int(end) for end, (run, count) in zip(ends, work) if count == run.pending]
-        logits_BV = self._forward_cached(chunks, keep)
-        for run, count in work:
+    def _read(self, singles: Sequence[Running], prompts: Sequence[tuple[Running, int]]) -> torch.Tensor:
+        """Run the model on the last token of each of `singles` and on the next `count` tokens of each of `prompts`.
+
+        Logits (B, V) of the B runs that are now complete, in this order.
+        """
+        tokens = [run.tokens[-1] for run in singles]
+        keep = list(range(len(singles)))
+        for run, count in prompts:
+            tokens += run.tokens[run.filled : run.filled + count]
+            if count == run.pending:
+                keep.append(len(tokens) - 1)
+        reading = [*singles, *(run for run, _ in prompts)]
+        chunks = Chunks(
+            rows=np.array([run.row for run in reading]),
+            starts=np.array([run.filled for run in reading]),
+            counts=np.array([1] * len(singles) + [count for _, count in prompts]),
+        )
+        logits_BV = self._forward_cached(tokens, chunks, keep)
+        for run in singles:
+            run.filled += 1
+        for run, count in prompts:
             run.filled += count
         return logits_BV
 
@@ -196,8 +211,8 @@ class HFEngine:
             np.array([request.seed for request in requests], dtype=np.uint64),
             np.array([len(run.logprobs) for run in ready], dtype=np.uint64),
         )
-        temperatures_B1 = torch.tensor([[request.temperature] for request in requests], device=self._device)
-        logprobs_BV = (logits_BV / temperatures_B1).log_softmax(-1)
+        temperatures_B = torch.tensor([request.temperature for request in requests], device=self._device)
+        logprobs_BV = (logits_BV / temperatures_B[:, None]).log_softmax(-1)
         tokens_B = draw(logprobs_BV, torch.from_numpy(uniforms_B).to(self._device))
         logprobs_B = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
         for run, token, logprob in zip(ready, tokens_B.tolist(), logprobs_B.tolist()):
@@ -243,9 +258,9 @@ class HFEngine:
         groups = self._config.num_attention_heads // self._cache.heads
         return TreeStep(branches, prefix, groups=groups, dtype=self._dtype, device=self._device)
 
-    def _forward_cached(self, chunks: Sequence[Chunk], keep: Sequence[int]) -> torch.Tensor:
+    def _forward_cached(self, tokens: Sequence[int], chunks: Chunks, keep: Sequence[int]) -> torch.Tensor:
         step = CachedStep(self._cache, chunks, query_heads=self._config.num_attention_heads)
-        return self._forward([token for chunk in chunks for token in chunk.tokens], step.positions_N, step, keep)
+        return self._forward(tokens, step.positions_N, step, keep)
 
     def _forward(
         self, tokens: Sequence[int], positions_N: torch.Tensor, plan: attention.Plan, keep: Sequence[int]
@@ -279,7 +294,16 @@ class HFEngine:
         probe = self._probe()
         self._cache.reserve(len(probe))
         pieces = [(0, 5), (5, 6), (6, 7), (7, len(probe))]
-        ours_TV = torch.cat([self._forward_cached([Chunk(0, a, probe[a:b])], range(b - a)) for a, b in pieces])
+        ours_TV = torch.cat(
+            [
+                self._forward_cached(
+                    probe[a:b],
+                    Chunks(rows=np.array([0]), starts=np.array([a]), counts=np.array([b - a])),
+                    range(b - a),
+                )
+                for a, b in pieces
+            ]
+        )
         gap = (ours_TV.log_softmax(-1) - plain_TV.log_softmax(-1)).abs().max().item()
         tolerance = 1e-3 if self._dtype == torch.float32 else 0.5
         if not gap < tolerance:
@@ -311,20 +335,25 @@ _COUNTERS = (
 )
 
 
-def _schedule(running: Sequence[Running]) -> list[tuple[Running, int]]:
-    """How many tokens each run reads now: all that sample next, then prompts by falling length, within the budget."""
-    pending = [(run, run.pending) for run in running]
-    singles = sorted((run for run, unread in pending if unread == 1), key=lambda run: run.row)
-    budget = _PREFILL_TOKENS
+def _schedule(running: Sequence[Running]) -> tuple[list[Running], list[tuple[Running, int]]]:
+    """Who reads one token and then samples, by row; and prompts with how much they read now, by falling length.
+
+    Never a single token of a longer prompt, and no more tokens of prompts than the budget.
+    """
+    singles: list[Running] = []
     prompts: list[tuple[Running, int]] = []
-    for run, unread in pending:
-        # Never a single token of a longer prompt: chunks of one token are those that sample.
-        if unread > 1 and budget > 1:
+    budget = _PREFILL_TOKENS
+    for run in running:
+        unread = run.pending
+        if unread == 1:
+            singles.append(run)
+        elif budget > 1:
             count = min(unread, budget)
             budget -= count
             prompts.append((run, count))
+    singles.sort(key=lambda run: run.row)
     prompts.sort(key=lambda item: -item[1])
-    return [*((run, 1) for run in singles), *prompts]
+    return singles, prompts
 
 
 def _completion(run: Running, stop: Stop) -> Completion:

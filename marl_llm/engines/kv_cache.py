@@ -23,16 +23,15 @@ _MAX_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Tokens of one sequence that are fed to the model in one pass, at positions `start` and up."""
+class Chunks:
+    """What is fed to the model in one pass: of each of B sequences `counts` tokens, at positions `starts` and up.
 
-    row: int
-    start: int
-    tokens: Sequence[int]
+    Sequences of one token must come first, sorted by row, and then the others by falling length.
+    """
 
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 class KVCache:
@@ -45,33 +44,37 @@ class KVCache:
         self.heads = shapes[0][0]
         self.positions = 0
         self._options: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.layers = [
-            tuple(torch.zeros(rows, heads, 0, dim, **self._options) for dim in dims) for heads, *dims in shapes
-        ]
+        self._dims = [dims for _, *dims in shapes]
+        widths = [dim for dims in self._dims for dim in dims]
+        self._stores = {
+            dim: torch.zeros(widths.count(dim), rows, self.heads, 0, dim, **self._options) for dim in set(widths)
+        }
+        """All keys and values of one head dim, in the order of layers: a copy is one operation."""
+        self.layers: list[tuple[torch.Tensor, ...]] = []
+        """(keys, values): views of `_stores`."""
 
     def reserve(self, positions: int) -> None:
         """Make room for sequences of that many tokens. What was never written is zero: masked, but read."""
         if positions <= self.positions:
             return
         self.positions = _round_up(max(positions, self.positions * 3 // 2), 64)
-        for i, layer in enumerate(self.layers):
-            self.layers[i] = tuple(self._grown(x_RHCD) for x_RHCD in layer)
+        self._stores = {dim: self._grown(old_SRHCD) for dim, old_SRHCD in self._stores.items()}
+        views = {dim: iter(store) for dim, store in self._stores.items()}
+        self.layers = [tuple(next(views[dim]) for dim in dims) for dims in self._dims]
 
-    def _grown(self, old_RHCD: torch.Tensor) -> torch.Tensor:
-        rows, heads, used, dim = old_RHCD.shape
-        new_RHCD = _zeros((rows, heads, self.positions, dim), **self._options)
-        new_RHCD[:, :, :used] = old_RHCD
-        return new_RHCD
+    def _grown(self, old_SRHCD: torch.Tensor) -> torch.Tensor:
+        *sizes, used, dim = old_SRHCD.shape
+        new_SRHCD = _zeros((*sizes, self.positions, dim), **self._options)
+        new_SRHCD[..., :used, :] = old_SRHCD
+        return new_SRHCD
 
     def copy(self, copies: Sequence[Copy]) -> None:
         """Copy positions from row to row, in order."""
         for copy in copies:
-            stretches = _stretches(copy.targets)
-            for layer in self.layers:
-                for x_RHCD in layer:
-                    source_HCD = x_RHCD[copy.source, :, copy.begin : copy.end]
-                    for rows in stretches:
-                        x_RHCD[rows, :, copy.begin : copy.end] = source_HCD
+            for x_SRHCD in self._stores.values():
+                source_S1HCD = x_SRHCD[:, copy.source, None, :, copy.begin : copy.end]
+                for rows in _stretches(copy.targets):
+                    x_SRHCD[:, rows, :, copy.begin : copy.end] = source_S1HCD
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,77 +99,79 @@ class _Block:
 
 
 class CachedStep:
-    """Every chunk reads its row of the cache and itself, and is written to the row.
+    """Every sequence reads its row of the cache and itself, and is written to the row."""
 
-    `chunks` must have those of one token first, sorted by row, and then the others by falling length.
-    """
-
-    def __init__(self, cache: KVCache, chunks: Sequence[Chunk], *, query_heads: int) -> None:
-        assert all(chunk.end <= cache.positions for chunk in chunks)
+    def __init__(self, cache: KVCache, chunks: Chunks, *, query_heads: int) -> None:
+        assert (chunks.starts + chunks.counts).max() <= cache.positions
         self._cache = cache
         key = cache.layers[0][0]
         self._device, self._dtype = key.device, key.dtype
         self._groups = query_heads // cache.heads
         self._run_rows = _RUN_ROWS if self._device.type == "cpu" else len(key)
-        counts = np.array([len(chunk.tokens) for chunk in chunks])
-        self._offsets: list[int] = [0, *counts.cumsum().tolist()]
-        rows_N = np.array([chunk.row for chunk in chunks]).repeat(counts)
-        positions_N = np.array([c.start - o for c, o in zip(chunks, self._offsets)]).repeat(counts)
-        positions_N += np.arange(len(positions_N))
+        self._offsets_B = chunks.counts.cumsum() - chunks.counts
+        rows_N = chunks.rows.repeat(chunks.counts)
+        positions_N = (chunks.starts - self._offsets_B).repeat(chunks.counts) + np.arange(len(rows_N))
         heads_H = np.arange(cache.heads)
         places_NH = (rows_N[:, None] * cache.heads + heads_H) * cache.positions + positions_N[:, None]
         self._places = torch.from_numpy(places_NH.ravel()).to(self._device)
         self.positions_N = torch.from_numpy(positions_N).to(self._device)
-        singles = int((counts == 1).sum())
+        singles = int((chunks.counts == 1).sum())
         self._runs = self._make_runs(rows_N[:singles], positions_N[:singles])
         self._blocks = self._make_blocks(chunks, singles)
 
     def _make_runs(self, rows_B: NDArray[np.int64], positions_B: NDArray[np.int64]) -> list[_Run]:
+        if not len(rows_B):
+            return []
+        # An idle row in between attends to its first key: any will do, its output is thrown away.
+        seen_R = np.zeros(rows_B[-1] + 1, dtype=np.int64)
+        seen_R[rows_B] = positions_B
+        keys_L = np.arange(_round_up(int(positions_B.max()) + 1, _ROUND))
+        mask_R11L = additive(keys_L <= seen_R[:, None, None, None], self._dtype, self._device)
         ends_B = np.flatnonzero((np.diff(rows_B) > _MAX_GAP + 1) | (np.diff(rows_B // self._run_rows) > 0)) + 1
-        cuts = [0, *ends_B, len(rows_B)]
         return [
-            self._make_run(int(first), int(last), rows_B[first:last], positions_B[first:last])
-            for first, last in pairwise(cuts)
-            if last > first
+            self._make_run(first, last, rows_B[first:last], positions_B[first:last], mask_R11L)
+            for first, last in pairwise([0, *ends_B.tolist(), len(rows_B)])
         ]
 
-    def _make_run(self, first: int, last: int, rows_B: NDArray[np.int64], positions_B: NDArray[np.int64]) -> _Run:
-        low, high = int(rows_B[0]), int(rows_B[-1]) + 1
-        dense = high - low == last - first
-        # An idle row in between attends to its first key: any will do, its output is thrown away.
-        seen_R = np.zeros(high - low, dtype=np.int64)
-        seen_R[rows_B - low] = positions_B
-        keys_L = np.arange(_round_up(int(positions_B.max()) + 1, _ROUND))
+    def _make_run(
+        self,
+        first: int,
+        last: int,
+        rows_B: NDArray[np.int64],
+        positions_B: NDArray[np.int64],
+        mask_R11L: torch.Tensor,
+    ) -> _Run:
+        rows = slice(int(rows_B[0]), int(rows_B[-1]) + 1)
+        dense = rows.stop - rows.start == last - first
         return _Run(
             first=first,
             last=last,
-            rows=slice(low, high),
-            among=None if dense else torch.from_numpy(rows_B - low).to(self._device),
-            mask_R11L=additive(keys_L <= seen_R[:, None, None, None], self._dtype, self._device),
+            rows=rows,
+            among=None if dense else torch.from_numpy(rows_B - rows.start).to(self._device),
+            mask_R11L=mask_R11L[rows, ..., : _round_up(int(positions_B.max()) + 1, _ROUND)],
         )
 
-    def _make_blocks(self, chunks: Sequence[Chunk], first: int) -> list[_Block]:
+    def _make_blocks(self, chunks: Chunks, first: int) -> list[_Block]:
         blocks = []
-        while first < len(chunks):
-            longest = len(chunks[first].tokens)
+        counts = chunks.counts.tolist()
+        while first < len(counts):
             last = first + 1
             # Padding inside attention is cheap, but not free.
-            while last < len(chunks) and len(chunks[last].tokens) * 4 >= longest * 3:
+            while last < len(counts) and counts[last] * 4 >= counts[first] * 3:
                 last += 1
-            blocks.append(self._make_block(chunks[first:last], self._offsets[first:last]))
+            blocks.append(self._make_block(chunks, first, last))
             first = last
         return blocks
 
-    def _make_block(self, chunks: Sequence[Chunk], offsets: Sequence[int]) -> _Block:
-        counts = [len(chunk.tokens) for chunk in chunks]
-        starts_B = np.array([chunk.start for chunk in chunks])
-        keys_L = np.arange(_round_up(max(chunk.end for chunk in chunks), _ROUND))
-        seen_BT = starts_B[:, None] + np.arange(max(counts))
+    def _make_block(self, chunks: Chunks, first: int, last: int) -> _Block:
+        starts_B, counts_B = chunks.starts[first:last], chunks.counts[first:last]
+        keys_L = np.arange(_round_up(int((starts_B + counts_B).max()), _ROUND))
+        seen_BT = starts_B[:, None] + np.arange(counts_B[0])
         visible_B1QL = np.tile(keys_L <= seen_BT[:, None, :, None], (1, 1, self._groups, 1))
         return _Block(
-            rows_B=torch.tensor([chunk.row for chunk in chunks], device=self._device),
+            rows_B=torch.from_numpy(chunks.rows[first:last]).to(self._device),
             mask_B1QL=additive(visible_B1QL, self._dtype, self._device),
-            padding=Padding(offsets, counts, self._device),
+            padding=Padding(self._offsets_B[first:last], counts_B, self._device),
         )
 
     def attend(

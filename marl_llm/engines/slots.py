@@ -73,6 +73,8 @@ class PrefixIndex:
     def longest(self, packed: bytes) -> tuple[int, int]:
         """The row that shares most leading tokens, and how many; (-1, 0) when nothing is shared."""
         place = bisect_left(self._sorted, (packed, -1))
+        if packed and place < len(self._sorted) and self._sorted[place][0].startswith(packed):
+            return self._sorted[place][1], len(packed) // _WIDTH
         best_row, best = -1, 0
         for neighbour, row in self._sorted[max(place - 1, 0) : place + 1]:
             shared = shared_prefix(packed, neighbour)
@@ -100,8 +102,13 @@ class Slots:
         self._parked: dict[int, int] = {}
         """Number of tokens by row, in the order of their last use."""
         self._index = PrefixIndex()
-        self.waiting: deque[Request] = deque()
+        self.waiting: deque[tuple[Request, bytes]] = deque()
+        """With the prompt, packed."""
         self.running: dict[int, Running] = {}
+
+    def submit(self, request: Request) -> None:
+        """Let a request wait for a row."""
+        self.waiting.append((request, pack_tokens(request.prompt)))
 
     def admit(self) -> tuple[list[Running], list[Copy]]:
         """Give rows to waiting requests; return the new runs and the copies to make, in this order, before they read.
@@ -110,16 +117,15 @@ class Slots:
         """
         admitted: list[Running] = []
         copies: list[Copy] = []
-        held: list[Request] = []
+        held: list[tuple[Request, bytes]] = []
         while self.waiting and len(self.running) < self._slots:
-            request = self.waiting.popleft()
-            packed = pack_tokens(request.prompt)
+            request, packed = self.waiting.popleft()
             source, shared = self._index.longest(packed)
             # The last token of the prompt is always read again: its output is what the first sample needs.
             shared = min(shared, len(request.prompt) - 1)
             ready = min(shared, self._ready(source))
             if shared - ready >= WORTH_WAITING:
-                held.append(request)
+                held.append((request, packed))
                 continue
             row, there = self._take_row(packed, source, ready)
             if ready > there:
@@ -134,9 +140,9 @@ class Slots:
     def release(self, run: Running) -> None:
         """Park the row of a finished run, so that its keys and values can be reused."""
         del self.running[run.row]
-        self._index.remove(run.row)
+        prompt = self._index.remove(run.row)
         self._parked[run.row] = run.filled
-        self._index.add(run.row, pack_tokens(run.tokens[: run.filled]))
+        self._index.add(run.row, prompt + pack_tokens(run.tokens[len(run.request.prompt) : run.filled]))
 
     def forget(self) -> None:
         """Drop all keys and values: running rows have to read their tokens again."""

@@ -1,20 +1,22 @@
 """One evaluation: how well the trained policy plays, against whom, and what a best response would win from it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marl_llm.config import Config
+from marl_llm.config import UNTOLD, Config
 from marl_llm.errors import RunError
+from marl_llm.evaluation.best_response import BestResponse, best_response
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
-from marl_llm.evaluation.tournament import Score, head_to_head
-from marl_llm.matchmaking import seat_policy
+from marl_llm.evaluation.positions import Outcome, positions_of
+from marl_llm.evaluation.tournament import Mean, Score, head_to_head
+from marl_llm.matchmaking import seat_policy, trained_policy
 from marl_llm.play import make_game
+from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.run import read_evaluation
 from marl_llm.seeds import derive
-from marl_llm.team import frozen_copy, trained_policy
 
 START = "start"
 
@@ -24,11 +26,17 @@ class GameEvaluation:
     """What was measured in one game."""
 
     exploitability: Exploitability | None
-    """None where it cannot be computed (not two-player zero-sum, or too large to list) or was not asked for."""
+    """None where it cannot be computed (not two-player zero-sum, too large to list, or a seat whose probabilities
+    nobody can tell) or was not asked for."""
     illegal_fraction: float | None
     """Share of the policy's turns, over all games below, that were no legal action; None when none was played."""
     opponents: Mapping[str, Mapping[str, Score]]
     """Opponent -> the policy's seat -> score."""
+    best_response: BestResponse | None = None
+    """None where there is none (not two-player zero-sum on OpenSpiel's rules) or none was asked for."""
+    outcomes: Mapping[str, Mapping[str, Outcome]] = field(default_factory=dict)
+    """Opponent -> the policy's seat -> exact chances, where a best response was asked for, the game's positions can be
+    listed and the opponent, too, decides by what it sees."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; `exploitability` is a number or null, its details stand beside it."""
@@ -40,12 +48,18 @@ class GameEvaluation:
             "opponents": {
                 name: {seat: asdict(score) for seat, score in seats.items()} for name, seats in self.opponents.items()
             },
+            "best_response": asdict(self.best_response) if self.best_response else None,
+            "outcomes": {
+                name: {seat: asdict(outcome) for seat, outcome in seats.items()}
+                for name, seats in self.outcomes.items()
+            },
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "GameEvaluation":
         """The inverse of `to_json`; KeyError, TypeError or AttributeError where `data` is something else."""
         detail = data["exploitability_detail"]
+        best = data.get("best_response")  # older runs have none
         return GameEvaluation(
             exploitability=Exploitability(**detail) if detail else None,
             illegal_fraction=data["illegal_fraction"],
@@ -53,14 +67,25 @@ class GameEvaluation:
                 name: {seat: Score(**score) for seat, score in seats.items()}
                 for name, seats in data["opponents"].items()
             },
+            best_response=best
+            and BestResponse(**best | {"seats": {seat: Mean(**won) for seat, won in best["seats"].items()}}),
+            outcomes={
+                name: {seat: Outcome(**chances) for seat, chances in seats.items()}
+                for name, seats in data.get("outcomes", {}).items()
+            },
         )
 
     def metrics(self) -> dict[str, float]:
-        """The numbers to watch: `exploitability`, `illegal_mass`, and `return/OPPONENT/SEAT`."""
-        exploited = self.exploitability
+        """The numbers to watch: `exploitability`, `illegal_mass`, `best_response`, `return/OPPONENT/SEAT` and
+        `loss/OPPONENT/SEAT`, so far as they were measured."""
+        exploited, best = self.exploitability, self.best_response
         found = {"exploitability": exploited.value, "illegal_mass": exploited.illegal_mass} if exploited else {}
+        if best is not None:
+            found["best_response"] = best.value
         scores = {(name, seat): score for name, seats in self.opponents.items() for seat, score in seats.items()}
-        return found | {f"return/{name}/{seat}": score.mean for (name, seat), score in scores.items()}
+        exact = {(name, seat): chances for name, seats in self.outcomes.items() for seat, chances in seats.items()}
+        found |= {f"return/{name}/{seat}": score.mean for (name, seat), score in scores.items()}
+        return found | {f"loss/{name}/{seat}": chances.loss for (name, seat), chances in exact.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +154,17 @@ def evaluate(config: Config, policies: Mapping[str, Policy], start: Path) -> Eva
     """
     name = trained_policy(config)
     table = dict(policies)
-    if config.evaluation.games and any(START in config.opponents(game) for game in config.games):
-        table[START] = frozen_copy(config, name, start, called=START)
+    meets = config.evaluation.games or config.evaluation.best_response
+    if meets and any(START in config.opponents(game) for game in config.games):
+        table[START] = frozen_copy(config, name, start / name, called=START)
     return Evaluation(policy=name, games={game: _evaluate(config, game, name, table) for game in config.games})
 
 
 def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Policy]) -> GameEvaluation:
-    wanted = config.evaluation
+    wanted, played = config.evaluation, config.games[game]
     opponents = {
         opponent: head_to_head(
-            config.games[game],
+            played,
             policies,
             name,
             opponent,
@@ -150,18 +176,42 @@ def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Polic
     }
     scores = [score for seats in opponents.values() for score in seats.values()]
     turns = sum(score.turns for score in scores)
+    positions = positions_of(played, policies) if wanted.best_response else None
+    outcomes = {other: positions.outcomes(name, other) for other in config.opponents(game)} if positions else {}
+    seats, best = _seats(config, game), None
+    if wanted.best_response and not _untold(config, seats):
+        best = best_response(
+            played,
+            policies,
+            seats,
+            simulations=wanted.best_response,
+            seed=derive(config.run.seed, "best response", game),
+            positions=positions,
+        )
     return GameEvaluation(
         exploitability=measure_exploitability(config, game, policies) if wanted.exploitability else None,
         illegal_fraction=sum(score.illegal_fraction * score.turns for score in scores) / turns if turns else None,
         opponents=opponents,
+        best_response=best,
+        outcomes={other: chances for other, chances in outcomes.items() if chances},
     )
 
 
 def measure_exploitability(config: Config, game: str, policies: Mapping[str, Policy]) -> Exploitability | None:
     """Exploitability of the policies in their seats of the game; None where it cannot be computed."""
-    played = config.games[game]
-    if not can_compute(played):
+    seats = _seats(config, game)
+    if not can_compute(config.games[game]) or _untold(config, seats):
         return None
+    return exploitability(config.games[game], policies, seats)
+
+
+def _untold(config: Config, seats: Mapping[str, str]) -> bool:
+    """Whether somebody sits there whose probabilities nobody can tell."""
+    return any(config.policies[name].kind in UNTOLD for name in seats.values())
+
+
+def _seats(config: Config, game: str) -> dict[str, str]:
+    """Agent to the policy that sits there."""
+    played = config.games[game]
     agents = make_game(played.name, played.settings).unwrapped.possible_agents
-    seats = {agent: seat_policy(config.seats(game), agent) for agent in agents}
-    return exploitability(played, policies, seats)
+    return {agent: seat_policy(config.seats(game), agent) for agent in agents}

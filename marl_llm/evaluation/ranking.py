@@ -1,45 +1,15 @@
 """Rankings of players, from who beat whom."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from openskill.models import PlackettLuce
 
 Beats = Collection[tuple[str, str]]
 """(Winner, loser) of every pair that is decided."""
 
 MUTATION = 0.01
 """How often a population goes against the arrows, relative to along them, in `alpha_rank`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rating:
-    """An OpenSkill rating; everybody starts with 25 ± 8.33."""
-
-    mu: float
-    """Estimated skill."""
-    sigma: float
-    """Its standard deviation."""
-
-    @property
-    def ordinal(self) -> float:
-        """Skill that is surpassed with near certainty: mu - 3 sigma."""
-        return self.mu - 3 * self.sigma
-
-
-def ratings(players: Sequence[str], duels: Iterable[tuple[str, str, float]]) -> dict[str, Rating]:
-    """Plackett-Luce ratings of OpenSkill (arXiv 2401.05451) after all duels (one, other, margin of the one), in order.
-
-    A margin of 0 is a draw.
-    """
-    model = PlackettLuce()
-    current = {player: model.rating() for player in players}
-    for one, other, margin in duels:
-        ranks = [float(margin < 0), float(margin > 0)]
-        (current[one],), (current[other],) = model.rate([[current[one]], [current[other]]], ranks=ranks)
-    return {player: Rating(mu=rating.mu, sigma=rating.sigma) for player, rating in current.items()}
 
 
 def alpha_rank(players: Sequence[str], beats: Beats) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, compress, permutations
 from math import sqrt
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from marl_llm.config import GameConfig
-from marl_llm.errors import ConfigError
-from marl_llm.evaluation.ranking import Rating, alpha_rank, ratings, rings
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
+from marl_llm.metrics import action_shares, facts
 from marl_llm.play import make_game, play
 from marl_llm.policies.base import Policy
+from marl_llm.ratings import Rating, ratings
 from marl_llm.types import Episode, Match
 
 Z95 = 1.959964
@@ -30,7 +32,7 @@ class Score:
     """Results of one policy in one seat against one opponent; intervals are 95 %."""
 
     games: int
-    """Games played."""
+    """Games played to the end; only these count."""
     mean: float
     """Mean return."""
     low: float
@@ -49,6 +51,8 @@ class Score:
     """Decisions of the policy."""
     illegal_fraction: float
     """Share of those decisions that were no legal action."""
+    details: Mapping[str, float] = field(default_factory=dict)
+    """`action/NAME`: share of its actions where they are few; `fact/NAME`: mean of a number that the games told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +149,21 @@ def head_to_head(
 ) -> dict[str, Score]:
     """Play `num_games` games from each seat; seat name -> score of `policy` there.
 
-    The seats play the same deals, so that the comparison of seats is not one of luck.
+    The seats play the same deals, so that the comparison of seats is not one of luck. Games at fault do not count.
+
+    Raises:
+        RunError: every game from a seat ended at fault.
     """
     agents: Sequence[str] = make_game(game.name, game.settings).unwrapped.possible_agents
     scores = {}
     for seat in agents:
         seats = one_against(agents, seat, policy, opponent)
         matches = series(game, seats, name=f"{policy}-{opponent}", games=num_games, seed=seed)
-        scores[seat] = score(list(play(matches, policies, max_turns=max_turns)), seat)
+        episodes = list(play(matches, policies, max_turns=max_turns))
+        finished = [episode for episode in episodes if episode.status != "fault"]
+        if not finished:
+            raise RunError(f"{policy} against {opponent}: every game as {seat} ended at fault: {episodes[-1].note}")
+        scores[seat] = score(finished, seat)
     return scores
 
 
@@ -175,6 +186,10 @@ def score(episodes: Sequence[Episode], seat: str) -> Score:
         not_lost=float(np.mean(mine >= best_other)),
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),
+        details={
+            **{f"action/{name}": share for name, share in action_shares(turns).items()},
+            **{f"fact/{name}": value for name, value in facts(episodes).items()},
+        },
     )
 
 

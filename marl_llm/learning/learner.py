@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from marl_llm.config import LearnerConfig, ObjectiveConfig
 from marl_llm.devices import available_device
 from marl_llm.errors import RunError, TrainingError
-from marl_llm.learning.batch import MicroBatch, flatten, micro_batches, pack, span_names
+from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
 from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
 from marl_llm.learning.reference import Reference
@@ -106,14 +106,16 @@ class Learner:
         lr = learning_rate(self._config, self.version, self._total_steps)
         minibatches = self._minibatches(samples)
         objective = self._objective_now()
+        table = flatten(samples)
         whole = self._micro_batches(samples) if len(minibatches[0]) == len(samples) else None
-        proximal = self._proximal(samples, whole) if len(minibatches) > 1 else None
+        proximal = self._proximal(samples, table, whole) if len(minibatches) > 1 else None
         tally = Tally()
         for place, chosen in enumerate(minibatches):
             if place == 0 or chosen != minibatches[place - 1]:
                 proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
-                part = [samples[index] for index in chosen]
-                minibatch = Minibatch.make(part, objective, proximal_N, self._device)
+                part = samples if whole else [samples[index] for index in chosen]
+                part_table = table if whole else flatten(part)
+                minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device)
                 batches = whole or self._micro_batches(part)
             self._optimizer_step(minibatch, batches, lr, tally)
         self.version += 1
@@ -174,7 +176,18 @@ class Learner:
         }
         if self._reference is not None:
             tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.tensors().items()}
-        return tensors, {"version": self.version}
+        return tensors, {"version": self.version, "stepped": bool(self._optimizer.state)}
+
+    def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin anew from other weights, which are copied; `version`, and with it the learning rate, goes on.
+
+        Raises:
+            RuntimeError: a weight is missing or has another shape.
+        """
+        self.model.load_state_dict(weights)
+        self._optimizer = self._make_optimizer()
+        if self._reference is not None:
+            self._reference.copy_policy()
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Continue from what `state` gave, bit for bit, in a learner whose model has the weights of that
@@ -188,8 +201,7 @@ class Learner:
         self.version = int(values["version"])
         self._optimizer = self._make_optimizer()
         self._imitation_optimizer = None
-        trained = any(name.startswith("optimizer.") for name in tensors)
-        for parameter, name in self._names.items() if trained or self.version else ():
+        for parameter, name in self._names.items() if values["stepped"] else ():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors.get(f"optimizer.{name}.{key}")
                 if value is None or (key != "step" and value.shape != parameter.shape):
@@ -244,9 +256,10 @@ class Learner:
             )
 
     @torch.no_grad()
-    def _proximal(self, samples: Sequence[Sample], batches: Sequence[MicroBatch] | None) -> list[torch.Tensor]:
+    def _proximal(
+        self, samples: Sequence[Sample], table: SampledTokens, batches: Sequence[MicroBatch] | None
+    ) -> list[torch.Tensor]:
         """Log-probabilities under the present weights, one vector per sample; `batches` if they are packed already."""
-        table = flatten(samples)
         targets_N = table.tokens_N.to(self._device)
         result_N = torch.zeros(len(targets_N), device=self._device)
         for batch in batches or self._micro_batches(samples):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from marl_llm.config import ObjectiveConfig
-from marl_llm.learning.batch import MicroBatch, behaviour, flatten
+from marl_llm.learning.batch import MicroBatch, SampledTokens, behaviour
 from marl_llm.learning.forward import TokenValues
 from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
 from marl_llm.types import Sample
@@ -64,12 +64,12 @@ class Minibatch:
     def make(
         cls,
         samples: Sequence[Sample],
+        table: SampledTokens,
         objective: ObjectiveConfig,
         proximal_N: torch.Tensor | None,
         device: torch.device,
     ) -> "Minibatch":
-        """Flatten the samples and weigh their tokens, over the whole batch."""
-        table = flatten(samples)
+        """Weigh the tokens of the samples, of which `table` is what `flatten` makes, over the whole batch."""
         behaviour_N, advantages_N = behaviour(samples)
         weights_N = aggregation_weights(
             objective.aggregation,

@@ -19,7 +19,7 @@ class Reference:
 
     def __init__(self, model: PreTrainedModel, config: KLConfig) -> None:
         self.model: PreTrainedModel = copy.deepcopy(model).requires_grad_(False)
-        self._policy = model
+        self._mine, self._theirs = list(self.model.parameters()), list(model.parameters())
         self._config = config
 
     def copy_policy(self) -> None:
@@ -38,11 +38,10 @@ class Reference:
 
     @torch.no_grad()
     def _follow(self, share: float) -> None:
-        mine, theirs = list(self.model.parameters()), list(self._policy.parameters())
         if share == 1.0:
-            torch._foreach_copy_(mine, theirs)
+            torch._foreach_copy_(self._mine, self._theirs)
         else:
-            torch._foreach_lerp_(mine, theirs, share)
+            torch._foreach_lerp_(self._mine, self._theirs, share)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights by parameter name, without a copy."""

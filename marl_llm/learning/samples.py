@@ -14,35 +14,31 @@ def to_samples(episodes: Iterable[Episode], advantages: Advantages, policy: str)
     A turn extends its agent's previous sequence only when its prompt starts with exactly that sequence's tokens;
     otherwise it starts a new one.
     """
-    samples: list[Sample] = []
-    for episode in episodes:
-        for agent in dict.fromkeys(turn.agent for turn in episode.turns):
-            samples += _sequences(episode, agent, advantages, policy)
-    return samples
+    return [sample for episode in episodes for sample in _sequences(episode, advantages, policy)]
 
 
-def _sequences(episode: Episode, agent: str, advantages: Advantages, policy: str) -> list[Sample]:
-    sequences: list[Sample] = []
+def _sequences(episode: Episode, advantages: Advantages, policy: str) -> list[Sample]:
+    by_agent: dict[str, list[Sample]] = {turn.agent: [] for turn in episode.turns}
     for index, turn in enumerate(episode.turns):
+        if turn.policy != policy or turn.prompt is None or turn.completion is None or not turn.completion.tokens:
+            continue
         advantage = advantages.get((episode.match.id, index))
-        if turn.agent != agent or turn.policy != policy or advantage is None:
+        if advantage is None:
             continue
-        if turn.prompt is None or turn.completion is None or not turn.completion.tokens:
-            continue
-        last = sequences[-1] if sequences else None
-        extends = last is not None and turn.prompt[: len(last.tokens)] == last.tokens
+        sequences = by_agent[turn.agent]
+        extends = sequences and turn.prompt[: len(sequences[-1].tokens)] == sequences[-1].tokens
         earlier = sequences.pop().spans if extends else ()
         sequences.append(
             Sample(
                 policy=policy,
                 game=episode.match.title,
                 episode=episode.match.id,
-                agent=agent,
+                agent=turn.agent,
                 tokens=turn.prompt + turn.completion.tokens,
                 spans=(*earlier, _span(turn, index, advantage)),
             )
         )
-    return sequences
+    return [sample for sequences in by_agent.values() for sample in sequences]
 
 
 def _span(turn: Turn, index: int, advantage: float) -> Span:

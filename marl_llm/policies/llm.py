@@ -38,6 +38,11 @@ class LLMPolicy:
         self._start = lru_cache(maxsize=65536)(self._render)
         self._understood = lru_cache(maxsize=4096)(self._understand)
 
+    @property
+    def forgetful(self) -> bool:
+        """Whether every decision starts from rules and observation alone."""
+        return self._play.context == "turn"
+
     def submit(self, ticket: Hashable, view: View) -> None:
         """Ask the engine for a reply; a prompt that leaves no room for one overflows."""
         prompt = self.prompt(view)

@@ -12,7 +12,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import pyspiel
 
@@ -21,6 +21,8 @@ from marl_llm.config import PolicyKind
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.openspiel import Rules, board_values, rules_of
+
+P = TypeVar("P")
 
 
 class ScriptedPolicy(ABC):
@@ -224,13 +226,25 @@ def make_scripted(kind: PolicyKind, options: Mapping[str, Any]) -> ScriptedPolic
     """
     if kind not in _KINDS:
         raise ConfigError(f"policy kind {kind!r} is not scripted; scripted are: {', '.join(_KINDS)}")
-    known = [name for name in inspect.signature(_KINDS[kind]).parameters if name != "self"]
+    return with_options(kind, _KINDS[kind], options)
+
+
+def with_options(kind: str, make: Callable[..., P], options: Mapping[str, Any]) -> P:
+    """What `make` makes of the options of a policy.
+
+    Raises:
+        ConfigError: an option is unknown (the nearest valid name is given), missing or out of range.
+    """
+    known = inspect.signature(make).parameters
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
             hint = f"nearest valid name: {near[0]}; allowed: {', '.join(known)}" if near else "it has no options"
             raise ConfigError(f"policy {kind}: unknown option {option!r}; {hint}")
-    return _KINDS[kind](**options)
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ConfigError(f"policy {kind}: option {name!r} is missing; allowed: {', '.join(known)}")
+    return make(**options)
 
 
 def _rollout(state: Any, draws: random.Random) -> list[float]:

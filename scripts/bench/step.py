@@ -37,10 +37,11 @@ from marl_llm.config import (
     load_config,
 )
 from marl_llm.engines import hf
+from marl_llm.engines.hf import HFEngine
 from marl_llm.learning import learner
 from marl_llm.run import Run
 from marl_llm.team import Team, found
-from marl_llm.train import Clock, Progress, advance, prepare
+from marl_llm.train import Clock, Progress, advance, prepare, rare_collections
 from marl_llm.warmup import warm_up
 
 KUHN = Path(__file__).parents[2] / "configs" / "kuhn.yaml"
@@ -81,7 +82,8 @@ def count_cpu_seconds() -> None:
 
 def engine_seconds(team: Team) -> tuple[float, float]:
     """So far: in the model's forward pass, and in the engine as a whole."""
-    stats = [member.engine.stats() for member in team.members.values()]
+    engines = [member.policy.engine for member in team.members.values()]
+    stats = [engine.stats() for engine in engines if isinstance(engine, HFEngine)]
     return sum(s["forward_s"] for s in stats), sum(s["total_s"] for s in stats)
 
 
@@ -92,7 +94,7 @@ def measure(config: Config) -> dict[str, float]:
     warm_up(config, team, lambda *_: None)
     progress = Progress(step=0, credit={})
     rows: list[dict[str, float]] = []
-    with Run.create(config) as run:
+    with Run.create(config) as run, rare_collections():
         for _ in range(config.run.steps):
             forward_before, total_before = engine_seconds(team)
             metrics, episodes = advance(config, team, recipe, rewards, progress)
@@ -102,14 +104,15 @@ def measure(config: Config) -> dict[str, float]:
                 run.episodes(progress.step, episodes, tokens=config.run.tokens)
                 run.step(progress.step, metrics)
             forward, engine = forward_after - forward_before, total_after - total_before
-            rows.append(step_parts(metrics | clock.metrics(), forward=forward, engine=engine))
+            log = clock.metrics()["time/log_s"]
+            rows.append(step_parts(metrics, forward=forward, engine=engine, log=log))
     return {name: statistics.median(row[name] for row in rows[1:]) for name in rows[0]}
 
 
-def step_parts(metrics: dict[str, float], *, forward: float, engine: float) -> dict[str, float]:
-    """The parts of one step, from its metrics and the engine's seconds in it."""
+def step_parts(metrics: dict[str, float], *, forward: float, engine: float, log: float) -> dict[str, float]:
+    """The parts of one step, from its metrics, the engine's seconds in it and those of its log."""
     model = metrics["learn/agent/model_s"]
-    step = sum(metrics[f"time/{part}_s"] for part in ("play", "credit", "learn", "log"))
+    step = metrics["time/step_s"] + log
     return {
         "step_s": step,
         "play_forward_s": forward,
@@ -118,7 +121,8 @@ def step_parts(metrics: dict[str, float], *, forward: float, engine: float) -> d
         "credit_s": metrics["time/credit_s"],
         "learn_model_s": model,
         "learn_other_s": metrics["time/learn_s"] - model,
-        "log_s": metrics["time/log_s"],
+        "metrics_s": step - log - sum(metrics[f"time/{part}_s"] for part in ("play", "credit", "learn")),
+        "log_s": log,
         "outside": 1 - (forward + model) / step,
         "turns": metrics["play/turns"],
         "sampled_tokens": metrics["play/sampled_tokens"],
@@ -139,6 +143,7 @@ def show(load: str, row: dict[str, float]) -> None:
         ("credit", ["credit_s"]),
         ("learn: model and optimizer", ["learn_model_s"]),
         ("       rest", ["learn_other_s"]),
+        ("metrics", ["metrics_s"]),
         ("log", ["log_s"]),
     ):
         seconds = sum(row[name] for name in names)

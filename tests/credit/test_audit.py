@@ -23,7 +23,7 @@ def test_a_row_shows_rewards_stages_members_and_every_recipes_advantage() -> Non
     assert first.rewards == {"format": 0.5, "outcome": 1.0}
     assert first.stages["dr_grpo"] == {"reward": 1.5, "broadcast": 1.5, "center": 0.5}
     assert first.advantages == {"dr_grpo": 0.5, "rloo": 1.0, "rloo_2": 1.0}
-    assert first.keys["rloo"] == "group=g role=agent_0"
+    assert first.keys["rloo"] == "group=g role=agent_0 policy=policy"
     assert first.members["rloo"] == ("a#0", "b#0")
     assert rows[1].rewards == {"outcome": 0.5}
     assert rows[2].stages["rloo"] == {"reward": None, "broadcast": None, "center": None}
@@ -41,7 +41,7 @@ def test_json_holds_the_members_of_a_key_once() -> None:
     plain = as_json(audit([credit_table(TABLE, load_recipe("mars"))]))
     assert json.loads(json.dumps(plain)) == plain
     assert plain["recipes"] == ["mars"]
-    assert plain["groups"] == {"mars": {"game=game role=agent_0": ["a#0", "b#0", "c#0"]}}
+    assert plain["groups"] == {"mars": {"game=game role=agent_0 policy=policy": ["a#0", "b#0", "c#0"]}}
     assert [row["advantages"]["mars"] for row in plain["rows"]] == [0.5, -0.5, 0.0]
     assert "members" not in plain["rows"][0]
 

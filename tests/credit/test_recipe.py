@@ -16,7 +16,9 @@ from marl_llm.types import Episode, Match, Turn
 
 NAMES = recipe_names()
 GROUPED = ["at_grpo", "dr_grpo", "grpo", "grpo_normalize_then_sum", "rloo"]
-PARITY = "mars_released"
+TOGETHER = ("mars_released", "mars_scaled_no_roles")
+"""Recipes that centre opponents together: one does what its original does, one is the ablation of not doing so."""
+ONE_SCALE = ("mars_scaled", "mars_scaled_no_turns", "self_play", "state_baseline")
 """Centres opponents together, as the release does."""
 
 rewards = st.sampled_from([-2.0, -1.0, 0.0, 0.05, 1.0, 2.0, None])
@@ -80,7 +82,7 @@ def test_an_episode_whose_rewards_are_unknown_changes_nobody_else(games: Any, na
 
 
 @quick
-@given(games=matches, name=st.sampled_from([name for name in NAMES if name != PARITY]), shift=st.floats(-3, 3))
+@given(games=matches, name=st.sampled_from([name for name in NAMES if name not in TOGETHER]), shift=st.floats(-3, 3))
 def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, shift: float) -> None:
     rows = [row for row in rows_of(games) if None not in row.rewards.values()]
     changed = [
@@ -91,9 +93,18 @@ def test_what_an_opponent_is_paid_changes_no_reference(games: Any, name: str, sh
     ]
     before, after = advantages(name, rows), advantages(name, changed)
     mine = [(row.episode, row.turn) for row in rows if row.role == "player_0"]
-    if name in ("self_play", "state_baseline"):  # one scale for both seats: only the unit may change
+    if name in ONE_SCALE:  # one scale for both seats: only the unit may change
         before, after = ({key: np.sign(round(v, 9)) for key, v in a.items()} for a in (before, after))
     assert [after[key] for key in mine] == [before[key] for key in mine]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TOGETHER])
+def test_another_policy_in_the_same_role_of_the_same_group_changes_nothing(name: str) -> None:
+    """So that members of a group may swap seats with an opponent, or meet one that learns too."""
+    rows = rows_of([[1.0, -1.0, 0.05], [-1.0, 1.0], [0.0, 2.0]])
+    others = [row._replace(episode=f"z{row.episode}", policy="other", rewards={"r": 7.0}) for row in rows]
+    both = advantages(name, rows + others)
+    assert {key: value for key, value in both.items() if not key[0].startswith("z")} == advantages(name, rows)
 
 
 @pytest.mark.parametrize("name", ["dr_grpo", "grpo", "rloo", "self_play"])
@@ -121,8 +132,8 @@ def test_state_baseline_compares_with_what_followed_the_same_sight_before() -> N
 
     state = credit_table(table_of(rows("a", (0.0, 1.0))), recipe).state
     assert {key: round(value, 9) for key, value in state["history"].items()} == {
-        '["game", "agent_0", "here"]': 0.1,
-        '["game", "agent_0", "there"]': 0.1,
+        '["game", "agent_0", "policy", "here"]': 0.1,
+        '["game", "agent_0", "policy", "there"]': 0.1,
     }
     credited = credit_table(table_of(rows("b", (-0.5, 1.0))), recipe, state)
     # Reward-to-go .5 and 1, both above .1; their mean is taken off too, and .25 is the unit.

@@ -12,7 +12,7 @@ SEQUENCES = st.lists(st.lists(st.integers(0, 2), max_size=6).map(tuple), max_siz
 
 
 def ask(slots: Slots, ticket: str, prompt: Tokens) -> None:
-    slots.waiting.append(Request(ticket=ticket, policy="p", prompt=prompt, max_tokens=5, seed=0))
+    slots.submit(Request(ticket=ticket, policy="p", prompt=prompt, max_tokens=5, seed=0))
 
 
 def read(slots: Slots) -> None:
@@ -65,7 +65,7 @@ def test_a_request_with_nothing_to_share_overtakes_those_that_wait() -> None:
         ask(slots, ticket, prompt)
     admitted, _ = slots.admit()
     assert [run.request.ticket for run in admitted] == ["a", "c"]
-    assert [request.ticket for request in slots.waiting] == ["b"]
+    assert [request.ticket for request, _ in slots.waiting] == ["b"]
 
 
 def test_a_conversation_takes_its_row_over_without_a_copy() -> None:

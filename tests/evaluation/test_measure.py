@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from marl_llm.config import Config, EvaluationConfig, MatchmakingConfig, PlayConfig, PlayedGame, PolicyConfig
+from marl_llm.evaluation.best_response import BestResponse
 from marl_llm.evaluation.exploitability import Exploitability
 from marl_llm.evaluation.measure import Evaluation, GameEvaluation, evaluate, measure_exploitability
-from marl_llm.evaluation.tournament import Score
+from marl_llm.evaluation.positions import Outcome
+from marl_llm.evaluation.tournament import Mean, Score
 from marl_llm.models import LanguageModel
 from marl_llm.policies.scripted import make_scripted
-from tests.tiny import CONTEXT, dictated, saying, seated
+from tests.tiny import CONTEXT, dictated, saying, seated, untrained
 
 RANDOM = make_scripted("random", {})
 SCORE = Score(
@@ -27,6 +29,7 @@ SCORE = Score(
     not_lost=1.0,
     turns=5,
     illegal_fraction=0.2,
+    details={"action/bet": 1 / 3, "fact/deal": 1.0},
 )
 
 
@@ -56,6 +59,15 @@ def test_an_evaluation_comes_back_from_json_as_it_was(measured: Exploitability |
         exploitability=measured,
         illegal_fraction=1 / 3,
         opponents={"random": {"player_0": SCORE, "player_1": SCORE}, "start": {}},
+        best_response=BestResponse(
+            value=0.1,
+            low=-0.1,
+            high=0.3,
+            exact=False,
+            simulations=9,
+            seats={"player_0": Mean(mean=0.1, low=0.0, high=0.2)},
+        ),
+        outcomes={"random": {"player_0": Outcome(win=1 / 3, draw=0.0, loss=2 / 3)}},
     )
     other = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={})
     evaluation = Evaluation(policy="agent", games={"one": one, "other": other})
@@ -106,6 +118,17 @@ def test_illegal_moves_are_counted_over_all_turns_of_the_policy(tmp_path: Path) 
     assert result.first.exploitability is None
 
 
+def test_actions_and_facts_are_those_of_the_games_that_were_played(tmp_path: Path) -> None:
+    dilemma = config("random", game="matrix_game", games=2)
+    agent = seated(dictated(saying({"cooperate": 1.0}), "matrix_game"))
+    score = evaluate(dilemma, {"agent": agent, "random": RANDOM}, tmp_path).first.opponents["random"]["player_1"]
+    assert score.details == {"action/cooperate": 1.0, "action/defect": 0.0}
+    divided = config("random", game="negotiation", games=20)
+    score = evaluate(divided, {"agent": RANDOM, "random": RANDOM}, tmp_path).first.opponents["random"]["player_0"]
+    assert list(score.details) == [f"fact/{name}" for name in ("deal", "joint_share", "joint_value", "max_joint_value")]
+    assert 0 < score.details["fact/joint_share"] < score.details["fact/deal"] <= 1
+
+
 def test_without_games_nobody_is_met(tmp_path: Path) -> None:
     result = evaluate(config("random", "start", games=0), {"agent": seated(always("bet")), "random": RANDOM}, tmp_path)
     assert result.first.opponents == {}
@@ -145,3 +168,41 @@ def test_exploitability_is_that_of_whoever_sits_in_the_seats() -> None:
 
 def test_where_exploitability_cannot_be_computed_there_is_none() -> None:
     assert measure_exploitability(config(game="connect_four"), "game", {"agent": seated(always("bet"))}) is None
+
+
+def test_a_best_response_is_a_lower_bound_where_it_is_searched_for() -> None:
+    asked = config("random", games=0, best_response=200)
+    result = evaluate(asked, {"agent": seated(always("bet")), "random": RANDOM}, Path("unused")).first
+    found, exact = result.best_response, result.exploitability
+    assert found is not None
+    assert exact is not None
+    assert (found.exact, found.simulations, list(found.seats)) == (False, 200, ["player_0", "player_1"])
+    assert found.low < exact.value
+    assert found.value > exact.value / 2
+    assert result.outcomes == {}
+    assert result.metrics()["best_response"] == found.value
+    assert result.to_json()["best_response"]["seats"].keys() == {"player_0", "player_1"}
+
+
+def test_a_best_response_and_outcomes_are_exact_where_positions_are_listed() -> None:
+    nim = "openspiel:nim(pile_sizes=1;2)"
+    asked = config("random", game=nim, games=0, exploitability=False, best_response=1)
+    seats = replace(asked.matchmaking, seats={"player_0": "random", "player_1": "agent"})
+    result = evaluate(
+        replace(asked, matchmaking=seats), {"agent": seated(untrained()), "random": RANDOM}, Path("unused")
+    ).first
+    assert result.best_response is not None
+    assert (result.best_response.exact, result.best_response.simulations) == (True, 0)
+    assert result.best_response.low == result.best_response.value == result.best_response.high
+    assert result.outcomes.keys() == {"random"}
+    for outcome in result.outcomes["random"].values():
+        assert outcome.win + outcome.loss == pytest.approx(1)
+        assert outcome.draw == 0
+    assert "loss/random/player_0" in result.metrics()
+
+
+def test_without_simulations_or_in_games_of_three_there_is_no_best_response() -> None:
+    policies = {"agent": seated(always("bet")), "random": RANDOM}
+    assert evaluate(config(games=0), policies, Path("unused")).first.best_response is None
+    three = replace(config(games=0, best_response=5), games={"game": PlayedGame(name="public_goods")})
+    assert evaluate(three, policies, Path("unused")).first.best_response is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marl_llm.evaluation.ranking import alpha_rank, ratings, rings
+from marl_llm.evaluation.ranking import alpha_rank, rings
 
 RPS = ("rock", "paper", "scissors")
 ROUND = {("rock", "scissors"), ("scissors", "paper"), ("paper", "rock")}
@@ -31,24 +31,3 @@ def test_every_player_in_a_ring_is_in_a_shortest_one() -> None:
     beats = {("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("e", "a"), ("a", "f")}
     # a and c close a ring of three with b; d and e have only the long way round.
     assert rings("abcdef", beats) == (("a", "b", "c"), ("a", "b", "c", "d", "e"))
-
-
-def test_ratings_follow_the_duels() -> None:
-    """The first duel between equals, by the rule of the Plackett-Luce model.
-
-    Before it the variance (25/3)^2 grows by tau^2, tau = 25/300; then mu moves by variance / c * 1/2 (the chance to
-    lose) where c^2 = 2 variance + 2 beta^2, beta = 25/6.
-    """
-    variance = (25 / 3) ** 2 + (25 / 300) ** 2
-    moved = variance / (2 * variance + 2 * (25 / 6) ** 2) ** 0.5 / 2
-    result = ratings("abc", [("a", "b", 0.5)])
-    assert result["a"].mu == pytest.approx(25 + moved)
-    assert result["b"].mu == pytest.approx(25 - moved)
-    assert result["c"].mu == 25
-    assert result["a"].ordinal == pytest.approx(result["a"].mu - 3 * result["a"].sigma)
-
-
-def test_a_draw_between_equals_tells_only_that_more_is_known() -> None:
-    result = ratings("ab", [("a", "b", 0.0)])
-    assert (result["a"].mu, result["b"].mu) == (25, 25)
-    assert result["a"].sigma < 25 / 3

@@ -50,8 +50,8 @@ def test_a_seat_sees_the_other_hand_but_not_its_own():
     assert env.observe("player_0")["text"] == (
         "You are player_0. Lives: 3. Hint tokens: 3. Played: R0 Y0. Discarded: none. Deck: 2.\n"
         "Last moves: none.\n"
-        "Your hand: 1 ??/RY12, 2 ??/RY12, 3 ??/RY12.\n"
-        "Hand of player_1: 1 Y1 ??/RY12, 2 R1 ??/RY12, 3 R2 ??/RY12.\n"
+        "Your hand: 1 ?, 2 ?, 3 ?.\n"
+        "Hand of player_1: 1 Y1 ?, 2 R1 ?, 3 R2 ?.\n"
         "Legal actions: play card 1, play card 2, play card 3, hint player_1 color R, hint player_1 color Y, "
         "hint player_1 rank 1, hint player_1 rank 2"
     )

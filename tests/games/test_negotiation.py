@@ -63,6 +63,7 @@ def test_an_accepted_offer_pays_the_proposer_what_it_asked_and_the_other_the_res
         "deal": True,
         "joint_value": 14,
         "max_joint_value": 14,
+        "joint_share": 1.0,
     }
 
 

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from dataclasses import replace
@@ -148,13 +149,30 @@ def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model) -> No
     learner.update(make_samples())
 
 
+def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_model, tmp_path) -> None:
+    settings = {"objective": ObjectiveConfig(kl=KLConfig(reference="ema", coef=0.3)), "schedule": "constant"}
+    first = copy_weights(make_learner(make_model()))
+    learner, fresh = make_learner(make_model(), **settings), make_learner(make_model(), **settings)
+    learner.update(make_samples(0))
+    learner.restart(first)
+    assert learner.version == 1
+    state = copy.deepcopy(learner.state())
+    restored = make_learner(make_model(), **settings)
+    restored.load_state(*state)
+    for other in (learner, restored):
+        other.update(make_samples(1))
+    fresh.update(make_samples(1))
+    assert same(copy_weights(learner), copy_weights(fresh))
+    assert same(copy_weights(restored), copy_weights(fresh))
+
+
 def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
     plain = make_learner(make_model())
     plain.update(make_samples())
     with pytest.raises(RunError, match="reference is missing"):
         make_learner(make_model(), EMA).load_state(*plain.state())
     with pytest.raises(RunError, match=r"step of model.embed_tokens.weight is missing"):
-        make_learner(make_model()).load_state({}, {"version": 1})
+        make_learner(make_model()).load_state({}, {"version": 1, "stepped": True})
 
 
 def test_the_frozen_reference_stays_and_the_ema_follows(make_model) -> None:
@@ -229,7 +247,7 @@ def test_imitation_lowers_the_loss_and_leaves_version_optimizer_and_reference_fr
     assert losses[0] == pytest.approx(-math.log(1 / 20), abs=1.5)
     assert losses[-1] < 0.5 * losses[0]
     tensors, values = learner.state()
-    assert values == {"version": 0}
+    assert values == {"version": 0, "stepped": False}
     assert not any(name.startswith("optimizer.") for name in tensors)
     assert all(torch.equal(tensors[f"reference.{n}"], p) for n, p in learner.model.named_parameters())
 

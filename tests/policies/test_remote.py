@@ -1,9 +1,5 @@
 """A model behind an OpenAI-compatible endpoint: what is sent, what is read, and what happens when it fails."""
 
-import json
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,58 +10,8 @@ from marl_llm.play import play
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.text import answer_instruction
 from marl_llm.types import Episode
+from tests.endpoint import Answer, saying
 from tests.tiny import first_view
-
-Answer = tuple[int, bytes]
-"""Status and body."""
-
-
-class Endpoint(ThreadingHTTPServer):
-    """A local endpoint; `answer` is given the number of the request, from 0."""
-
-    def __init__(self, answer: Callable[[int], Answer]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer = answer
-        self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Endpoint)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, dict(self.headers), body))
-        status, content = self.server.answer(len(self.server.asked) - 1)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Quiet."""
-
-
-def saying(text: str | None) -> Answer:
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[int], Answer]], Endpoint]]:
-    """Starts endpoints, and stops them after the test."""
-    running: list[Endpoint] = []
-
-    def start(answer: Callable[[int], Answer]) -> Endpoint:
-        running.append(Endpoint(answer))
-        Thread(target=running[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return running[-1]
-
-    yield start
-    for endpoint in running:
-        endpoint.shutdown()
-        endpoint.server_close()
 
 
 def games_with(policy: RemotePolicy, number: int = 1) -> list[Episode]:

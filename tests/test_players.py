@@ -1,12 +1,15 @@
-"""Players by name."""
+"""Players from their settings, and by name."""
 
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from marl_llm.config import Config, GameConfig, PlayConfig, PolicyConfig
+from marl_llm.config import Config, GameConfig, PlayConfig, PolicyConfig, PolicyKind
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.evaluation.players import make_player, seat_players
+from marl_llm.players import make_player, seat_players, settings_of
+from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import MCTSPolicy
@@ -27,15 +30,19 @@ def a_run(folder: Path, *, context_tokens: int = CONTEXT) -> Path:
     return folder
 
 
+def named(name: str) -> Policy:
+    return make_player(settings_of(name), called=name)
+
+
 def test_the_policy_of_a_run_is_that_of_its_latest_checkpoint_or_of_a_given_one(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "run")
     for name, action in ((f"run:{folder}", "bet"), (f"run:{folder}@0", "check"), (f"run:{folder}@5", "bet")):
-        policy = make_player(name)
+        policy = named(name)
         assert isinstance(policy, LLMPolicy)
         (strategy,) = policy.strategies([first_view()])
         assert strategy.actions[action] == pytest.approx(1.0, abs=1e-6)
     with pytest.raises(RunError, match=r"no checkpoint of step 3; there are \[0, 5\]"):
-        make_player(f"run:{folder}@3")
+        named(f"run:{folder}@3")
 
 
 def test_the_policy_of_a_run_whose_context_is_too_small_for_the_game_is_refused(tmp_path: Path) -> None:
@@ -45,15 +52,15 @@ def test_the_policy_of_a_run_whose_context_is_too_small_for_the_game_is_refused(
 
 
 def test_a_number_after_the_colon_is_the_players_option() -> None:
-    assert isinstance(make_player("mcts"), MCTSPolicy)
-    assert vars(make_player("mcts:7"))["_simulations"] == 7
-    assert vars(make_player("cfr:9"))["_iterations"] == 9
-    assert vars(make_player("noisy:0.5"))["_temperature"] == 0.5
+    assert isinstance(named("mcts"), MCTSPolicy)
+    assert vars(named("mcts:7"))["_simulations"] == 7
+    assert vars(named("cfr:9"))["_iterations"] == 9
+    assert vars(named("noisy:0.5"))["_temperature"] == 0.5
 
 
 def test_an_endpoint_is_an_address_and_a_model_with_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    policy = make_player("openai:http://localhost:8000/v1#Qwen/Qwen3-4B")
+    policy = named("openai:http://localhost:8000/v1#Qwen/Qwen3-4B")
     assert isinstance(policy, RemotePolicy)
     sent = {"_url": "http://localhost:8000/v1/chat/completions", "_model": "Qwen/Qwen3-4B", "_key": "secret"}
     assert sent.items() <= vars(policy).items()
@@ -76,7 +83,7 @@ def test_an_endpoint_is_an_address_and_a_model_with_the_key_of_the_environment(m
 )
 def test_a_name_of_nobody_is_refused_with_the_nearest_form(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_player(name)
+        named(name)
 
 
 def test_players_are_several_different_ones_who_can_play_the_game() -> None:
@@ -88,3 +95,52 @@ def test_players_are_several_different_ones_who_can_play_the_game() -> None:
         seat_players(["random", "minimax", "random"], game)
     with pytest.raises(ConfigError, match="player 'cfr': policy cfr: tic_tac_toe hides nothing; use minimax or mcts"):
         seat_players(["random", "cfr"], game)
+
+
+def test_settings_and_names_make_the_same_players(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "run")
+    assert settings_of(f"run:{folder}@0") == PolicyConfig(kind="checkpoint", options={"path": str(folder), "step": 0})
+    assert settings_of("mcts:7") == PolicyConfig(kind="mcts", options={"simulations": 7})
+    options = {"url": "http://localhost:8000/v1", "model": "m"}
+    assert settings_of("openai:http://localhost:8000/v1#m") == PolicyConfig(kind="remote", options=options)
+
+
+def test_an_endpoint_has_options_but_never_a_key_in_the_settings() -> None:
+    options = {"url": "http://h/v1", "model": "m", "retries": 2, "backoff_s": 0, "timeout_s": 1.5, "workers": 3}
+    policy = make_player(PolicyConfig(kind="remote", options=options), called="far")
+    sent = {"_retries": 2, "_backoff_s": 0, "_timeout_s": 1.5, "_workers": 3}
+    assert sent.items() <= vars(policy).items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("checkpoint", {}, "policy checkpoint: option 'path' is missing; allowed: path, step"),
+        ("checkpoint", {"path": "x", "stop": 3}, "policy checkpoint: unknown option 'stop'; nearest valid name: step"),
+        ("remote", {"url": "http://h"}, "policy remote: option 'model' is missing; allowed: url, model, retries"),
+        ("remote", {"url": "http://h", "model": "m", "key": "secret"}, "policy remote: unknown option 'key'"),
+        ("remote", {"url": "file:///etc/passwd", "model": "m"}, "remote.url: 'file:///etc/passwd' .* http://"),
+        ("remote", {"url": "http://h", "model": ""}, "remote.model: '' .* the name of a model"),
+        ("remote", {"url": "http://h", "model": "m", "retries": 0.5}, "remote.retries: 0.5 .* a whole number, 0 or"),
+        ("remote", {"url": "http://h", "model": "m", "backoff_s": -1}, "remote.backoff_s: -1 .* 0 or more seconds"),
+        ("remote", {"url": "http://h", "model": "m", "timeout_s": 0}, "remote.timeout_s: 0 .* more than 0 seconds"),
+        ("remote", {"url": "http://h", "model": "m", "workers": True}, "remote.workers: True .* a whole number, 1"),
+        ("human", {"name": "me"}, "policy human: unknown option 'name'; it has no options"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(kind: PolicyKind, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_player(PolicyConfig(kind=kind, options=options), called="x")
+
+
+def test_a_person_in_the_settings_answers_at_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = make_player(PolicyConfig(kind="human"), called="me")
+    monkeypatch.setattr("sys.stdin", StringIO("raise\nBet\n"))
+    policy.submit("t", first_view())
+    assert [(ticket, reply.action) for ticket, reply in policy.poll()] == [("t", "bet")]
+    assert "'raise' is not possible; choose one of: check, bet" in capsys.readouterr().out
+    policy.submit("t", first_view())
+    with pytest.raises(RunError, match="policy human: nobody answers at the terminal"):
+        policy.poll()

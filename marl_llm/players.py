@@ -1,0 +1,214 @@
+"""Who can be put in a seat, made from settings, or from a name such as `mcts:100` or `run:PATH@STEP`."""
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from marl_llm.config import Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
+from marl_llm.devices import available_device
+from marl_llm.engines.hf import HFEngine
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.matchmaking import series, trained_policy
+from marl_llm.models import LanguageModel, load_model
+from marl_llm.play import Table
+from marl_llm.policies.base import Policy, View
+from marl_llm.policies.human import HumanPolicy
+from marl_llm.policies.llm import LLMPolicy
+from marl_llm.policies.remote import RemotePolicy
+from marl_llm.policies.scripted import ScriptedPolicy, make_scripted, with_options
+from marl_llm.run import Run, checkpoint_path, latest_checkpoint
+from marl_llm.text import Chat
+
+NUMBER = {"mcts": "simulations", "cfr": "iterations", "noisy": "temperature"}
+"""Which option of a scripted player the number after its colon is."""
+
+
+def make_player(settings: PolicyConfig, *, called: str) -> Policy:
+    """The policy of these settings, whose kind is any but `llm`.
+
+    Raises:
+        ConfigError: an option is unknown, missing or out of range.
+        RunError, ModelError: a run has no such checkpoint, or it cannot be loaded.
+    """
+    makers: Mapping[PolicyKind, Callable[..., Policy]] = {
+        "checkpoint": partial(_checkpoint, called),
+        "remote": _remote,
+        "human": _human,
+    }
+    if settings.kind in makers:
+        return with_options(settings.kind, makers[settings.kind], settings.options)
+    return make_scripted(settings.kind, settings.options)
+
+
+def model_policy(config: Config, settings: PolicyConfig, model: LanguageModel, *, called: str) -> LLMPolicy:
+    """A policy that plays with a copy of the model.
+
+    Raises:
+        ConfigError, ModelError: the device is not available, or the engine cannot run the model.
+    """
+    chat = Chat(model.tokenizer, thinking=config.play.thinking)
+    engine = HFEngine(
+        model.model,
+        policy=called,
+        slots=settings.engine.slots,
+        cache_slots=settings.engine.cache_slots,
+        context_tokens=config.play.context_tokens,
+        eos_token_id=chat.eos_token_id,
+        device=str(available_device("engine.device", settings.engine.device)),
+        dtype=getattr(torch, settings.engine.dtype),
+    )
+    return LLMPolicy(
+        name=called,
+        engine=engine,
+        chat=chat,
+        play=config.play,
+        temperature=settings.temperature,
+        samples=config.evaluation.samples,
+    )
+
+
+def frozen_copy(config: Config, name: str, model: Path, *, called: str) -> LLMPolicy:
+    """The policy `name` with the model of a folder, under another name."""
+    return model_policy(config, config.policies[name], load_model(model), called=called)
+
+
+def check_player(what: str, policy: Policy, view: View) -> None:
+    """Refuse who cannot play the game, before anybody has played; a remote model or a person is not asked.
+
+    Raises:
+        ConfigError: `what` and the reason.
+    """
+    try:
+        if isinstance(policy, ScriptedPolicy):
+            policy.strategies([view])
+        elif isinstance(policy, LLMPolicy):
+            policy.check_fits(view)
+            policy.check_says(view.legal_actions or ())
+    except ValueError as error:  # ConfigError is one, and so is that there are no legal actions
+        raise ConfigError(f"{what}: {error}") from error
+
+
+def first_view(game: GameConfig, max_turns: int = 1) -> View:
+    """What whoever begins a game sees."""
+    (match,) = series(game, {}, name="check", games=1, seed=0)
+    return Table(match, max_turns).view
+
+
+def seat_players(names: Sequence[str], game: GameConfig) -> dict[str, Policy]:
+    """A policy for each name.
+
+    Raises:
+        ConfigError: there are fewer than two names; one is no player's (the nearest valid form is given) or is there
+            twice; or a player cannot play the game.
+        RunError, ModelError: a run has no such checkpoint, or it cannot be loaded.
+    """
+    if len(names) < 2:
+        raise ConfigError(f"players: {','.join(names)!r} is not allowed; it must be two or more, as in random,cfr")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"players: {twice[0]!r} is there twice; every player meets every other one")
+    policies = {name: make_player(settings_of(name), called=name) for name in names}
+    view = first_view(game)
+    for name, policy in policies.items():
+        check_player(f"player {name!r}", policy, view)
+    return policies
+
+
+def settings_of(name: str) -> PolicyConfig:
+    """The settings that the name stands for.
+
+    Raises:
+        ConfigError: the name is no player's; the nearest valid form is given.
+    """
+    kind, colon, rest = name.partition(":")
+    if kind == "run" and rest:
+        path, at, step = rest.rpartition("@")
+        numbered = bool(at) and step.isdecimal()
+        options = {"path": path, "step": int(step)} if numbered else {"path": rest}
+        return PolicyConfig(kind="checkpoint", options=options)
+    if kind == "openai" and rest:
+        url, _, model = rest.rpartition("#")
+        if not (_is_address(url) and model):
+            raise _refused(name, "not an endpoint")
+        return PolicyConfig(kind="remote", options={"url": url, "model": model})
+    for scripted in _SCRIPTED:
+        if kind == scripted and (not colon or kind in NUMBER):
+            try:
+                return PolicyConfig(kind=scripted, options={NUMBER[kind]: json.loads(rest)} if colon else {})
+            except json.JSONDecodeError as error:
+                raise _refused(name, f"{rest!r} is not a number") from error
+    raise _refused(name, "unknown player")
+
+
+_SCRIPTED: tuple[ScriptedKind, ...] = get_args(ScriptedKind)
+_FORMS = {kind: f"{kind}[:{NUMBER[kind].upper()}]" if kind in NUMBER else kind for kind in _SCRIPTED} | {
+    "run": "run:PATH[@STEP]",
+    "openai": "openai:URL#MODEL",
+}
+
+
+def _refused(name: str, problem: str) -> ConfigError:
+    near = difflib.get_close_matches(name.partition(":")[0], _FORMS, n=1, cutoff=0.0)[0]
+    allowed = ", ".join(_FORMS.values())
+    return ConfigError(f"player {name!r}: {problem}; nearest valid form: {_FORMS[near]}; allowed: {allowed}")
+
+
+def _checkpoint(called: str, *, path: str, step: int | None = None) -> Policy:
+    """The trained policy of a run directory, at a checkpoint or at the latest one."""
+    config = Run.config(path)
+    policy = trained_policy(config)
+    if step is not None:
+        return frozen_copy(config, policy, checkpoint_path(path, step) / policy, called=called)
+    latest = latest_checkpoint(path)
+    if latest is None:
+        raise RunError(f"{path}: has no checkpoint yet")
+    return frozen_copy(config, policy, latest[1] / policy, called=called)
+
+
+def _remote(
+    *,
+    url: str,
+    model: str,
+    retries: int = 5,
+    backoff_s: float = 0.5,
+    timeout_s: float = 120.0,
+    workers: int = 16,
+) -> Policy:
+    """The key stays out of the settings, which every run directory holds."""
+    key = os.environ.get("OPENAI_API_KEY")
+    for option, value, fine, allowed in (
+        ("url", url, _is_address(url), "an address that begins with http:// or https://"),
+        ("model", model, isinstance(model, str) and bool(model), "the name of a model"),
+        ("retries", retries, _number(retries, int) and retries >= 0, "a whole number, 0 or more"),
+        ("backoff_s", backoff_s, _number(backoff_s, int, float) and backoff_s >= 0, "0 or more seconds"),
+        ("timeout_s", timeout_s, _number(timeout_s, int, float) and timeout_s > 0, "more than 0 seconds"),
+        ("workers", workers, _number(workers, int) and workers >= 1, "a whole number, 1 or more"),
+    ):
+        if not fine:
+            raise ConfigError(f"remote.{option}: {value!r} is not allowed; it must be {allowed}")
+    return RemotePolicy(url, model, key=key, retries=retries, backoff_s=backoff_s, timeout_s=timeout_s, workers=workers)
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _number(value: Any, *types: type) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool)
+
+
+def _human() -> Policy:
+    return HumanPolicy(print, _answer)
+
+
+def _answer(prompt: str) -> str:
+    try:
+        return input(prompt)
+    except EOFError as error:
+        raise RunError("policy human: nobody answers at the terminal") from error
