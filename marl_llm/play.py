@@ -15,7 +15,7 @@ from typing import Any
 from pettingzoo import AECEnv
 
 import games
-from marl_llm.config import PlayConfig
+from marl_llm.config import GameConfig, PlayConfig
 from marl_llm.errors import ConfigError, GameError, RunError
 from marl_llm.matchmaking import seat_policy
 from marl_llm.policies.base import Policy, Reply, View
@@ -36,6 +36,15 @@ def make_game(name: str, settings: Mapping[str, Any]) -> AECEnv:
         return games.make(name, **settings)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"game.name {name!r} with settings {dict(settings)}: {error}") from error
+
+
+def agents_of(game: GameConfig) -> list[str]:
+    """All agents of the game, in the order of play.
+
+    Raises:
+        ConfigError: see `make_game`.
+    """
+    return list(make_game(game.name, game.settings).unwrapped.possible_agents)
 
 
 def play(

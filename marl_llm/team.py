@@ -16,7 +16,7 @@ from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
 from marl_llm.models import LanguageModel, load_model, make_tiny
-from marl_llm.play import make_game, play
+from marl_llm.play import agents_of, make_game, play
 from marl_llm.players import check_player, first_view, make_player, model_policy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
@@ -156,10 +156,7 @@ def check_seats(config: Config) -> None:
         ConfigError: see above.
     """
     making = config.matchmaking
-    agents = {
-        label: make_game(game.name, game.settings).unwrapped.possible_agents
-        for label, game in config.trained_games.items()
-    }
+    agents = {label: agents_of(game) for label, game in config.trained_games.items()}
     seated = {seat_policy(config.seats(label), agent) for label, names in agents.items() for agent in names}
     trained_policy(config)
     if making.league is not None:

@@ -23,7 +23,7 @@ from marl_llm.learning.samples import Advantages, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.metrics import play_metrics, returns_by_role
 from marl_llm.opponents import Opponents, observed
-from marl_llm.play import Rewards, make_game, play, tolerated
+from marl_llm.play import Rewards, agents_of, make_game, play, tolerated
 from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
@@ -248,8 +248,7 @@ def advance(
 
 def _agents(config: Config) -> dict[str, list[str]]:
     """Game -> its agents."""
-    games = config.trained_games.items()
-    return {label: make_game(game.name, game.trained.settings).unwrapped.possible_agents for label, game in games}
+    return {label: agents_of(game.trained) for label, game in config.trained_games.items()}
 
 
 def _widths(config: Config) -> dict[str, float]:

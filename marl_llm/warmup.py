@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from marl_llm.config import Config
 from marl_llm.matchmaking import series
 from marl_llm.play import make_game, play
@@ -31,7 +33,8 @@ def warm_up(
             continue
         samples = demonstrations(config, member.policy, team.policies)
         turns = Counter(sample.game for sample in samples)
-        chances = [1 / (turns[sample.game] * len(turns)) for sample in samples]  # long games get no more of the batch
+        # Long games get no more of the batch.
+        chances = np.array([1 / (turns[sample.game] * len(turns)) for sample in samples])
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
             batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances)]

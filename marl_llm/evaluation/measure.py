@@ -12,7 +12,7 @@ from marl_llm.evaluation.exploitability import Exploitability, can_compute, expl
 from marl_llm.evaluation.positions import Outcome, positions_of
 from marl_llm.evaluation.tournament import Mean, Score, head_to_head
 from marl_llm.matchmaking import seat_policy, trained_policy
-from marl_llm.play import make_game
+from marl_llm.play import agents_of
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.run import read_evaluation
@@ -212,6 +212,4 @@ def _untold(config: Config, seats: Mapping[str, str]) -> bool:
 
 def _seats(config: Config, game: str) -> dict[str, str]:
     """Agent to the policy that sits there."""
-    played = config.games[game]
-    agents = make_game(played.name, played.settings).unwrapped.possible_agents
-    return {agent: seat_policy(config.seats(game), agent) for agent in agents}
+    return {agent: seat_policy(config.seats(game), agent) for agent in agents_of(config.games[game])}

@@ -14,7 +14,7 @@ from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
 from marl_llm.metrics import action_shares, facts
-from marl_llm.play import make_game, play
+from marl_llm.play import agents_of, make_game, play
 from marl_llm.policies.base import Policy
 from marl_llm.ratings import Rating, ratings
 from marl_llm.types import Episode, Match
@@ -154,7 +154,7 @@ def head_to_head(
     Raises:
         RunError: every game from a seat ended at fault.
     """
-    agents: Sequence[str] = make_game(game.name, game.settings).unwrapped.possible_agents
+    agents = agents_of(game)
     scores = {}
     for seat in agents:
         seats = one_against(agents, seat, policy, opponent)
