@@ -1,10 +1,12 @@
 """Negotiation: two parties divide a pool of items that each values differently and in private."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from operator import mul
 from random import Random
 from typing import Any, Literal
 
@@ -163,7 +165,7 @@ class Negotiation(TextGame[Talks]):
     def state_key(self, agent: str) -> str:
         position = self.position
         told = [self._told(turn) for turn in range(len(position.moves))]
-        return f"{agent} {position.counts} {position.values[SEATS.index(agent)]} {told}"
+        return json.dumps([NAME, agent, position.counts, position.values[SEATS.index(agent)], told])
 
     def after(self, actions: Mapping[str, str]) -> tuple[Talks, Parts]:
         (action,) = actions.values()
@@ -222,6 +224,28 @@ class Negotiation(TextGame[Talks]):
         return f"propose: {_named(move.items)}" if self._talk else _offer(move.items)
 
 
+def worths(state_key: str | None, actions: Sequence[str]) -> dict[str, float]:
+    """What the party whose state key it is gets if an action makes the deal, as a share of the pool's worth, 0 to 1.
+
+    That is the worth of the items that it proposes to take, or of those that it accepts; any other action has 0.
+
+    Raises:
+        ValueError: it is no state key of this game.
+    """
+    try:
+        name, _, counts, values, told = json.loads(state_key or "")
+    except (ValueError, TypeError):
+        name = None
+    if name != NAME:
+        raise ValueError(f"{state_key!r} is not a state key of {NAME}")
+    offers = [bundle for move in told if (bundle := _proposed(move, counts)) is not None]
+    taken = {action: _proposed(action, counts) for action in actions}
+    if offers:
+        taken["accept"] = tuple(count - item for count, item in zip(counts, offers[-1]))
+    pool = sum(map(mul, counts, values))
+    return {action: sum(map(mul, taken[action] or (), values)) / pool for action in actions}
+
+
 def plural(kind: str) -> str:
     """The name of several items."""
     return f"{kind}s"
@@ -244,6 +268,14 @@ def _offer(items: Counts) -> str:
 
 def _numbers(offer: str) -> Counts:
     return tuple(int(number) for number in offer.split()[1:])
+
+
+def _proposed(move: str, counts: Counts) -> Counts | None:
+    """The bundle of a proposal in words or numbers; None: it is something else."""
+    kind, colon, bundle = move.partition(":")
+    if colon:
+        return _bundle(bundle.strip(), counts) if kind.casefold() == "propose" else None
+    return _numbers(move) if move.startswith("propose ") else None
 
 
 @lru_cache(maxsize=512)

@@ -248,7 +248,7 @@ def play(
 def tournament(
     context: typer.Context,
     game: Annotated[str, typer.Option(help="Any form of name that `games list` shows")],
-    players: Annotated[str, typer.Option(help="Comma-separated: random,noisy,minimax,mcts:100,cfr,tit_for_tat,...")],
+    players: Annotated[str, typer.Option(help="Comma-separated: random,noisy,minimax,mcts:100,cfr,...")],
     episodes: Annotated[int, typer.Option(help="Games per pair and seat; all play the same deals", min=2)] = 100,
     seed: Annotated[int, typer.Option(help="Fixes deals and draws")] = 0,
     settings: Annotated[list[str] | None, typer.Option(help="The game's, as key=value, one or more")] = None,
@@ -257,8 +257,9 @@ def tournament(
 ) -> None:
     """Let players meet, each against each from every seat: payoffs, ratings, and who beats whom in rings.
 
-    Players: random, noisy[:TEMPERATURE], cfr[:ITERATIONS], minimax, mcts[:SIMULATIONS], tit_for_tat, run:PATH[@STEP]
-    (the trained policy of a run), openai:URL#MODEL (a chat endpoint; the key is read from OPENAI_API_KEY).
+    Players: random, noisy[:TEMPERATURE], cfr[:ITERATIONS], minimax, mcts[:SIMULATIONS], tit_for_tat, bargainer,
+    run:PATH[@STEP] (the trained policy of a run), openai:URL#MODEL (a chat endpoint; the key is read from
+    OPENAI_API_KEY).
 
     Example: marl-llm tournament --game kuhn_poker --players random,noisy,cfr,run:runs/kuhn-seed0-1 --episodes 500
     """

@@ -79,9 +79,10 @@ def sweep(
     folder: Path | None,
     console: Console,
 ) -> SweepResult:
-    """Run every combination of seeds and comma-separated overrides; finished runs are not repeated.
+    """Run every combination of seeds, the experiment's variants and comma-separated overrides.
 
-    Each run is a process of its own with one thread, so that results do not depend on how many run at a time.
+    Finished runs are not repeated. Each run is a process of its own with one thread, so that results do not depend on
+    how many run at a time.
 
     Raises:
         ConfigError: the settings of a combination are wrong, or a run in the folder was made with others (nothing is
@@ -92,7 +93,7 @@ def sweep(
     folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
     cells = [
         _make_cell(config, folder, name, settings, seed)
-        for name, settings in variants(overrides).items()
+        for name, settings in variants(base.variants, overrides).items()
         for seed in parse_seeds(seeds)
     ]
     for cell in cells:
@@ -172,10 +173,12 @@ def plotted(measured: Collection[str]) -> list[str]:
     return exact or telling or ["play/illegal_fraction"]
 
 
-def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Every combination of the values of `key=value,value` overrides, by the settings in which it is special.
+def variants(named: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What is set in each variant, by its name: the unchanged experiment and its named variants, each in every
+    combination of the values of `key=value,value` overrides.
 
-    Without any choice there is one, called `base`.
+    The overrides decide over the variants' own settings. A name tells the variant and the settings in which it is
+    special; where it would be empty it is `base`.
 
     Raises:
         ConfigError: an override has no `=`.
@@ -187,7 +190,12 @@ def variants(overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
             raise ConfigError(f"override {override!r}: must be key=value or key=value,value")
         options.append([f"{key}={value}" for value in _split(values)])
     chosen = [index for index, values in enumerate(options) if len(values) > 1]
-    return {" ".join(c[i] for i in chosen) or "base": c for c in itertools.product(*options)}
+    found = {}
+    for name, changes in {"": (), **named}.items():
+        for settings in itertools.product(*options):
+            title = " ".join((*([name] if name else []), *(settings[index] for index in chosen)))
+            found[title or "base"] = (*changes, *settings)
+    return found
 
 
 def _split(values: str) -> list[str]:

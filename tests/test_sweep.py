@@ -19,17 +19,17 @@ def test_seeds_are_ranges_or_lists() -> None:
 
 
 def test_comma_separated_values_are_combined_and_brackets_kept_together() -> None:
-    assert variants([]) == {"base": ()}
-    assert variants(["a=1"]) == {"base": ("a=1",)}
-    assert variants(["credit=mars,grpo", "a=1", "b=1,2"]) == {
+    assert variants({}, []) == {"base": ()}
+    assert variants({}, ["a=1"]) == {"base": ("a=1",)}
+    assert variants({}, ["credit=mars,grpo", "a=1", "b=1,2"]) == {
         "credit=mars b=1": ("credit=mars", "a=1", "b=1"),
         "credit=mars b=2": ("credit=mars", "a=1", "b=2"),
         "credit=grpo b=1": ("credit=grpo", "a=1", "b=1"),
         "credit=grpo b=2": ("credit=grpo", "a=1", "b=2"),
     }
-    assert list(variants(["betas=[0.9,0.95],[0,0.9]"])) == ["betas=[0.9,0.95]", "betas=[0,0.9]"]
+    assert list(variants({}, ["betas=[0.9,0.95],[0,0.9]"])) == ["betas=[0.9,0.95]", "betas=[0,0.9]"]
     with pytest.raises(ConfigError, match="must be key=value"):
-        variants(["credit"])
+        variants({}, ["credit"])
 
 
 def test_in_a_plot_variants_are_called_by_what_tells_them_apart() -> None:
@@ -65,3 +65,13 @@ def test_the_plot_shows_what_tells_most() -> None:
     assert plotted({*told, *several}) == several
     assert plotted({*told, "play/illegal_fraction"}) == told
     assert plotted({"play/illegal_fraction", "play/turns"}) == ["play/illegal_fraction"]
+
+
+def test_named_variants_stand_beside_the_experiment() -> None:
+    named = {"no turns": ("credit=mars",), "kuhn": ("games.a.share=0", "run.steps=3")}
+    assert variants(named, ["run.steps=1"]) == {
+        "base": ("run.steps=1",),
+        "no turns": ("credit=mars", "run.steps=1"),
+        "kuhn": ("games.a.share=0", "run.steps=3", "run.steps=1"),
+    }
+    assert list(variants({"kuhn": ()}, ["a=1,2"])) == ["a=1", "a=2", "kuhn a=1", "kuhn a=2"]

@@ -91,6 +91,8 @@ class Config:
     """What is measured."""
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     """When a person is told."""
+    variants: dict[str, list[str]] = field(default_factory=dict)
+    """Other forms of the experiment, such as ablations: name to `key=value` changes. A sweep runs them all too."""
 
     @property
     def trained_games(self) -> dict[str, PlayedGame]:

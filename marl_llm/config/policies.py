@@ -196,7 +196,7 @@ class LearnerConfig:
             require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat"]
+ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer"]
 PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
 UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")
 """Kinds whose probabilities nobody can tell."""

@@ -122,11 +122,14 @@ class Tree:
         return [sum(values[i] for values in taken) / len(taken) for i in range(state.num_players())]
 
 
-def board_values(state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float]) -> dict[int, float]:
+def board_values(
+    state: Any, memo: dict[str, float], combine: Callable[[int, list[float]], float], *, best: int = 0
+) -> dict[int, float]:
     """Value of each action for the player to move.
 
     `combine(player, values)` makes the value of a board out of those of its successors, all for player 0;
-    `memo` keeps it by board, since many orders of moves lead to one board.
+    `memo` keeps it by board, since many orders of moves lead to one board. The `best` moves after the action
+    are the best ones by these values.
     """
 
     def value(of: Any) -> float:
@@ -137,5 +140,11 @@ def board_values(state: Any, memo: dict[str, float], combine: Callable[[int, lis
             memo[board] = combine(of.current_player(), [value(of.child(action)) for action in of.legal_actions()])
         return memo[board]
 
+    def foreseen(of: Any, moves: int) -> float:
+        if moves == 0 or of.is_terminal():
+            return value(of)
+        choose = (max, min)[of.current_player()]
+        return choose(foreseen(of.child(action), moves - 1) for action in of.legal_actions())
+
     sign = 1 if state.current_player() == 0 else -1
-    return {action: sign * value(state.child(action)) for action in state.legal_actions()}
+    return {action: sign * foreseen(state.child(action), best) for action in state.legal_actions()}

@@ -1,7 +1,8 @@
-"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax), searching (MCTS) and tit for tat.
+"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax), searching (MCTS), tit for tat, bargainer.
 
 All but the random one read the state from `View.state_key` alone, so that they know no more than their seat,
-and play only games on OpenSpiel's rules, or matrix games (tit for tat). Every draw comes from `View.seed`.
+and play only games on OpenSpiel's rules, matrix games (tit for tat) or negotiation (bargainer). Every draw comes from
+`View.seed`.
 """
 
 import difflib
@@ -17,12 +18,14 @@ from typing import Any, TypeVar
 import pyspiel
 
 from games.matrix_game import moves_of
+from games.negotiation import worths
 from marl_llm.config import PolicyKind
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.openspiel import Rules, board_values, rules_of
 
 P = TypeVar("P")
+A = TypeVar("A", int, str)
 
 
 class ScriptedPolicy(ABC):
@@ -84,6 +87,29 @@ class TitForTatPolicy(ScriptedPolicy):
         return {action: float(number == chosen) for number, action in enumerate(options)}
 
 
+class BargainerPolicy(ScriptedPolicy):
+    """Negotiation: a greedy party, which knows what things are worth to it and thinks of nothing else.
+
+    It accepts an offer with the probability that is its share of the pool's worth, else it proposes:
+    softmax(share of the worth that it asks for / temperature).
+    """
+
+    def __init__(self, *, temperature: float = 0.2) -> None:
+        super().__init__()
+        self._temperature = _temperature("bargainer", temperature)
+
+    def distribution(self, view: View) -> dict[str, float]:
+        legal = _legal(view)
+        try:
+            shares = worths(view.state_key, legal)
+        except ValueError as error:
+            raise ConfigError(f"policy bargainer: plays negotiation only, not {view.game}") from error
+        asked = {action: share for action, share in shares.items() if action.startswith("propose")}
+        accepts = shares.get("accept", 0.0)
+        chances = {action: (1 - accepts) * chance for action, chance in _softmax(asked, self._temperature).items()}
+        return dict.fromkeys(legal, 0.0) | chances | ({"accept": accepts} if "accept" in shares else {})
+
+
 class _StatePolicy(ScriptedPolicy):
     """Decides by the state that the state key stands for."""
 
@@ -110,7 +136,7 @@ class CFRPolicy(_StatePolicy):
 
     def __init__(self, *, iterations: int = 1000) -> None:
         super().__init__()
-        self._iterations = _positive_int("cfr", "iterations", iterations)
+        self._iterations = _whole("cfr", "iterations", iterations, least=1)
 
     def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         if not rules.hidden:
@@ -155,7 +181,7 @@ class MCTSPolicy(_StatePolicy):
 
     def __init__(self, *, simulations: int = 100) -> None:
         super().__init__()
-        self._simulations = _positive_int("mcts", "simulations", simulations)
+        self._simulations = _whole("mcts", "simulations", simulations, least=1)
 
     def _chances(self, rules: Rules, key: str, seed: int) -> dict[int, float]:
         seed %= 2**31 - 1  # OpenSpiel's seeds are 32-bit
@@ -173,17 +199,18 @@ class NoisyPolicy(_StatePolicy):
 
     `temperature` counts in widths of the game's utility range, so that one value suits games of all stakes. `never` is
     an action that it expects of nobody afterwards: where nobody folds, better cards are worth more in every situation.
+    On small boards `foresight` is the number of moves that it expects to be the best ones before random play begins.
     Mean returns are exact for games with hidden information and for small boards, else from `rollouts` random
     games per action, the same ones whenever a state is met.
     """
 
-    def __init__(self, *, temperature: float = 0.4, rollouts: int = 32, never: str | None = None) -> None:
+    def __init__(
+        self, *, temperature: float = 0.4, rollouts: int = 32, never: str | None = None, foresight: int = 0
+    ) -> None:
         super().__init__()
-        number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-        if not (number and 0 < temperature < math.inf):
-            raise ConfigError(f"noisy.temperature: {temperature!r} is not allowed; it must be more than 0")
-        self._temperature = float(temperature)
-        self._rollouts = _positive_int("noisy", "rollouts", rollouts)
+        self._temperature = _temperature("noisy", temperature)
+        self._rollouts = _whole("noisy", "rollouts", rollouts, least=1)
+        self._foresight = _whole("noisy", "foresight", foresight, least=0)
         self._never = never
         self._boards: dict[Rules, dict[str, float]] = {}
         self._cache: dict[tuple[Rules, str], dict[int, float]] = {}
@@ -196,11 +223,14 @@ class NoisyPolicy(_StatePolicy):
 
     def _returns(self, rules: Rules, key: str) -> dict[int, float]:
         """Mean return of each action for the player to move."""
+        if self._foresight and not rules.small_board:
+            raise ConfigError(f"noisy.foresight: {rules.name} is not a small board without secrets; set it to 0")
         if rules.hidden:
             return rules.tree_without(self._never).returns(key)
         state = rules.state(key)
         if rules.small_board:
-            return board_values(state, self._boards.setdefault(rules, {}), lambda _, of: sum(of) / len(of))
+            memo = self._boards.setdefault(rules, {})
+            return board_values(state, memo, lambda _, of: sum(of) / len(of), best=self._foresight)
         draws, player, times = random.Random(zlib.crc32(key.encode())), state.current_player(), self._rollouts
         return {
             action: sum(_rollout(state.child(action), draws)[player] for _ in range(times)) / times
@@ -215,6 +245,7 @@ _KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
     "minimax": MinimaxPolicy,
     "mcts": MCTSPolicy,
     "tit_for_tat": TitForTatPolicy,
+    "bargainer": BargainerPolicy,
 }
 
 
@@ -258,7 +289,7 @@ def _rollout(state: Any, draws: random.Random) -> list[float]:
     return list(state.returns())
 
 
-def _softmax(values: Mapping[int, float], temperature: float) -> dict[int, float]:
+def _softmax(values: Mapping[A, float], temperature: float) -> dict[A, float]:
     greatest = max(values.values())
     weights = {action: math.exp((value - greatest) / temperature) for action, value in values.items()}
     total = sum(weights.values())
@@ -273,7 +304,13 @@ def _legal(view: View) -> tuple[str, ...]:
     return legal
 
 
-def _positive_int(policy: str, option: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, 1 or more")
+def _temperature(policy: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ConfigError(f"{policy}.temperature: {value!r} is not allowed; it must be more than 0")
+    return float(value)
+
+
+def _whole(policy: str, option: str, value: object, *, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{policy}.{option}: {value!r} is not allowed; it must be a whole number, {least} or more")
     return value

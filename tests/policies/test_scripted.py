@@ -1,5 +1,7 @@
 """Scripted players: what they play, how strong they are, and that a seed fixes them."""
 
+import json
+import math
 import time
 from dataclasses import replace
 
@@ -259,3 +261,52 @@ def test_random_play_draws_from_the_examples_where_actions_are_not_a_list():
     assert policy.strategies([replace(view(legal=None), examples=("a", "b"))])[0].actions == {"a": 0.5, "b": 0.5}
     with pytest.raises(ValueError, match="no legal actions to choose from"):
         policy.strategies([view(legal=None)])
+
+
+def negotiation_key(told, counts=(1, 4), values=(6, 1)):
+    return json.dumps(["negotiation", "player_1", counts, values, told])
+
+
+def test_a_bargainer_wants_much_and_accepts_by_what_an_offer_leaves_it():
+    policy = make_scripted("bargainer", {"temperature": 0.5})
+    # The pool is worth 10: both bundles are worth what the other leaves, 6 and 4.
+    key = negotiation_key(["propose 0 4"])
+    seen = view(game="negotiation", legal=("walk away", "accept", "propose 1 0", "propose 0 4"), key=key)
+    actions = policy.strategies([seen])[0].actions
+    assert actions["accept"] == pytest.approx(0.6)
+    assert actions["walk away"] == 0
+    assert actions["propose 1 0"] / actions["propose 0 4"] == pytest.approx(math.exp((0.6 - 0.4) / 0.5))
+    assert sum(actions.values()) == pytest.approx(1)
+
+
+def test_a_bargainer_reads_offers_in_words_and_the_latest_one_counts():
+    policy = make_scripted("bargainer", {})
+    key = negotiation_key(["propose: 4 hats", "say: hm", "propose: 1 book, 4 hats"])
+    seen = view(game="negotiation", legal=None, key=key)
+    seen = replace(seen, examples=("walk away", "accept", "say: what do you want most?", "propose: 1 book"))
+    assert policy.strategies([seen])[0].actions == {
+        "walk away": 0,
+        "accept": 0,
+        "say: what do you want most?": 0,
+        "propose: 1 book": pytest.approx(1),
+    }
+
+
+def test_a_bargainer_refuses_other_games():
+    with pytest.raises(ConfigError, match="bargainer: plays negotiation only, not kuhn_poker"):
+        make_scripted("bargainer", {}).strategies([view()])
+    with pytest.raises(ConfigError, match=r"bargainer.temperature: -1 is not allowed"):
+        make_scripted("bargainer", {"temperature": -1})
+
+
+def test_foresight_sees_what_the_other_will_do():
+    # X at a, f and g, O at c and e: O loses at once unless it blocks d.
+    seen = view(game="tic_tac_toe", legal=("b", "d", "h", "i"), key="0, 2, 6, 4, 5")
+    blind = NoisyPolicy(temperature=0.03).strategies([seen])[0].actions
+    seeing = NoisyPolicy(temperature=0.03, foresight=1).strategies([seen])[0].actions
+    assert seeing["d"] > 0.99
+    assert blind["d"] < seeing["d"]
+    with pytest.raises(ConfigError, match=r"foresight: kuhn_poker is not a small board"):
+        NoisyPolicy(foresight=1).strategies([view(key="0")])
+    with pytest.raises(ConfigError, match=r"foresight: -1 is not allowed; it must be a whole number, 0 or more"):
+        NoisyPolicy(foresight=-1)
