@@ -13,7 +13,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from marl_llm.config.experiment import Config
 from marl_llm.errors import ConfigError
 
-WHOLE = ("games", "policies", "matchmaking.seats")
+WHOLE = ("games", "policies", "matchmaking.seats", "variants")
 """What is not merged with what stood there before, but replaces it, where it is given as a whole."""
 
 
