@@ -120,6 +120,13 @@ def test_tic_tac_toe_draws_the_board_with_the_names_of_the_cells():
     assert env.rewards == {"player_0": 1.0, "player_1": -1.0}
 
 
+def test_tic_tac_toe_spells_out_its_lines_where_wanted():
+    env = play("tic_tac_toe", "", "e a c", lines=True)
+    assert "aO b cX\nd eX f\ng h i\nLines: ObX dXf ghi Odg bXh Xfi OXi XXg\n" in env.observe("player_1")["text"]
+    with pytest.raises(ValueError, match="lines=3 is not allowed; it must be true or false"):
+        games.make("tic_tac_toe", lines=3)
+
+
 def test_connect_four_refuses_a_full_column():
     env = play("connect_four", "", "4 4 4 4 4 4")
     assert env.infos["player_0"]["legal_actions"] == ("1", "2", "3", "5", "6", "7")
