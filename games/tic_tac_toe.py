@@ -7,7 +7,6 @@ import pyspiel
 from games.openspiel import OpenSpielEnv
 from games.settings import OnIllegal, refused
 
-
 NAME = "tic_tac_toe"
 LINES = ("abc", "def", "ghi", "adg", "beh", "cfi", "aei", "ceg")
 """Rows, columns and diagonals, by the cells' names."""

@@ -37,6 +37,11 @@ class InTurns(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         """Facts for evaluation that no seat may see."""
         return getattr(self.parallel, "hidden", {})
 
+    @property
+    def choosing(self) -> dict[str, dict[str, Any]]:
+        """Who has yet to choose in this round, in order, with what the game tells them: they can be asked at once."""
+        return {agent: self._told[agent] for agent in self._asked[len(self._chosen) :]}
+
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         space: spaces.Space[Any] = self.parallel.observation_space(agent)
         return space

@@ -15,6 +15,7 @@ from typing import Any
 from pettingzoo import AECEnv
 
 import games
+from games.turns import InTurns
 from marl_llm.config import GameConfig, PlayConfig
 from marl_llm.errors import ConfigError, GameError, RunError
 from marl_llm.matchmaking import seat_policy
@@ -73,22 +74,25 @@ def play(
             return
         for name, policy in policies.items():
             for ticket, reply in policy.poll():
-                assert isinstance(ticket, str)
-                table = tables[ticket]
-                table.take(name, reply)
+                assert isinstance(ticket, tuple), "as `_ask` made it"
+                match_id, agent = ticket
+                table = tables[match_id]
+                if not table.take(agent, name, reply):
+                    continue
                 if table.status is None:
                     _ask(table, policies)
                 else:
-                    del tables[ticket]
+                    del tables[match_id]
                     episode = table.episode()
                     yield _with_rewards(episode, rewards) if rewards else episode
 
 
 def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
-    name = seat_policy(table.match.seats, table.agent)
-    if name not in policies:
-        raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
-    policies[name].submit(table.match.id, table.view)
+    for agent, view in table.views.items():
+        name = seat_policy(table.match.seats, agent)
+        if name not in policies:
+            raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
+        policies[name].submit((table.match.id, agent), view)
 
 
 def _with_rewards(episode: Episode, rewards: Rewards) -> Episode:
@@ -192,17 +196,18 @@ class Table:
             self._env = self._guard(deals.deal, match, make_game(match.game, match.settings))
         self._game: Any = self._env.unwrapped
         self._returns = dict.fromkeys(self._game.possible_agents, 0.0)
-        self.view = self._look()
-        """What the agent that decides next may know."""
+        self.views = self._look()
+        """What all who decide now may know, in the order of their turns: none of them sees what another one chooses."""
+        self._replies: dict[str, tuple[str, Reply]] = {}
+        """What they decided so far, with the policy that did."""
 
-    @property
-    def agent(self) -> str:
-        """Whose decision is next."""
-        return str(self._game.agent_selection)
+    def _look(self) -> dict[str, View]:
+        game = self._game
+        asked = game.choosing if isinstance(game, InTurns) else {game.agent_selection: game.infos[game.agent_selection]}
+        return {agent: self._view(agent, asked[agent], index) for index, agent in enumerate(asked, len(self._turns))}
 
-    def _look(self) -> View:
-        agent = self.agent
-        info = self._game.infos[agent]
+    def _view(self, agent: str, info: Mapping[str, Any], index: int) -> View:
+        """What the agent may know when it makes turn number `index` of the match."""
         legal = info.get("legal_actions")
         latest = self._turns[self._latest[agent]] if agent in self._latest else None
         conversation = None
@@ -218,14 +223,30 @@ class Table:
             legal_actions=None if legal is None else tuple(legal),
             examples=tuple(info.get("examples", ())) if legal is None else (),
             state_key=info.get("state_key"),
-            seed=derive(self.match.seed, self.match.member, len(self._turns)),
+            seed=derive(self.match.seed, self.match.member, index),
             history=self._history.get(agent, ()),
             conversation=conversation,
         )
 
-    def take(self, policy: str, reply: Reply) -> None:
-        """Apply a decision of the agent that was asked, and record it as a turn; a fault ends the match instead."""
-        view = self.view
+    def take(self, agent: str, policy: str, reply: Reply) -> bool:
+        """Note the decision of an agent that was asked; return whether it was the last one.
+
+        Then all are applied and recorded as turns, in the order of `views`: who was asked next is in `views`, unless
+        the match is over. A fault ends it, and is no turn.
+        """
+        self._replies[agent] = (policy, reply)
+        if len(self._replies) < len(self.views):
+            return False
+        views, replies = self.views, self._replies
+        self.views, self._replies = {}, {}
+        for view in views.values():
+            self._apply(view, *replies[view.agent])
+            if self.status is not None:
+                return True
+        self.views = self._look()
+        return True
+
+    def _apply(self, view: View, policy: str, reply: Reply) -> None:
         if reply.fault:
             self.status, self._note = "fault", f"{policy}: {reply.fault}"
             return
@@ -236,7 +257,8 @@ class Table:
             )
             if reply.completion is None:
                 return
-        role = self._game.infos[view.agent].get("role", view.agent)
+        told = self._game.infos[view.agent]
+        role, parent = told.get("role", view.agent), self._latest.get(told.get("caller", ""))
         legal = None
         self._actions.append(reply.action)
         if self.status is None:
@@ -259,6 +281,7 @@ class Table:
                 action=reply.action,
                 legal=legal,
                 rewards=self._rewards[-1],
+                parent=parent,
                 state_key=view.state_key,
             )
         )
@@ -275,14 +298,12 @@ class Table:
             self._returns[agent] += reward
         for agent in tuple(self._pending):
             self._deliver(agent)
-        while game.agents and self._over(self.agent) and not self._over(*game.agents):
+        while game.agents and self._over(game.agent_selection) and not self._over(*game.agents):
             self._guard(self._env.step, None)
-        if not game.agents or self._over(self.agent):
+        if not game.agents or self._over(game.agent_selection):
             self.status = "done"
         elif len(self._turns) >= self._max_turns:
             self.status, self._note = "truncated", f"no end after {self._max_turns} turns"
-        else:
-            self.view = self._look()
 
     def _over(self, *agents: str) -> bool:
         return all(self._game.terminations[agent] or self._game.truncations[agent] for agent in agents)

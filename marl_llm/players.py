@@ -97,7 +97,7 @@ def check_player(what: str, policy: Policy, view: View) -> None:
 def first_view(game: GameConfig, max_turns: int = 1) -> View:
     """What whoever begins a game sees."""
     (match,) = series(game, {}, name="check", games=1, seed=0)
-    return Table(match, max_turns).view
+    return next(iter(Table(match, max_turns).views.values()))
 
 
 def seat_players(names: Sequence[str], game: GameConfig) -> dict[str, Policy]:

@@ -13,7 +13,7 @@ import games
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError, GameError
 from marl_llm.matchmaking import series
-from marl_llm.play import Deals, make_game, play
+from marl_llm.play import Deals, Table, make_game, play
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match
@@ -107,6 +107,31 @@ def test_random_players_play_games_of_free_text_to_their_end() -> None:
         matches = series(GameConfig(name=name), {"*": "random"}, name="x", games=10, seed=1)
         episodes = list(play(matches, {"random": make_scripted("random", {})}))
         assert all(turn.legal and turn.legal_actions is None for episode in episodes for turn in episode.turns)
+
+
+def test_all_who_move_in_a_round_are_asked_at_once_and_their_turns_keep_the_games_order() -> None:
+    asked = Script("cooperate", "defect")
+    match = Match(id="m", game="matrix_game", settings={"max_rounds": 1}, seed=3, group="g", seats={"*": "script"})
+    table = Table(match, 100)
+    assert list(table.views) == ["player_0", "player_1"]
+    assert len({view.seed for view in table.views.values()}) == 2
+    replies = {agent: Reply(text=action, action=action) for agent, action in zip(table.views, ("defect", "cooperate"))}
+    assert not table.take("player_1", "late", replies["player_1"])
+    assert table.take("player_0", "script", replies["player_0"])
+    assert [(turn.agent, turn.action, turn.policy) for turn in table.episode().turns] == [
+        ("player_0", "defect", "script"),
+        ("player_1", "cooperate", "late"),
+    ]
+    (episode,) = play([match], {"script": asked})
+    assert len(asked.views) == 2
+    assert [turn.action for turn in episode.turns] == ["cooperate", "defect"]
+
+
+def test_a_fault_in_a_round_ends_the_match_and_leaves_nobody_waiting() -> None:
+    match = Match(id="m", game="matrix_game", settings={"max_rounds": 1}, seed=3, group="g", seats={"*": "script"})
+    fault = Reply(text="", action=None, fault="gone")
+    (episode,) = play([match], {"script": Script("cooperate", fault)})
+    assert (episode.status, episode.note, len(episode.turns)) == ("fault", "script: gone", 1)
 
 
 def test_seats_that_leave_early_keep_what_they_were_paid() -> None:
@@ -227,6 +252,20 @@ def test_a_reward_before_an_agents_first_turn_waits_for_it() -> None:
     episode = one(Script("a", "b"), game="tests.test_play:Exploding", max_turns=2)
     assert [turn.rewards for turn in episode.turns] == [{"outcome": 2.0}, {"outcome": 2.0}]
     assert episode.returns == {"player_0": 2.0, "player_1": 2.0}
+
+
+class Calling(Exploding):
+    """The second player works for the first one, who is asked again when it is done."""
+
+    def step(self, action: str | None) -> None:
+        super().step(action)
+        caller = {"caller": "player_0"}
+        self.infos = {agent: caller if agent == "player_1" else {} for agent in self.agents}
+
+
+def test_a_turn_knows_the_turn_that_called_it() -> None:
+    episode = one(Script("call", "work"), game="tests.test_play:Calling", max_turns=2)
+    assert [turn.parent for turn in episode.turns] == [None, 0]
 
 
 class Wrapped(BaseWrapper):  # type: ignore[misc]

@@ -94,4 +94,4 @@ def seated(
 
 def first_view(game: str = "kuhn_poker", *, seed: int = 0) -> View:
     """What the first seat to decide sees."""
-    return Table(Match(id="m", game=game, seed=seed, group="m", seats={}), 1000).view
+    return next(iter(Table(Match(id="m", game=game, seed=seed, group="m", seats={}), 1000).views.values()))
