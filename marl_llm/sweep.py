@@ -89,7 +89,7 @@ def sweep(
             started then).
         RunError: a run failed or stopped early; the message names its log. Run the same command again to go on.
     """
-    base = load_config(config)
+    base = load_config(config, [values[0] for values in choices(overrides)])
     folder = folder or Path(base.run.dir) / f"sweep-{base.run.name}"
     cells = [
         _make_cell(config, folder, name, settings, seed)
@@ -183,12 +183,7 @@ def variants(named: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> di
     Raises:
         ConfigError: an override has no `=`.
     """
-    options = []
-    for override in overrides:
-        key, equals, values = override.partition("=")
-        if not equals:
-            raise ConfigError(f"override {override!r}: must be key=value or key=value,value")
-        options.append([f"{key}={value}" for value in _split(values)])
+    options = choices(overrides)
     chosen = [index for index, values in enumerate(options) if len(values) > 1]
     found = {}
     for name, changes in {"": (), **named}.items():
@@ -196,6 +191,21 @@ def variants(named: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> di
             title = " ".join((*([name] if name else []), *(settings[index] for index in chosen)))
             found[title or "base"] = (*changes, *settings)
     return found
+
+
+def choices(overrides: Sequence[str]) -> list[list[str]]:
+    """Each `key=value,value` as the `key=value` texts to choose from.
+
+    Raises:
+        ConfigError: an override has no `=`.
+    """
+    options = []
+    for override in overrides:
+        key, equals, values = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r}: must be key=value or key=value,value")
+        options.append([f"{key}={value}" for value in _split(values)])
+    return options
 
 
 def _split(values: str) -> list[str]:
