@@ -16,10 +16,11 @@ from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
 from marl_llm.config import Config, GameConfig
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
+from marl_llm.credit.table import FloatArray
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, evaluate, logged
 from marl_llm.league import League
-from marl_llm.learning.samples import Advantages, to_samples
+from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.metrics import play_metrics, returns_by_role
 from marl_llm.opponents import Opponents, observed
@@ -235,7 +236,7 @@ def advance(
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
-        metrics |= learn(team, episodes, by_turn(credited))
+        metrics |= learn(team, episodes, by_turn(credited, credited.advantages), by_turn(credited, credited.weights))
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -260,14 +261,14 @@ def _widths(config: Config) -> dict[str, float]:
     return {label: high - low for label, (low, high) in ranges.items()}
 
 
-def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages) -> dict[str, float]:
+def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages, weights: Weights) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`.
     """
     learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
-    samples = {name: to_samples(episodes, advantages, name) for name in learners}
+    samples = {name: to_samples(episodes, advantages, name, weights) for name in learners}
     if not any(samples.values()):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
@@ -277,11 +278,11 @@ def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages) -> di
     return metrics
 
 
-def by_turn(credited: Credited) -> dict[tuple[str, int], float]:
-    """(match id, turn index) -> advantage."""
+def by_turn(credited: Credited, values_N: FloatArray) -> dict[tuple[str, int], float]:
+    """(match id, turn index) -> the value of its row."""
     table = credited.table
     keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
-    return dict(zip(keys, credited.advantages.tolist(), strict=True))
+    return dict(zip(keys, values_N.tolist(), strict=True))
 
 
 def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:

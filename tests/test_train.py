@@ -276,7 +276,7 @@ def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, r
             run.step(step, metrics)
             credited = credit(episodes, trained, before)
             assert credited.state == progress.credit
-            used |= by_turn(credited)
+            used |= by_turn(credited, credited.advantages)
     (run.path / "episodes" / "step_copy.jsonl").write_text("not ours")
     result = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path), "--json"])
     shown = json.loads(result.stdout)

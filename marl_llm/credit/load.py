@@ -131,6 +131,8 @@ def _step(where: str, item: Any, index: int, prefix: str, used: dict[str, int]) 
     used[prefix + stage] = used.get(prefix + stage, 0) + 1
     label = prefix + stage + (f"_{used[prefix + stage]}" if used[prefix + stage] > 1 else "")
     place = f"{place} ({stage})"
+    if stage == "align" and prefix:
+        raise ConfigError(f"{place}: is not allowed in a term; it must follow the sum")
     if stage == "sum":
         return Step(stage=stage, label=label, terms=_terms(place, raw, prefix=f"{label}.", used=used))
     return Step(stage=stage, label=label, params=_params(place, stage, {} if raw is None else raw))
@@ -193,13 +195,13 @@ def _value(where: str, hint: Any, value: Any) -> Any:
 
 
 def _number(where: str, hint: Any, value: Any) -> float:
-    bounds = stages.Bounds(-math.inf, math.inf)
-    if get_origin(hint) is Annotated:
-        bounds = get_args(hint)[1]
+    kind, bounds = get_args(hint) if get_origin(hint) is Annotated else (hint, stages.Bounds(-math.inf, math.inf))
+    if kind is int and type(value) is not int:
+        raise ConfigError(f"{where}: {value!r} is not allowed; it must be a whole number")
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not bounds.low <= value <= bounds.high:
         raise ConfigError(f"{where}: {value!r} is not allowed; it must be {bounds.text()}")
-    return float(value)
+    return kind(value)  # type: ignore[no-any-return]  # int or float
 
 
 def _known(where: str, kind: str, name: Any, allowed: Collection[str]) -> None:

@@ -27,6 +27,8 @@ class Credited:
     """The turns, in canonical order; N rows."""
     advantages: FloatArray
     """Advantage per row; finite: 0 where it is unknown."""
+    weights: FloatArray
+    """Weight of each row in the loss."""
     trace: tuple[tuple[str, FloatArray], ...]
     """Label of each stage and its value per row, NaN where unknown."""
     state: State
@@ -47,7 +49,14 @@ def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = No
 def credit_table(table: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
     """As `credit`, over a table that may have been made by hand."""
     signal, trace, state = _run(table, recipe.stages, state or {})
-    return Credited(recipe=recipe, table=table, advantages=np.nan_to_num(signal.values_N), trace=trace, state=state)
+    return Credited(
+        recipe=recipe,
+        table=table,
+        advantages=np.nan_to_num(signal.values_N),
+        weights=signal.weights_N,
+        trace=trace,
+        state=state,
+    )
 
 
 Trace = tuple[tuple[str, FloatArray], ...]
@@ -83,4 +92,4 @@ def _sum(table: TurnTable, terms: Sequence[Term], state: State) -> tuple[Signal,
         trace += inner
         values_N = values_N + term.weight * signal.values_N
         illegal_N = illegal_N | signal.illegal_N
-    return Signal(values_N=values_N, illegal_N=illegal_N), trace, state
+    return Signal(values_N=values_N, illegal_N=illegal_N, weights_N=table.weight), trace, state

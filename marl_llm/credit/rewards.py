@@ -1,5 +1,7 @@
 """Reward parts that methods come with, for `play.rewards: module:function`."""
 
+from collections import defaultdict
+
 from marl_llm.types import Episode
 
 
@@ -26,6 +28,37 @@ def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
     parts = marshal_length(episode)
     for index, given in parts.items():
         given["format"] = FORMAT if episode.turns[index].legal else 0.0
+    return parts
+
+
+def comas(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """CoMAS (arXiv 2510.08529) in the game `discussion`: `marl_llm.credit.rewards:comas`.
+
+    A solution gets (score - 1) / 2, and so 0 to 1, the mean over its scores; an evaluation (3 - score) / 2, the mean
+    over the scores of it; a score 0, or -1 where it cannot be read. What nobody has scored readably is unknown.
+    """
+    return _interaction(episode, unread=None)
+
+
+def comas_released(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """As `comas`, but like its code: a score that cannot be read counts 0 for the solution and for the evaluation."""
+    return _interaction(episode, unread=0.0)
+
+
+def _interaction(episode: Episode, unread: float | None) -> dict[int, dict[str, float | None]]:
+    solutions: dict[int, list[float | None]] = defaultdict(list)
+    evaluations: dict[int, list[float | None]] = defaultdict(list)
+    parts: dict[int, dict[str, float | None]] = {}
+    for judgement in episode.hidden.get("judgements", ()):
+        score, evaluation = judgement["score"], judgement["evaluation"]
+        solutions[judgement["solution"]].append(unread if score is None else (score - 1) / 2)
+        if evaluation is not None:
+            evaluations[evaluation].append(unread if score is None else (3 - score) / 2)
+        parts[judgement["judge"]] = {"score": -1.0 if score is None else 0.0}
+    for name, told in (("solution", solutions), ("evaluation", evaluations)):
+        for turn, values in told.items():
+            known = [value for value in values if value is not None]
+            parts[turn] = {name: sum(known) / len(known) if known else None}
     return parts
 
 

@@ -12,7 +12,7 @@ Nearly every method is `A = d * (x - W x)`: x from `reward`, `returns` or `broad
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 from marl_llm.credit.statistics import FLAT, mean_of_distinct, mean_of_others, moments, total
 from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
 from marl_llm.errors import ConfigError
+from marl_llm.seeds import generator
 
 ILLEGAL = "illegal"
 """Name of the reward part that is the price of an illegal move."""
@@ -43,6 +44,8 @@ Keys = tuple[str, ...]
 Weights = Mapping[str, float]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 NonNegative = Annotated[float, Bounds(0.0, math.inf)]
+Natural = Annotated[int, Bounds(0, math.inf)]
+Whole = Annotated[int, Bounds(1, math.inf)]
 Per = Literal["turn", "episode", "token"]
 Ddof = Literal[0, 1]
 IllegalRule = Literal["exclude", "include"]
@@ -57,6 +60,8 @@ class Signal:
     """Value per row; NaN: unknown."""
     illegal_N: BoolArray
     """Whether an illegal move's price is part of the value."""
+    weights_N: FloatArray
+    """Weight of each row in statistics and in the loss; 0 leaves it out of both."""
 
 
 def reward(table: TurnTable, *, weights: Weights = MappingProxyType({}), others: float = 1.0) -> Signal:
@@ -72,7 +77,43 @@ def reward(table: TurnTable, *, weights: Weights = MappingProxyType({}), others:
             values_N += weight * table.rewards_NP[:, column]
             if part == ILLEGAL:
                 illegal_N |= table.rewards_NP[:, column] != 0
-    return Signal(values_N=values_N, illegal_N=illegal_N)
+    return Signal(values_N=values_N, illegal_N=illegal_N, weights_N=table.weight)
+
+
+def align(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    by: Literal["weights", "copies"] = "weights",
+    size: Whole = 8,
+    seed: Natural = 0,
+) -> Signal:
+    """Let every episode weigh the same in a role, however many agents played it there (M-GRPO, arXiv 2511.13288).
+
+    Where d agents of one policy have the role in an episode, as sub-agents that were called d times, each weighs 1/d
+    (`weights`). `copies` is the paper's way to the same expectation: with d up to `size` all are kept and copies drawn
+    at random until there are `size`, with more `size` are drawn; a weight is the number of copies / `size`. The draw
+    depends on `seed` and the episode alone.
+    """
+    roles_N, num_roles = table.key(("episode", "role", "policy"))
+    agents_N, num_agents = table.key(("episode", "role", "policy", "agent"))
+    role_A = np.zeros(num_agents, dtype=np.int64)
+    role_A[agents_N] = roles_N
+    agents_R = np.bincount(role_A, minlength=num_roles)
+    weight_A = 1.0 / agents_R[role_A]
+    if by == "copies":
+        _, first_R = np.unique(roles_N, return_index=True)
+        for role, row in enumerate(first_R.tolist()):
+            draws = generator(seed, *table.label(("episode", "role", "policy"), row))
+            weight_A[role_A == role] = _copies(draws, int(agents_R[role]), size) / size
+    return replace(signal, weights_N=signal.weights_N * weight_A[agents_N])
+
+
+def _copies(draws: np.random.Generator, count: int, size: int) -> FloatArray:
+    """How often each of `count` is there, if `size` are wanted."""
+    chosen = np.arange(count) if count <= size else draws.choice(count, size, replace=False)
+    more = draws.choice(count, max(size - count, 0))
+    return np.bincount(np.concatenate([chosen, more]), minlength=count).astype(np.float64)
 
 
 def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signal:
@@ -92,7 +133,7 @@ def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signa
         rows = rows[next_N[rows] >= 0]
         values_N[rows] += gamma * values_N[next_N[rows]]
         illegal_N[rows] |= illegal_N[next_N[rows]]
-    return Signal(values_N=values_N, illegal_N=illegal_N)
+    return replace(signal, values_N=values_N, illegal_N=illegal_N)
 
 
 def broadcast(table: TurnTable, signal: Signal) -> Signal:
@@ -100,7 +141,7 @@ def broadcast(table: TurnTable, signal: Signal) -> Signal:
     codes_N, num_keys = table.key(TRAJECTORY)
     total_K = total(codes_N, num_keys, signal.values_N)
     illegal_K = total(codes_N, num_keys, signal.illegal_N.astype(np.float64)) > 0
-    return Signal(values_N=total_K[codes_N], illegal_N=illegal_K[codes_N])
+    return replace(signal, values_N=total_K[codes_N], illegal_N=illegal_K[codes_N])
 
 
 def center(
@@ -121,8 +162,8 @@ def center(
     `include_zero` counts 0 among them.
     """
     codes_N, num_keys = table.key(keys)
-    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
-    weights_N = _weights(table, units_N, known_N, per)
+    units_N, known_N = _units(table, keys, per), _known(signal)
+    weights_N = _weights(table, signal, units_N, known_N, per)
     if reference == "mean":
         reference_N = moments(codes_N, num_keys, signal.values_N, weights_N)[0][codes_N]
     elif reference == "leave_one_out":
@@ -150,10 +191,10 @@ def scale(
     Where ordinary rows have no spread there is nothing to protect, and illegal ones count too.
     """
     codes_N, num_keys = table.key(keys)
-    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
+    units_N, known_N = _units(table, keys, per), _known(signal)
 
     def variance(counted_N: BoolArray) -> FloatArray:
-        weights_N = _weights(table, units_N, counted_N, per)
+        weights_N = _weights(table, signal, units_N, counted_N, per)
         return moments(codes_N, num_keys, signal.values_N, weights_N, ddof)[1]
 
     std_K = np.sqrt(_ordinary(variance, signal, known_N, illegal))
@@ -185,7 +226,7 @@ def whiten(
             "logged with run.tokens=false?); use center and scale instead"
         )
     codes_N, num_keys = table.key(keys)
-    known_N, tokens_N = ~np.isnan(signal.values_N), table.num_tokens.astype(np.float64)
+    known_N, tokens_N = _known(signal), table.num_tokens.astype(np.float64)
     # One entry with a weight for the tokens of a turn that hold the same value.
     entries: list[tuple[FloatArray, FloatArray]] = [(signal.values_N, tokens_N)]
     if at == "last_token":
@@ -195,7 +236,7 @@ def whiten(
     values = np.concatenate([values_N for values_N, _ in entries])
 
     def statistics(counted_N: BoolArray) -> tuple[FloatArray, FloatArray]:
-        weights = np.concatenate([weights_N * counted_N for _, weights_N in entries])
+        weights = np.concatenate([weights_N * counted_N * signal.weights_N for _, weights_N in entries])
         return moments(codes, num_keys, values, weights, ddof)
 
     mean_N = statistics(known_N)[0][codes_N]
@@ -244,7 +285,7 @@ def history(
 
 
 PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (returns, broadcast, center, scale, whiten, clip)
+    stage.__name__: stage for stage in (align, returns, broadcast, center, scale, whiten, clip)
 }
 """The stages that take a signal and remember nothing, by name; `reward` and `history` are the others."""
 
@@ -254,13 +295,19 @@ def _units(table: TurnTable, keys: Keys, per: Per) -> IntArray:
     return table.key((*keys, *TRAJECTORY))[0] if per == "episode" else np.arange(len(table))
 
 
-def _weights(table: TurnTable, units_N: IntArray, counted_N: BoolArray, per: Per) -> FloatArray:
-    """Weight of each row in a statistic: 0 where it is not counted; each counted unit or token sums to 1."""
-    weights_N = counted_N.astype(np.float64)
+def _known(signal: Signal) -> BoolArray:
+    """Which rows are counted: those with a value and a weight."""
+    known_N: BoolArray = ~np.isnan(signal.values_N) & (signal.weights_N > 0)
+    return known_N
+
+
+def _weights(table: TurnTable, signal: Signal, units_N: IntArray, counted_N: BoolArray, per: Per) -> FloatArray:
+    """Weight of each row in a statistic: 0 where it is not counted; each counted unit or token sums to its weight."""
+    counts_N = counted_N.astype(np.float64)
     if per == "token":
-        return weights_N * table.num_tokens
-    counted_U = np.bincount(units_N, weights_N)
-    return weights_N / np.maximum(counted_U, 1.0)[units_N]
+        return counts_N * table.num_tokens * signal.weights_N
+    counted_U = np.bincount(units_N, counts_N)
+    return counts_N / np.maximum(counted_U, 1.0)[units_N] * signal.weights_N
 
 
 def _units_per_key(codes_N: IntArray, num_keys: int, units_N: IntArray, counted_N: BoolArray) -> IntArray:
@@ -290,4 +337,4 @@ def _next_turn(table: TurnTable) -> IntArray:
 
 
 def _with_values(signal: Signal, values_N: FloatArray) -> Signal:
-    return Signal(values_N=np.where(np.isnan(signal.values_N), np.nan, values_N), illegal_N=signal.illegal_N)
+    return replace(signal, values_N=np.where(np.isnan(signal.values_N), np.nan, values_N))

@@ -44,6 +44,8 @@ class Row(NamedTuple):
     """Name of the policy."""
     observation: str = ""
     """What the agent saw in this turn."""
+    weight: float = 1.0
+    """Of the turn, in statistics and in the loss."""
     num_tokens: int = 1
     """Sampled tokens; 0 when no model sampled or they were not logged."""
     action: str | None = None
@@ -74,6 +76,8 @@ class TurnTable:
     """Index of the turn among its agent's turns in the episode."""
     num_tokens: IntArray
     """Sampled tokens."""
+    weight: FloatArray
+    """Of the turn."""
     parts: tuple[str, ...]
     """Names of the reward parts, sorted."""
     rewards_NP: FloatArray
@@ -120,6 +124,7 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
             game=episode.match.title,
             policy=turn.policy,
             observation=turn.observation,
+            weight=turn.weight,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,
             action=turn.action,
         )
@@ -147,6 +152,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
         turn=turn,
         step=step,
         num_tokens=np.array([row.num_tokens for row in ordered], dtype=np.int64),
+        weight=np.array([row.weight for row in ordered], dtype=np.float64),
         parts=parts,
         rewards_NP=rewards_NP,
         due_NP=due_NP,

@@ -10,8 +10,9 @@ import pytest
 
 from marl_llm.credit.load import load_recipe
 from marl_llm.credit.recipe import Credited, credit_table
-from marl_llm.credit.rewards import length_bonus
+from marl_llm.credit.rewards import comas, comas_released, length_bonus
 from marl_llm.credit.table import Row, table_of
+from marl_llm.types import Episode, Match
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 
@@ -216,3 +217,47 @@ def test_length_bonus_of_marshal(case: Any) -> None:
     inputs = case["inputs"]
     bonus = [length_bonus(num_tokens, alpha=inputs["alpha"]) for num_tokens in inputs["l"]]
     assert bonus == pytest.approx(case["outputs"]["r"])
+
+
+def calls(sub_rewards: Sequence[Sequence[float]], weights: Sequence[Sequence[float]] | None = None) -> list[Row]:
+    """One query; per rollout one turn of each sub-agent, with its weight."""
+    return [
+        Row(f"m{k}", i, {"r": value}, agent=f"sub_{i}", role="sub", weight=1.0 if weights is None else weights[k][i])
+        for k, values in enumerate(sub_rewards)
+        for i, value in enumerate(values)
+    ]
+
+
+CALLS = {"center": {"keys": ["group", "role"], "per": "episode"}}
+CALLS_STD = {"scale": {"keys": ["group", "role"], "per": "episode", "ddof": 0, "eps": 1e-8}}
+
+
+@cases("mgrpo_weights")
+def test_mgrpo_weighs_each_rollout_the_same(case: Any) -> None:
+    result = run(calls(case["inputs"]["sub_R"]), "reward", "align", CALLS, CALLS_STD)
+    close(result.advantages, case["outputs"]["A_sub"])
+    close(result.weights / result.weights.sum(), case["outputs"]["w"])
+    assert credit_table(result.table, load_recipe("mgrpo")).advantages == pytest.approx(result.advantages)
+
+
+@cases("mgrpo")
+def test_mgrpo_with_copies(case: Any) -> None:
+    inputs, outputs = case["inputs"], case["outputs"]
+    main = [Row(f"m{k}", 0, {"r": value}, role="main") for k, value in enumerate(inputs["main_R"])]
+    close(run(main, "reward", CALLS, CALLS_STD).advantages, outputs["A_main"])
+    counts = [[picks.count(i) for i in range(len(of))] for of, picks in zip(inputs["sub_R"], inputs["picks"])]
+    result = run(calls(inputs["sub_R"], counts), "reward", CALLS, CALLS_STD)
+    aligned = [result.advantages[row] for row, weight in enumerate(result.weights) for _ in range(int(weight))]
+    close(np.array(aligned), outputs["A_sub"])
+
+
+@cases("comas")
+def test_comas_rewards(case: Any) -> None:
+    score, out = case["inputs"]["tau"], case["outputs"]
+    judgements = [{"solution": 0, "evaluation": 1, "judge": 2, "score": score}]
+    match = Match(id="m", game="discussion", seed=0, group="g", seats={})
+    episode = Episode(match=match, turns=(), returns={}, hidden={"judgements": judgements})
+    released = {0: {"solution": out["solution"]}, 1: {"evaluation": out["evaluation"]}, 2: {"score": out["scorer"]}}
+    assert comas_released(episode) == released
+    unknown = {0: {"solution": None}, 1: {"evaluation": None}, 2: {"score": -1.0}}
+    assert comas(episode) == (unknown if score is None else released)

@@ -18,6 +18,8 @@ def stage(name: str, params: Any) -> dict[str, Any]:
 def test_the_named_recipes_are_those_of_the_folder() -> None:
     assert recipe_names() == [
         "at_grpo",
+        "comas",
+        "comas_roles",
         "dr_grpo",
         "grpo",
         "grpo_normalize_then_sum",
@@ -26,6 +28,8 @@ def test_the_named_recipes_are_those_of_the_folder() -> None:
         "mars_scaled",
         "mars_scaled_no_roles",
         "mars_scaled_no_turns",
+        "mgrpo",
+        "mgrpo_copies",
         "rae",
         "reinforce_pp",
         "rloo",

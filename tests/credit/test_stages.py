@@ -210,3 +210,46 @@ def test_every_stage_takes_a_table_without_turns(name: str) -> None:
         assert len(stages.history(table, stages.reward(table), {}, **keys)[0].values_N) == 0
     else:
         assert len(stages.PLAIN[name](table, stages.reward(table), **keys).values_N) == 0
+
+
+def sub_agents(counts: list[int]) -> TurnTable:
+    """Episodes in which a sub-agent was called so often; one turn a call."""
+    return table_of(
+        Row(f"m{k}", i, {"r": float(i)}, agent=f"sub_{i}", role="sub") for k, d in enumerate(counts) for i in range(d)
+    )
+
+
+def test_both_alignments_weigh_a_call_one_over_the_number_of_calls_on_average() -> None:
+    table = sub_agents([1, 3, 8, 11])
+    signal = stages.reward(table)
+    by_weights = stages.align(table, signal).weights_N
+    np.testing.assert_allclose(by_weights, np.repeat([1, 1 / 3, 1 / 8, 1 / 11], [1, 3, 8, 11]))
+    drawn = np.array([stages.align(table, signal, by="copies", seed=seed).weights_N for seed in range(4000)])
+    # The spread of a mean of 4000 weights is at most 0.006.
+    np.testing.assert_allclose(drawn.mean(0), by_weights, atol=0.025)
+    assert drawn[:, 1:4].sum(1) == pytest.approx(1.0)
+    assert drawn[:, 12:].sum(1) == pytest.approx(1.0)
+    assert drawn[:, 1:4].min() == 1 / 8
+    assert drawn[:, 12:].max() == 1 / 8
+    assert drawn[:, 1:4].std() > 0
+
+
+def test_copies_are_drawn_by_seed_and_episode_alone() -> None:
+    alone = stages.align(sub_agents([3]), stages.reward(sub_agents([3])), by="copies").weights_N
+    beside = stages.align(sub_agents([3, 5]), stages.reward(sub_agents([3, 5])), by="copies").weights_N
+    np.testing.assert_array_equal(alone, beside[:3])
+
+
+def test_what_has_no_weight_is_in_no_statistic() -> None:
+    table = table_of([Row("m0", 0, {"r": 1.0}, weight=0.0), Row("m1", 0, {"r": 2.0}), Row("m2", 0, {"r": 4.0})])
+    centred = stages.center(table, stages.reward(table), keys=("group",))
+    np.testing.assert_allclose(centred.values_N[1:], [-1.0, 1.0])
+
+
+def test_a_call_of_many_turns_weighs_as_much_as_one_of_a_single_turn() -> None:
+    rows = [Row("m0", i, {"r": 1.0}, agent="sub_0", role="sub") for i in range(3)]
+    rows += [Row("m0", 3, {"r": 3.0}, agent="sub_1", role="sub"), Row("m1", 0, {"r": 7.0}, agent="sub_0", role="sub")]
+    table = table_of(rows)
+    aligned = stages.align(table, stages.reward(table))
+    centred = stages.center(table, aligned, keys=("group", "role"), per="episode").values_N
+    np.testing.assert_allclose(centred, np.array([1, 1, 1, 3, 7]) - 4.5)  # the mean of (1 + 3) / 2 and 7
