@@ -60,13 +60,13 @@ TWO_STEPS = (
             "How many {thing} does {p} have left?"
         ),
         equations=("x = {a}*{b} - {c}",),
-        ranges={"a": (2, 9), "b": (2, 9), "c": (1, 30)},
+        ranges={"a": (2, 9), "b": (2, 9), "c": (2, 30)},
         rest=lambda a, b, c: {"x": a * b - c},
     ),
     Story(
         text="{p} buys {a} {thing} at the same price and a bag for {b} coins, and pays {c} coins. What does one cost?",
         equations=("{a}*x + {b} = {c}",),
-        ranges={"a": (2, 9), "x": (1, 20), "b": (1, 20)},
+        ranges={"a": (2, 9), "x": (1, 20), "b": (2, 20)},
         rest=lambda a, x, b: {"c": a * x + b},
     ),
     Story(
@@ -75,7 +75,7 @@ TWO_STEPS = (
             "How many {thing} were there?"
         ),
         equations=("x = {a}*{b} + {c}",),
-        ranges={"a": (3, 9), "b": (2, 12), "c": (1, 2)},
+        ranges={"a": (4, 9), "b": (2, 12), "c": (2, 3)},
         rest=lambda a, b, c: {"x": a * b + c},
     ),
     Story(
@@ -101,7 +101,7 @@ BOTH_SIDES = (
     Story(
         text="{p} has {a} {thing} more than {q}. Together they have {b}. How many {thing} does {p} have?",
         equations=("x = y + {a}", "x + y = {b}"),
-        ranges={"x": (3, 60), "a": (1, 30)},
+        ranges={"x": (3, 60), "a": (2, 30)},
         rest=lambda x, a: {"y": x - a, "b": 2 * x - a},
     ),
     Story(
@@ -110,7 +110,7 @@ BOTH_SIDES = (
             "week. After how many weeks do they have the same?"
         ),
         equations=("{a} + {b}*x = {c} + {d}*x",),
-        ranges={"x": (2, 20), "a": (1, 30), "d": (1, 8), "e": (1, 6)},
+        ranges={"x": (2, 20), "a": (2, 30), "d": (2, 8), "e": (1, 6)},
         rest=lambda x, a, d, e: {"b": d + e, "c": a + e * x},
     ),
 )
@@ -178,7 +178,7 @@ THREE_UNKNOWNS = (
             "A map costs {n} coins more than one of the {thing}. How many coins does a map cost?"
         ),
         equations=("{a}*y + {b}*z = {k}", "{c}*z + x = {m}", "x = y + {n}"),
-        ranges={"y": (1, 12), "z": (1, 12), "a": (2, 6), "b": (2, 6), "c": (2, 6), "n": (1, 9)},
+        ranges={"y": (1, 12), "z": (1, 12), "a": (2, 6), "b": (2, 6), "c": (2, 6), "n": (2, 9)},
         # As above: a*c and b in proportion would leave the price open.
         rest=lambda y, z, a, b, c, n: {"x": y + n, "k": a * y + b * z, "m": c * z + y + n, "i": abs(a * c - b)},
     ),
@@ -188,7 +188,7 @@ THREE_UNKNOWNS = (
             "{m} years old together. How old is {r} today?"
         ),
         equations=("y = {a}*z", "x = y - {b}", "x + y + z + 3*{c} = {m}"),
-        ranges={"z": (2, 15), "a": (2, 4), "b": (1, 15), "c": (1, 10)},
+        ranges={"z": (2, 15), "a": (2, 4), "b": (2, 15), "c": (2, 10)},
         rest=lambda z, a, b, c: {"x": a * z - b, "y": a * z, "m": 2 * a * z - b + z + 3 * c},
     ),
 )

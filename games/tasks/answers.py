@@ -35,7 +35,7 @@ def check(task: Task, reply: str) -> float:
 
 
 def final_answer(reply: str) -> str:
-    r"""What a reply gives as its answer: the last `<answer>...</answer>`, in it the last `\boxed{...}`, else all of it."""
+    r"""What a reply answers: the last `<answer>...</answer>`, and of that the last `\boxed{...}`; without them, all."""
     tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
     text = tagged[-1] if tagged else reply
     boxed = _last_boxed(text)

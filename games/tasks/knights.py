@@ -1,7 +1,7 @@
 """Knights and knaves: knights always tell the truth, knaves always lie, and everyone says one thing."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
@@ -24,8 +24,8 @@ class Statement:
 
     text: str
     """In words."""
-    true_in: frozenset[Kinds]
-    """The ways things can be in which it is true."""
+    possible: int
+    """The worlds in which this person can say it, as bits: those where it is true exactly if the person is a knight."""
 
 
 def maker(*, people: int = 3) -> Maker:
@@ -35,16 +35,16 @@ def maker(*, people: int = 3) -> Maker:
         ValueError: so many people are not allowed.
     """
     check_between(NAME, 2, len(PEOPLE), people=people)
-    worlds = list(product((False, True), repeat=people))
     sayings = [_sayings(people, speaker) for speaker in range(people)]
 
     def make(draws: Random) -> Draft:
-        said: list[Statement] = []
-        possible: set[Kinds] = set()
-        while len(possible) != 1:
+        while True:
             said = [draws.choice(draws.choice(kinds)) for kinds in sayings]
-            possible = {world for world in worlds if _consistent(world, said)}
-        (solution,) = possible
+            possible = -1
+            for statement in said:
+                possible &= statement.possible
+            if possible.bit_count() == 1:
+                break
         lines = [f"{PEOPLE[speaker]} says: {statement.text}." for speaker, statement in enumerate(said)]
         example = ", ".join(f"{person} {KINDS[1 - i % 2]}" for i, person in enumerate(PEOPLE[:people]))
         return Draft(
@@ -52,7 +52,7 @@ def maker(*, people: int = 3) -> Maker:
                 f"Knights always tell the truth, knaves always lie. {' '.join(lines)} Who is what? "
                 f"Answer in this form: {example}."
             ),
-            answer=named(solution),
+            answer=named(_worlds(people)[possible.bit_length() - 1]),
             check=NAME,
             key=" ".join(lines),
             metadata={"people": people, "statements": [statement.text for statement in said]},
@@ -96,50 +96,56 @@ def _read(answer: str) -> dict[str, str] | None:
     return read or None
 
 
-def _consistent(world: Kinds, said: Sequence[Statement]) -> bool:
-    return all((world in statement.true_in) == knight for knight, statement in zip(world, said))
+def _worlds(people: int) -> list[Kinds]:
+    """All that the people can be."""
+    return list(product((False, True), repeat=people))
 
 
 @lru_cache(maxsize=32)
 def _sayings(people: int, speaker: int) -> list[list[Statement]]:
     """All that a person may say, by form, so that forms with many statements are not said more often."""
-    worlds = list(product((False, True), repeat=people))
+    worlds = _worlds(people)
     others = [person for person in range(people) if person != speaker]
-
-    def statement(text: str, *, true_in: Sequence[Kinds]) -> Statement:
-        return Statement(text=text, true_in=frozenset(true_in))
-
-    about_one = [
-        statement(f"{PEOPLE[who]} is a {KINDS[kind]}", true_in=[world for world in worlds if world[who] == kind])
-        for who in others
-        for kind in (False, True)
-    ]
     pairs = [(speaker, who) for who in others] + list(combinations(others, 2))
-    alike = [
-        statement(
-            f"{_name(one, speaker)} and {PEOPLE[other]} are {'the same' if same else 'different'}",
-            true_in=[world for world in worlds if (world[one] == world[other]) == same],
-        )
-        for one, other in pairs
-        for same in (False, True)
-    ]
-    both = [
-        statement(
-            f"{_name(one, speaker)} and {PEOPLE[other]} are both {KINDS[kind]}s",
-            true_in=[world for world in worlds if world[one] == kind and world[other] == kind],
-        )
-        for one, other in pairs
-        for kind in (False, True)
-    ]
-    counted = [
-        statement(
-            f"exactly {count} of us {'is a knight' if count == 1 else 'are knights'}",
-            true_in=[world for world in worlds if sum(world) == count],
-        )
-        for count in range(people + 1)
-    ]
-    return [about_one, alike, both, counted]
+    kinds = (False, True)
 
+    def statement(text: str, true_in: Iterable[Kinds]) -> Statement:
+        true = set(true_in)
+        bits = (1 << number for number, world in enumerate(worlds) if (world in true) == world[speaker])
+        return Statement(text=text, possible=sum(bits))
 
-def _name(person: int, speaker: int) -> str:
-    return "I" if person == speaker else PEOPLE[person]
+    def name(person: int) -> str:
+        return "I" if person == speaker else PEOPLE[person]
+
+    def is_a(person: int, kind: bool) -> str:
+        return f"{name(person)} {'am' if person == speaker else 'is'} a {KINDS[kind]}"
+
+    return [
+        [statement(is_a(who, kind), (w for w in worlds if w[who] == kind)) for who in others for kind in kinds],
+        [
+            statement(
+                f"{name(a)} and {name(b)} are {'the same' if same else 'different'}",
+                (w for w in worlds if (w[a] == w[b]) == same),
+            )
+            for a, b in pairs
+            for same in kinds
+        ],
+        [
+            statement(f"{name(a)} and {name(b)} are both {KINDS[kind]}s", (w for w in worlds if w[a] == w[b] == kind))
+            for a, b in pairs
+            for kind in kinds
+        ],
+        [
+            statement(f"{is_a(a, x)} or {is_a(b, y)}", (w for w in worlds if w[a] == x or w[b] == y))
+            for a, b in pairs
+            for x in kinds
+            for y in kinds
+        ],
+        [
+            statement(
+                f"exactly {count} of us {'is a knight' if count == 1 else 'are knights'}",
+                (w for w in worlds if sum(w) == count),
+            )
+            for count in range(people + 1)
+        ],
+    ]

@@ -1,7 +1,7 @@
 """Mathematical answers, compared by `math-verify` in a process of its own.
 
-A reply may ask for more arithmetic than there is memory or time (`9^{9^{9^9}}`); math-verify's own time-outs are signals,
-which only a main thread may use. So a worker checks, and is ended when it takes too long.
+A reply may ask for more arithmetic than there is memory or time (`9^{9^{9^9}}`). math-verify's own time-outs are
+signals, which only a main thread may use; so a worker checks, and is ended when it takes too long.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""The process behind `games.tasks.math_answers`: pairs of gold answer and answer in, one JSON list a line; 1 or 0 out."""
+"""The process behind `games.tasks.math_answers`: lines of [gold answer, answer] in, 1 or 0 out."""
 
 import json
 import logging
