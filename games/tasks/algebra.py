@@ -4,7 +4,7 @@ from random import Random
 
 from games.tasks.algebra_stories import LEVELS, NAMES, THINGS, Story
 from games.tasks.base import check_between
-from games.tasks.generated import Draft, Maker
+from games.tasks.generated import Draft, Maker, split_of
 
 NAME = "algebra"
 
@@ -31,7 +31,7 @@ def maker(*, level: int = 1) -> Maker:
             prompt=story.text.format(**values, p=p, q=q, r=r, thing=thing, other=other),
             answer=str(values["x"]),
             check="number",
-            key=f"{level}/{number} {sorted(values.items())}",
+            split=split_of(f"{level}/{number} {sorted(values.items())}"),
             metadata={
                 "level": level,
                 "story": number,

@@ -20,7 +20,9 @@ CHECKERS = {
 """Name of a checker to the function: of a task and a final answer, 0.0 (wrong) to 1.0 (right)."""
 
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?"
-_UNIT = r"(?:\s*[%°]|\s*[a-z][a-z./^*0-9²³-]*(?: [a-z][a-z-]*){0,2})?"
+_WORD = r"[a-z°%]+(?:\^?[23])?(?:[/*][a-z]+(?:\^?[23])?)?"
+_UNIT = rf"(?:\s*(?!e[0-9]|hundred|thousand|million|billion|trillion|dozen|pi\b){_WORD}(?: [a-z-]+){{0,2}})?"
+"""A word and up to two more, which do not change the number: `apples in all`, `km/h`, `°c`, `m2`."""
 _MAX_NUMBER = 60
 """Characters of the longest number that is read."""
 
@@ -94,7 +96,7 @@ def read_number(text: str) -> Fraction | None:
     r"""The number that a text is: `-3`, `1,250.5`, `3/4`, `1 1/2`, `\frac{3}{4}`, `1.5e3`, with `$` before or a unit
     after it; None: it is something else."""
     text = re.sub(r"(?<=[0-9])(?=[¼-¾⅐-⅞])", " ", text)
-    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("⁄", "/").strip().strip(".").strip()
+    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("⁄", "/").strip().rstrip(". ")
     text = re.sub(r"\\d?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text).replace("\\", "").strip("$€£ ")
     if len(text) > 2 * _MAX_NUMBER:
         return None

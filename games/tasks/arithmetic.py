@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from games.tasks.base import check_between
-from games.tasks.generated import Draft, Maker
+from games.tasks.generated import Draft, Maker, split_of
 
 NAME = "arithmetic"
 LARGEST = 9999
@@ -60,7 +60,7 @@ def maker(*, level: int = 1) -> Maker:
             prompt=f"What is {text}?",
             answer=str(value),
             check="number",
-            key=text,
+            split=split_of(text),
             metadata={"level": level, "operations": rules.operations, "expression": text},
         )
 
@@ -73,18 +73,23 @@ def _expression(draws: Random, rules: Level, operations: int) -> Part | None:
         number = draws.randint(1, rules.largest)
         return str(number), number, NUMBER
     right_ones = draws.randrange(operations) if rules.brackets else 0
-    operator = draws.choice(rules.operators)
     left = _expression(draws, rules, operations - 1 - right_ones)
     right = _expression(draws, rules, right_ones)
     if left is None or right is None:
         return None
-    value = _apply(operator, left[1], right[1])
-    if value is None or abs(value) > LARGEST or (value < 0 and not rules.negative):
-        return None
+    for operator in draws.sample(rules.operators, len(rules.operators)):
+        value = _apply(operator, left[1], right[1])
+        if value is not None and abs(value) <= LARGEST and (value >= 0 or rules.negative):
+            return _joined(left, operator, right, value)
+    return None
+
+
+def _joined(left: Part, operator: str, right: Part, value: int) -> Part:
+    """The whole, with the brackets that it needs: a part of the same rank on the right has them, as in a - (b - c)."""
     rank = RANK[operator]
-    # A part of the same rank on the right keeps its brackets: a - (b - c), a / (b * c).
-    texts = f"({left[0]})" if left[2] < rank else left[0], f"({right[0]})" if right[2] <= rank else right[0]
-    return f"{texts[0]} {operator} {texts[1]}", value, rank
+    first = f"({left[0]})" if left[2] < rank else left[0]
+    second = f"({right[0]})" if right[2] <= rank else right[0]
+    return f"{first} {operator} {second}", value, rank
 
 
 def _apply(operator: str, left: int, right: int) -> int | None:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from games.tasks.base import Task, check_between, refused
-from games.tasks.generated import Draft, Maker
+from games.tasks.generated import Draft, Maker, split_of
 
 NAME = "countdown"
 MAX_EXPRESSION = 200
@@ -18,13 +18,15 @@ _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-",
 
 
 def maker(*, numbers: int = 4, largest: int = 20, target: int = 100) -> Maker:
-    """`numbers` (2 to 6) from 1 to `largest`, and a target from 1 to `target` that all of them together can reach.
+    """`numbers` (2 to 6) from 1 to `largest`, and a target from 1 to `target`, which all of them together reach.
+
+    `largest` and `target` are 2 to 1000.
 
     Raises:
         ValueError: a setting is out of range.
     """
     check_between(NAME, 2, 6, numbers=numbers)
-    check_between(NAME, 2, None, largest=largest, target=target)
+    check_between(NAME, 2, 1000, largest=largest, target=target)
 
     def make(draws: Random) -> Draft:
         while True:
@@ -40,7 +42,7 @@ def maker(*, numbers: int = 4, largest: int = 20, target: int = 100) -> Maker:
             ),
             answer=text,
             check=NAME,
-            key=f"{value} from {sorted(chosen)}",
+            split=split_of(f"{value} from {sorted(chosen)}"),
             metadata={"numbers": chosen, "target": value},
         )
 

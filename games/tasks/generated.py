@@ -9,7 +9,7 @@ from typing import Any
 from games.tasks.base import Split, Task, TaskSet
 
 TEST_SHARE = 0.2
-"""Share of all keys that belong to the test split."""
+"""Share of what there is that belongs to the test split."""
 ATTEMPTS = 2000
 """Draws until a split is given up as empty."""
 
@@ -24,8 +24,8 @@ class Draft:
     """The gold answer."""
     check: str
     """Name of the checker."""
-    key: str
-    """What decides the split: tasks that one could learn from each other by heart have the same."""
+    split: Split
+    """Where it belongs, whoever draws it; the same for tasks that could be learned from each other by heart."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known."""
 
@@ -36,8 +36,12 @@ Maker = Callable[[Random], Draft]
 
 def split_of(key: str) -> Split:
     """The split that a key belongs to, by its hash: the same in every process, whatever else there is."""
-    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big")
-    return "test" if number < TEST_SHARE * 2**32 else "train"
+    return "test" if hashed(key) < TEST_SHARE else "train"
+
+
+def hashed(key: str) -> float:
+    """A number from 0 to 1 that looks random, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 def generated(name: str, maker: Maker, *, split: Split, size: int) -> TaskSet:
@@ -50,7 +54,7 @@ def generated(name: str, maker: Maker, *, split: Split, size: int) -> TaskSet:
         draws = Random(f"{name}/{split}/{index}")
         for _ in range(ATTEMPTS):
             draft = maker(draws)
-            if split_of(draft.key) == split:
+            if draft.split == split:
                 return Task(
                     id=f"{name}/{split}/{index}",
                     prompt=draft.prompt,

@@ -8,7 +8,7 @@ from itertools import combinations, product
 from random import Random
 
 from games.tasks.base import Task, check_between, refused
-from games.tasks.generated import Draft, Maker
+from games.tasks.generated import Draft, Maker, split_of
 
 NAME = "knights"
 PEOPLE = "ABCDE"
@@ -54,7 +54,7 @@ def maker(*, people: int = 3) -> Maker:
             ),
             answer=named(_worlds(people)[possible.bit_length() - 1]),
             check=NAME,
-            key=" ".join(lines),
+            split=split_of(" ".join(lines)),
             metadata={"people": people, "statements": [statement.text for statement in said]},
         )
 

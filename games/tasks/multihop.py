@@ -5,7 +5,7 @@ from random import Random
 
 from games.tasks.base import check_between
 from games.tasks.corpus import Corpus, Style, corpus
-from games.tasks.generated import ATTEMPTS, Draft, Maker
+from games.tasks.generated import ATTEMPTS, TEST_SHARE, Draft, Maker, hashed
 from games.tasks.world import Thing
 
 NAME = "multihop"
@@ -50,6 +50,8 @@ def maker(*, documents: int = 2000, hops: int | None = None, style: Style = "pla
     if hops is not None:
         check_between(NAME, 1, MAX_HOPS, hops=hops)
     texts = corpus(documents=documents, world_seed=world_seed, style=style)
+    # By rank and not by hash alone, so that a small corpus has its share of test questions too.
+    test = set(sorted(texts.things, key=hashed)[: round(TEST_SHARE * documents)])
     made_by = {"documents": documents, "world_seed": world_seed, "style": style}
 
     def make(draws: Random) -> Draft:
@@ -58,7 +60,7 @@ def maker(*, documents: int = 2000, hops: int | None = None, style: Style = "pla
             prompt=_question(draws, texts.things[chain[0]], relations, style),
             answer=chain[-1],
             check="exact",
-            key=chain[0],
+            split="test" if chain[0] in test else "train",
             metadata={
                 "hops": len(relations),
                 "relations": relations,
