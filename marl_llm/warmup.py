@@ -1,9 +1,11 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marl_llm.config import Config
 from marl_llm.matchmaking import series
@@ -32,12 +34,10 @@ def warm_up(
         if warmup is None or member.learner is None:
             continue
         samples = demonstrations(config, member.policy, team.policies)
-        turns = Counter(sample.game for sample in samples)
-        # Long games get no more of the batch.
-        chances = np.array([1 / (turns[sample.game] * len(turns)) for sample in samples])
+        chances_N = chances(samples, warmup.shares)
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
-            batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances)]
+            batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances_N)]
             loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
             if stop():
@@ -46,12 +46,20 @@ def warm_up(
     return True
 
 
+def chances(samples: Sequence[Sample], shares: Mapping[str, float]) -> NDArray[np.float64]:
+    """How likely each sample is drawn: games by their shares (1 where none is given), whatever their length."""
+    turns = Counter(sample.game for sample in samples)
+    parts = {game: shares.get(game, 1.0) for game in turns}
+    weights_N = np.array([parts[sample.game] / turns[sample.game] for sample in samples])
+    return weights_N / sum(parts.values())
+
+
 def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Policy]) -> list[Sample]:
     """The teachers' turns against themselves in all games: as the policy's model would have read and written them."""
     warmup = config.policies[policy.name].warmup
     assert warmup is not None
     matches = [
-        match
+        replace(match, label=label)
         for label, teacher in config.teachers(policy.name).items()
         for match in series(
             config.games[label].trained,
@@ -93,7 +101,7 @@ def _as_written(episode: Episode, policy: LLMPolicy) -> list[Sample]:
         samples.append(
             Sample(
                 policy=policy.name,
-                game=match.game,
+                game=match.title,
                 episode=match.id,
                 agent=turn.agent,
                 tokens=prompt + written,

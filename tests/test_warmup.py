@@ -16,11 +16,13 @@ from marl_llm.config import (
     PolicyConfig,
     WarmupConfig,
 )
+from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import measure_exploitability
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.team import found
 from marl_llm.text import canonical_reply
-from marl_llm.warmup import demonstrations, warm_up
+from marl_llm.types import Sample
+from marl_llm.warmup import chances, demonstrations, warm_up
 from tests.tiny import TINY, seated, untrained
 
 WARMUP = WarmupConfig(teacher="noisy", games=64, steps=40, batch=32, lr=0.02)
@@ -108,4 +110,23 @@ def test_a_held_out_game_is_imitated_only_if_it_has_a_teacher() -> None:
     config = taught(games, teachers={"held out": "random"})
     assert config.teachers("agent") == {"kuhn": "noisy", "held out": "random"}
     samples = demonstrations(config, seated(untrained("tic_tac_toe")), TEACHERS)
-    assert {sample.game for sample in samples} == {"kuhn_poker", "tic_tac_toe"}
+    assert {sample.game for sample in samples} == {"kuhn", "held out"}
+
+
+def test_games_are_drawn_by_their_shares_whatever_their_length() -> None:
+    samples = [Sample(policy="a", game=game, episode="e", agent="p", tokens=(1,), spans=()) for game in "xxxy"]
+    assert chances(samples, {}) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    assert chances(samples, {"x": 3.0}) == pytest.approx([1 / 4, 1 / 4, 1 / 4, 1 / 4])
+
+
+def test_demonstrations_keep_games_apart_by_what_the_experiment_calls_them() -> None:
+    config = taught({"small": PlayedGame(name="kuhn_poker"), "other": PlayedGame(name="kuhn_poker")})
+    told = {sample.game for sample in demonstrations(config, seated(untrained("kuhn_poker")), TEACHERS)}
+    assert told == {"small", "other"}
+
+
+def test_a_share_of_a_game_that_is_not_imitated_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"warmup.shares: 'go' is not allowed; it must be a game that is imitated"):
+        taught(shares={"go": 1.0})
+    with pytest.raises(ConfigError, match=r"warmup.shares.game: 0 is not allowed; it must be more than 0"):
+        taught(shares={"game": 0})

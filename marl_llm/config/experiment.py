@@ -129,6 +129,10 @@ class Config:
                     key = f"policies.{name}.warmup.teachers.{game}"
                     require(game in self.games, key, game, f"about one of games: {sorted(self.games)}")
                     require(teacher in scripted, key, teacher, allowed)
+                imitated = sorted(self.teachers(name))
+                for game in warmup.shares:
+                    allowed = f"a game that is imitated: {imitated}"
+                    require(game in imitated, f"policies.{name}.warmup.shares", game, allowed)
                 if not policy_config.learns:
                     raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
 

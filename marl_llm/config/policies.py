@@ -1,6 +1,7 @@
 """Settings of one policy: its model, its warm-up, its engine, its learner and its loss."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from marl_llm.config.require import require
@@ -37,6 +38,8 @@ class WarmupConfig:
     teachers: dict[str, str] = field(default_factory=dict)
     """Game (by its name in `games`) to whom to imitate there instead. Held-out games are imitated only if they are
     here, so that a model that cannot read yet learns the form of all games' answers."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Game to its part of the turns that are imitated, relative to the others', which have 1 each."""
     games: int = 512
     """Games that a teacher plays against itself, of each game that is imitated."""
     steps: int = 100
@@ -51,6 +54,8 @@ class WarmupConfig:
             require(getattr(self, name) >= 1, f"warmup.{name}", getattr(self, name), "1 or more")
         require(self.steps >= 0, "warmup.steps", self.steps, "0 or more")
         require(self.lr >= 0, "warmup.lr", self.lr, "0 or more")
+        for game, share in self.shares.items():
+            require(0 < share < inf, f"warmup.shares.{game}", share, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
