@@ -345,3 +345,10 @@ def test_every_setting_has_a_line_of_documentation_under_it(node: ast.ClassDef) 
         if isinstance(field, ast.AnnAssign):
             documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             assert documented, f"{node.name}.{ast.unparse(field.target)} has no documentation"
+
+
+def test_a_setting_may_speak_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text("run: {name: x}")
+    config = load_config(path, ["policies.agent.model=models/${run.name}-${run.seed}"])
+    assert config.policies["agent"].model == "models/x-0"

@@ -43,9 +43,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         given = OmegaConf.merge(loaded, changes)
         tree = OmegaConf.merge(_defaults(loaded), given)
         # Merging ignores a missing value, so that `tree` would hold the default.
-        missing = sorted(OmegaConf.missing_keys(given) | OmegaConf.missing_keys(changes))
-        if missing:
-            raise ConfigError(f"{missing[0]}: '???' is not allowed; it must be a value")
+        for key, value in (*_leaves("", _plain(given)), *_leaves("", _plain(changes))):
+            if value == "???":
+                raise ConfigError(f"{key}: '???' is not allowed; it must be a value")
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config {path}: {_explain(error, given)}") from error
@@ -117,6 +117,10 @@ def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
     else:
         yield prefix, node
+
+
+def _plain(tree: DictConfig) -> Any:
+    return OmegaConf.to_container(tree, resolve=False)
 
 
 def _explain(error: OmegaConfBaseException, given: Any) -> str:
