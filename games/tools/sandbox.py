@@ -26,9 +26,9 @@ class Sandbox:
 
     `isolation`: `auto` takes `landlock` or else `bubblewrap`, whichever works here; what it is now is in
     `self.isolation`. `cpu_seconds` and `wall_seconds`: computing and waiting. `memory_mb`: address space, about 30 MiB
-    of it Python's own. `file_mb`: size of a file and of all files together; `files`: how many there may be. `output`:
-    bytes kept of stdout and of stderr. `packages`: installed top-level packages that programs may import besides the
-    standard library, with those that they need: `("numpy",)`, `("sympy", "mpmath")`.
+    of it Python's own. `file_mb`: size of a file; all together may have four times as much. `files`: how many there may
+    be. `output`: bytes kept of stdout and of stderr. `packages`: installed top-level packages that programs may import
+    besides the standard library, with those that they need: `("numpy",)`, `("sympy", "mpmath")`.
 
     Raises:
         NoIsolation: the isolation does not work here; says why, and how to do without.
