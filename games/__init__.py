@@ -13,7 +13,11 @@ from games.turns import in_turns
 
 _GAMES = {
     "connect_four": "games.connect_four:env",
+    "debate": "games.pipelines.debate:env",
+    "deep_research": "games.pipelines.deep_research:env",
+    "discussion": "games.pipelines.discussion:env",
     "donor_game": "games.donor_game:env",
+    "generate_verify_refine": "games.pipelines.generate_verify_refine:env",
     "hanabi": "games.hanabi:env",
     "kuhn_poker": "games.kuhn_poker:env",
     "leduc_poker": "games.leduc_poker:env",
@@ -24,6 +28,7 @@ _GAMES = {
     "simple_hanabi": "games.hanabi:simple",
     "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",
+    "workflow": "games.pipelines.workflow:env",
 }
 ADAPTERS = {
     "openspiel": "games.from_openspiel",

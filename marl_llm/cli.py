@@ -322,10 +322,11 @@ def games_list(as_json_: Json = False) -> None:
     if as_json_:
         print(json.dumps(rules))
     else:
+        width = max(map(len, (*rules, *games.FORMS))) + 2
         for name, text in rules.items():
-            out.print(f"{name:20}{text.split('. ')[0]}.", markup=False)
+            out.print(f"{name:{width}}{text.split('. ')[0]}.", markup=False)
         for form, what in games.FORMS.items():
-            out.print(f"{form:20}{what}", markup=False)
+            out.print(f"{form:{width}}{what}", markup=False)
 
 
 @games_app.command("describe")

@@ -15,6 +15,7 @@ from typing import Any
 from pettingzoo import AECEnv
 
 import games
+from games.tools.base import ToolFault
 from games.turns import InTurns
 from marl_llm.config import GameConfig, PlayConfig
 from marl_llm.errors import ConfigError, GameError, RunError
@@ -263,7 +264,11 @@ class Table:
         self._actions.append(reply.action)
         if self.status is None:
             # A reply without an action is an illegal move by the same path: no game accepts the empty text.
-            self._guard(self._env.step, reply.action if reply.action is not None else "")
+            try:
+                self._guard(self._env.step, reply.action if reply.action is not None else "")
+            except ToolFault as fault:
+                self.status, self._note = "fault", str(fault)
+                return
             legal = not self._game.infos[view.agent].get("illegal", False)
         self._latest[view.agent] = len(self._turns)
         self._history[view.agent] = (*view.history, (view.observation, reply.text))
@@ -331,6 +336,8 @@ class Table:
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
             return call(*arguments, **named)
+        except ToolFault:
+            raise
         except Exception as error:  # whatever a game raises, the run stops with what is needed to replay it
             raise GameError(
                 f"game {self.match.game} raised {type(error).__name__}: {error} "

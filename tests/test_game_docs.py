@@ -25,7 +25,7 @@ def test_every_named_game_has_a_section_with_its_rules_and_settings() -> None:
         text = script()["section"](name)
         assert text.startswith(f"## {name}\n")
         assert games.make(name).metadata["rules"] in text
-        assert "| `on_illegal` | `'forfeit'` |" in text
+        assert f"| `on_illegal` | `'{games.make(name).metadata['on_illegal']}'` |" in text
         assert "You are " in text
 
 

@@ -1,5 +1,6 @@
 """Questions over a corpus of made-up documents, each answered by one to four facts from as many documents."""
 
+import re
 from collections.abc import Sequence
 from random import Random
 
@@ -71,6 +72,22 @@ def maker(*, documents: int = 2000, hops: int | None = None, style: Style = "pla
         )
 
     return make
+
+
+def ask(thing: Thing | None, name: str, relation: str) -> str:
+    """The plain question for one fact about a thing; None: nothing is known of it but the name."""
+    phrase = f"the {name}" if thing is not None and thing.kind in WITH_ARTICLE else name
+    return f"{'Who' if relation in PERSONS else 'What'} is {PHRASES[relation][0].format(phrase)}?"
+
+
+def read_question(question: str) -> tuple[str, str] | None:
+    """The relation and the name that a plain question for one fact is about; None: it is another question."""
+    for relation, (plain, *_) in PHRASES.items():
+        before, _, after = plain.partition("{}")
+        found = re.fullmatch(f"(?:Who|What) is {re.escape(before)}(?:the )?(.+){re.escape(after)}\\?", question)
+        if found and " of " not in found[1]:
+            return relation, found[1]
+    return None
 
 
 def _chain(draws: Random, texts: Corpus, hops: int) -> tuple[list[str], list[str]]:

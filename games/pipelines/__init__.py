@@ -1,0 +1,21 @@
+"""Pipelines: several agents work on one task together, and every step is a turn of a game."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from games.settings import refused
+from games.tasks import TaskSet, task_set
+
+ARITHMETIC: Mapping[str, Any] = {"source": "arithmetic"}
+"""Where tasks come from unless the settings say more."""
+
+
+def tasks_of(game: str, given: Any) -> TaskSet:
+    """The tasks of a setting `tasks`, as in `{source: arithmetic, level: 2}`.
+
+    Raises:
+        ValueError: it has no source, or see `games.tasks.task_set`.
+    """
+    if not isinstance(given, Mapping) or "source" not in given:
+        raise refused(game, "tasks", given, "a mapping with a source, as in {source: arithmetic, level: 2}")
+    return task_set(**given)
