@@ -201,7 +201,7 @@ class LearnerConfig:
             require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
 
 
-ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer"]
+ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]
 PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
 UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")
 """Kinds whose probabilities nobody can tell."""
@@ -233,7 +233,8 @@ class PolicyConfig:
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
-    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature}`."""
+    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature, foresight}`,
+    `informed: {accuracy}`."""
 
     @property
     def learns(self) -> bool:

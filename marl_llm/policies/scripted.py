@@ -1,12 +1,14 @@
-"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax), searching (MCTS), tit for tat, bargainer.
+"""Scripted players: random, noisy, equilibrium (CFR), perfect (minimax), searching (MCTS), tit for tat, bargainer,
+informed.
 
-All but the random one read the state from `View.state_key` alone, so that they know no more than their seat,
-and play only games on OpenSpiel's rules, matrix games (tit for tat) or negotiation (bargainer). Every draw comes from
-`View.seed`.
+All but the random one read the state from `View.state_key` alone, so that they know no more than their seat (but the
+informed one, which knows the truth), and play only games on OpenSpiel's rules, matrix games (tit for tat), negotiation
+(bargainer) or pipelines (informed). Every draw comes from `View.seed`.
 """
 
 import difflib
 import inspect
+import json
 import math
 import random
 import zlib
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 
 import pyspiel
 
+import games
 from games.matrix_game import moves_of
 from games.negotiation import worths
 from marl_llm.config import PolicyKind
@@ -108,6 +111,36 @@ class BargainerPolicy(ScriptedPolicy):
         accepts = shares.get("accept", 0.0)
         chances = {action: (1 - accepts) * chance for action, chance in _softmax(asked, self._temperature).items()}
         return dict.fromkeys(legal, 0.0) | chances | ({"accept": accepts} if "accept" in shares else {})
+
+
+class InformedPolicy(ScriptedPolicy):
+    """Pipelines: says what somebody who knows the truth would say, with probability `accuracy`, else something else.
+
+    That is one of the other choices, or of the game's examples. A demonstrator for warm-ups: the truth comes from the
+    game's `advise`, which no policy that learns has.
+    """
+
+    def __init__(self, *, accuracy: float = 0.7) -> None:
+        super().__init__()
+        if not isinstance(accuracy, (int, float)) or isinstance(accuracy, bool) or not 0 <= accuracy <= 1:
+            raise ConfigError(f"informed.accuracy: {accuracy!r} is not allowed; it must be between 0 and 1")
+        self._accuracy = float(accuracy)
+
+    def distribution(self, view: View) -> dict[str, float]:
+        advise = _adviser(view.game, json.dumps(dict(view.settings), sort_keys=True))
+        if advise is None or view.state_key is None:
+            raise ConfigError(f"policy informed: plays pipelines on tasks only, not {view.game}")
+        advice = advise(view.state_key)
+        others = [action for action in _legal(view) if action != advice] or [advice]
+        chances = dict.fromkeys(others, (1 - self._accuracy) / len(others))
+        return chances | {advice: chances.get(advice, 0.0) + self._accuracy}
+
+
+@lru_cache(maxsize=64)
+def _adviser(game: str, settings: str) -> Callable[[str], str] | None:
+    """What the game advises by state key; None: it has no advice."""
+    env: Any = games.make(game, **json.loads(settings)).unwrapped
+    return getattr(getattr(env, "parallel", env), "advise", None)
 
 
 class _StatePolicy(ScriptedPolicy):
@@ -246,6 +279,7 @@ _KINDS: dict[str, Callable[..., ScriptedPolicy]] = {
     "mcts": MCTSPolicy,
     "tit_for_tat": TitForTatPolicy,
     "bargainer": BargainerPolicy,
+    "informed": InformedPolicy,
 }
 
 

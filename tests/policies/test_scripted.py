@@ -310,3 +310,20 @@ def test_foresight_sees_what_the_other_will_do():
         NoisyPolicy(foresight=1).strategies([view(key="0")])
     with pytest.raises(ConfigError, match=r"foresight: -1 is not allowed; it must be a whole number, 0 or more"):
         NoisyPolicy(foresight=-1)
+
+
+def test_the_informed_one_says_the_truth_as_often_as_it_is_told_to():
+    env = games.make("discussion", rounds=1, agents=3)
+    env.reset(seed=0)
+    info, gold = env.infos["agent_0"], env.hidden["gold"]
+    seen = replace(view(game="discussion", legal=None, key=info["state_key"]), examples=("none", "x", gold))
+    actions = make_scripted("informed", {"accuracy": 0.6}).strategies([seen])[0].actions
+    assert actions == {"none": pytest.approx(0.2), "x": pytest.approx(0.2), gold: pytest.approx(0.6)}
+    assert make_scripted("informed", {"accuracy": 1}).strategies([seen])[0].actions[gold] == 1.0
+
+
+def test_the_informed_one_refuses_games_without_a_truth():
+    with pytest.raises(ConfigError, match="informed: plays pipelines on tasks only, not kuhn_poker"):
+        make_scripted("informed", {}).strategies([view()])
+    with pytest.raises(ConfigError, match=r"informed.accuracy: 2 is not allowed; it must be between 0 and 1"):
+        make_scripted("informed", {"accuracy": 2})
