@@ -157,7 +157,7 @@ def test_who_had_no_turn_in_a_step_learns_nothing_and_the_step_goes_on(tmp_path:
 def test_a_step_in_which_nobody_had_a_turn_is_an_error(talking: Config) -> None:
     team = found(talking)
     with pytest.raises(TrainingError, match="no policy that learns had a turn in 0 episodes"):
-        learn(team, [], {})
+        learn(team, [], {}, {})
 
 
 def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talking: Config) -> None:

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 import games
 from tests.games.test_text_game import VARIANTS
 
+PIPELINES = ("debate", "deep_research", "discussion", "generate_verify_refine", "workflow")
+"""They go on after an illegal move, unless they are told to forfeit."""
 PLAIN = [
-    *((name, {}) for name in games.names() if (name, {}) not in VARIANTS),
+    *((name, {}) for name in games.names() if (name, {}) not in VARIANTS and name not in PIPELINES),
     ("openspiel:goofspiel(num_cards=4,imp_info=True)", {}),
     ("openspiel:kuhn_poker(players=3)", {}),
     ("openspiel:coop_box_pushing(horizon=5)", {}),
 ]
 SCALED = [(name, {"scale": scale}) for name, _ in PLAIN for scale in (4, 0.5)]
-CASES = [*PLAIN, *SCALED, *VARIANTS]
+FORFEITING = [(name, {**chosen, "on_illegal": "forfeit"}) for name, chosen in VARIANTS]
+CASES = [*PLAIN, *SCALED, *FORFEITING]
 SEEDS = st.integers(0, 2**63)
 CHOICES = st.integers(0, 2**32)
 few = settings(max_examples=8, deadline=None, derandomize=True)

@@ -22,6 +22,11 @@ VARIANTS = [
     ("public_goods", {}),
     ("public_goods", {"players": 2, "punishment": False, "rounds": 2}),
     ("taboo", {}),
+    ("debate", {"judge": True, "rounds": 1}),
+    ("deep_research", {"calls": 2, "expert": "chain"}),
+    ("discussion", {"agents": 3, "rounds": 1}),
+    ("generate_verify_refine", {"pay": ["outcome", "format"]}),
+    ("workflow", {}),
 ]
 FORFEITS = pytest.mark.parametrize("on_illegal", ["forfeit", "default_action"])
 
