@@ -1,6 +1,6 @@
 """Settings that several games share, and how a bad one is refused."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 OnIllegal = Literal["forfeit", "default_action"]
 """`forfeit`: the offender ends at the least legal utility minus 1, the others get nothing more, and the game ends.
@@ -18,8 +18,7 @@ def check_on_illegal(game: str, on_illegal: str) -> None:
     Raises:
         ValueError: see above.
     """
-    if on_illegal not in get_args(OnIllegal):
-        raise refused(game, "on_illegal", on_illegal, " or ".join(get_args(OnIllegal)))
+    check_choice(game, OnIllegal, on_illegal=on_illegal)
 
 
 def check_whole(game: str, *, least: int = 1, **settings: object) -> None:
@@ -31,3 +30,25 @@ def check_whole(game: str, *, least: int = 1, **settings: object) -> None:
     for setting, value in settings.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise refused(game, setting, value, f"a whole number, {least} or more")
+
+
+def check_flag(game: str, **settings: object) -> None:
+    """Refuse values that are neither true nor false.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for setting, value in settings.items():
+        if not isinstance(value, bool):
+            raise refused(game, setting, value, "true or false")
+
+
+def check_choice(game: str, choices: Any, **settings: object) -> None:
+    """Refuse values that are none of those of `choices`, a `Literal`.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for setting, value in settings.items():
+        if value not in get_args(choices):
+            raise refused(game, setting, value, " or ".join(get_args(choices)))

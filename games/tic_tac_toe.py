@@ -5,7 +5,7 @@ from typing import Any
 import pyspiel
 
 from games.openspiel import OpenSpielEnv
-from games.settings import OnIllegal, refused
+from games.settings import OnIllegal, check_flag
 
 NAME = "tic_tac_toe"
 LINES = ("abc", "def", "ghi", "adg", "beh", "cfi", "aei", "ceg")
@@ -23,8 +23,7 @@ def env(
     Raises:
         ValueError: a setting is out of range.
     """
-    if not isinstance(lines, bool):
-        raise refused(NAME, "lines", lines, "true or false")
+    check_flag(NAME, lines=lines)
     return TicTacToe(lines=lines, opening=opening, on_illegal=on_illegal, scale=scale)
 
 

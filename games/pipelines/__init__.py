@@ -10,6 +10,11 @@ ARITHMETIC: Mapping[str, Any] = {"source": "arithmetic"}
 """Where tasks come from unless the settings say more."""
 
 
+def number_of(agent: str) -> int:
+    """The number at the end of an agent's id."""
+    return int(agent.rpartition("_")[2])
+
+
 def tasks_of(game: str, given: Any) -> TaskSet:
     """The tasks of a setting `tasks`, as in `{source: arithmetic, level: 2}`.
 

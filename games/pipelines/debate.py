@@ -6,7 +6,7 @@ from typing import Any
 from games.pipelines import ARITHMETIC
 from games.pipelines.graph import Node
 from games.pipelines.workflow import Pay, Workflow
-from games.settings import OnIllegal, check_whole, refused
+from games.settings import OnIllegal, check_flag, check_whole
 
 NAME = "debate"
 SOLVE = "Give your answer."
@@ -32,8 +32,7 @@ def env(
         ValueError: a setting is out of range.
     """
     check_whole(NAME, debaters=debaters, rounds=rounds)
-    if not isinstance(judge, bool):
-        raise refused(NAME, "judge", judge, "true or false")
+    check_flag(NAME, judge=judge)
     prompt = SOLVE if rounds == 1 else AGAIN
     nodes = [Node(role="debater", prompt=prompt, count=debaters, recalls=("debater",), answers=True)]
     if judge:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from games.base import Legal, Parts
-from games.pipelines import tasks_of
-from games.settings import OnIllegal, check_whole, refused
+from games.pipelines import number_of, tasks_of
+from games.settings import OnIllegal, check_choice, check_flag, check_whole, refused
 from games.tasks import Task, check
 from games.tasks.answers import normalised
 from games.tasks.corpus import Corpus
@@ -25,6 +25,8 @@ PLANNER = "planner_0"
 MULTIHOP: Mapping[str, Any] = {"source": "multihop", "documents": 200}
 SILENCE = "no answer"
 """What is heard of an agent that ends without one."""
+SHOWN = 3
+"""Tasks whose answers are examples of what may be said."""
 Expert = Literal["none", "chain"]
 
 
@@ -64,10 +66,8 @@ def env(
         results=results,
         output=output,
     )
-    if not isinstance(alone, bool):
-        raise refused(NAME, "alone", alone, "true or false")
-    if expert not in get_args(Expert):
-        raise refused(NAME, "expert", expert, " or ".join(get_args(Expert)))
+    check_flag(NAME, alone=alone)
+    check_choice(NAME, Expert, expert=expert)
     if not isinstance(tool_seconds, (int, float)) or isinstance(tool_seconds, bool) or not tool_seconds > 0:
         raise refused(NAME, "tool_seconds", tool_seconds, "more than 0")
     return DeepResearch(
@@ -118,7 +118,7 @@ class Inquiry:
     """Its place among the tasks."""
     planner: Log
     """What the planner did."""
-    calls: tuple[Log, ...] = field(default=())
+    calls: tuple[Log, ...] = ()
     """What each sub-agent did that was called, in the order of the calls."""
 
     @property
@@ -151,10 +151,13 @@ class DeepResearch(TextGame[Inquiry]):
         on_illegal: OnIllegal,
     ) -> None:
         self._tasks = tasks_of(NAME, tasks)
-        self._tools = _tools(corpus or _corpus_of(self._tasks[0]), results)
+        shown = self._tasks[:SHOWN]
+        self._tools = _tools(corpus or _corpus_of(shown[0]), results)
         self._limits, self._output, self._seconds, self._graded = limits, output, tool_seconds, expert == "chain"
-        if self._graded and "chain" not in self._tasks[0].metadata:
+        if self._graded and "chain" not in shown[0].metadata:
             raise refused(NAME, "expert", expert, "none where tasks have no chain of facts")
+        self._answers = tuple(f"answer: {task.answer}" for task in shown)
+        self._ask = f"ask: {shown[1 % len(shown)].prompt}"
         searchers = [f"searcher_{number}" for number in range(limits.calls)]
         told = ", ".join(f"'{tool.usage.partition(',')[0]}'" for tool in self._tools)
         alone = f"Deep research. The planner finds the answer: {told}, and at last 'answer: TEXT'."
@@ -209,7 +212,7 @@ class DeepResearch(TextGame[Inquiry]):
             return ()
         if agent == PLANNER:
             return () if position.working else None
-        return None if _number(agent) in position.working else ()
+        return None if number_of(agent) in position.working else ()
 
     def read(self, agent: str, text: str) -> str | None:
         kind, colon, rest = (part.strip() for part in text.partition(":"))
@@ -223,12 +226,10 @@ class DeepResearch(TextGame[Inquiry]):
         return f"{call[0].name}: {' '.join(call[1].split())}" if call and call[1].strip() else None
 
     def examples(self, agent: str) -> tuple[str, ...]:
-        answers = tuple(f"answer: {self._tasks[number].answer}" for number in range(min(3, len(self._tasks))))
         if agent == PLANNER and self._limits.calls:
-            asks = (f"ask: {self._tasks[1 % len(self._tasks)].prompt}",)
-            return (*answers, *(asks if len(self.position.calls) < self._limits.calls else ()))
+            return (*self._answers, *((self._ask,) if len(self.position.calls) < self._limits.calls else ()))
         log = self._log(agent)
-        return (*answers, f"search: {log.question if log else ''}", "read: d0001")
+        return (*self._answers, f"search: {log.question if log else ''}", "read: d0001")
 
     def offer(self, agent: str) -> str:
         return ""
@@ -255,7 +256,7 @@ class DeepResearch(TextGame[Inquiry]):
         if PLANNER in actions and not position.working:
             position = self._plan(position, actions[PLANNER])
         else:
-            done = {number: self._work(position.calls[number], actions) for number in position.working}
+            done = {n: self._work(position.calls[n], actions[f"searcher_{n}"]) for n in position.working}
             calls = tuple(done.get(number, log) for number, log in enumerate(position.calls))
             position = replace(position, calls=calls)
         spent = len(position.planner.steps) == self._limits.planner and not position.working
@@ -292,7 +293,7 @@ class DeepResearch(TextGame[Inquiry]):
         """What the agent did so far; None: it is a sub-agent that nobody has called."""
         if agent == PLANNER:
             return self.position.planner
-        number = _number(agent)
+        number = number_of(agent)
         return self.position.calls[number] if number < len(self.position.calls) else None
 
     def _plan(self, position: Inquiry, action: str) -> Inquiry:
@@ -304,10 +305,9 @@ class DeepResearch(TextGame[Inquiry]):
             return replace(position, planner=planner, calls=position.calls + opened)
         return replace(position, planner=self._step(position.planner, action))
 
-    def _work(self, log: Log, actions: Mapping[str, str]) -> Log:
+    def _work(self, log: Log, action: str) -> Log:
         """After an action of the sub-agent whose log it is."""
-        agent = f"searcher_{next(number for number, other in enumerate(self.position.calls) if other is log)}"
-        log = self._step(log, actions[agent])
+        log = self._step(log, action)
         spent = len(log.steps) == self._limits.searcher
         return replace(log, answer=SILENCE) if spent and log.answer is None else log
 
@@ -364,10 +364,6 @@ def _stated(world: Corpus, thing: str, relation: str, steps: Sequence[Sequence[s
     fact = world.things[thing].facts.get(relation) if thing in world.things else None
     shown = any(fact in result and thing in result for _, result in steps) if fact else False
     return fact if shown else None
-
-
-def _number(agent: str) -> int:
-    return int(agent.rpartition("_")[2])
 
 
 def _corpus_of(task: Task) -> str:

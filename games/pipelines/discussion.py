@@ -7,11 +7,11 @@ from random import Random
 from typing import Any, Literal, get_args
 
 from games.base import Legal, Parts
-from games.pipelines import ARITHMETIC, tasks_of
+from games.pipelines import ARITHMETIC, number_of
+from games.pipelines.task_game import TaskGame
 from games.pipelines.workflow import RIGHT, WRONG
-from games.settings import OnIllegal, check_whole, refused
+from games.settings import OnIllegal, check_choice, check_flag, check_whole, refused
 from games.tasks import Task, check
-from games.text_game import TextGame
 
 NAME = "discussion"
 Kind = Literal["solver", "evaluator", "scorer"]
@@ -53,11 +53,8 @@ def env(
     """
     check_whole(NAME, agents=agents, rounds=rounds, evaluations=evaluations, scorers=scorers)
     check_whole(NAME, least=0, references=references)
-    if speakers not in get_args(Speakers):
-        raise refused(NAME, "speakers", speakers, " or ".join(get_args(Speakers)))
-    for setting, value in (("self_scoring", self_scoring), ("evaluate", evaluate), ("score", score)):
-        if not isinstance(value, bool):
-            raise refused(NAME, setting, value, "true or false")
+    check_choice(NAME, Speakers, speakers=speakers)
+    check_flag(NAME, self_scoring=self_scoring, evaluate=evaluate, score=score)
     if not evaluate and not score:
         raise refused(NAME, "score", score, "true where evaluate is false")
     least = 1 if self_scoring else 1 + evaluate + score
@@ -155,16 +152,12 @@ def _enter(stages: list[tuple[Job, ...]], jobs: Sequence[Job]) -> list[tuple[int
             first.setdefault(job.agent, (number, job))
         begin = sum(map(len, stages))
         # In the order of seats, as play records the turns of a round.
-        stage = [first[agent] for agent in sorted(first, key=_seat)]
+        stage = [first[agent] for agent in sorted(first, key=number_of)]
         stages.append(tuple(job for _, job in stage))
         entered += [(begin + place, job) for place, (_, job) in enumerate(stage)]
         taken = {number for number, _ in stage}
         waiting = [item for item in waiting if item[0] not in taken]
     return entered
-
-
-def _seat(agent: str) -> int:
-    return int(agent.rpartition("_")[2])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +195,7 @@ class Talk:
         return tuple(job for stage in self.stages for job in stage)
 
 
-class Discussion(TextGame[Talk]):
+class Discussion(TaskGame[Talk]):
     """Utility: 0. What is learned from is what the agents say of each other (`marl_llm.credit.rewards:comas`), or the
     truth (`outcome`), which `hidden` tells for comparison.
 
@@ -211,19 +204,16 @@ class Discussion(TextGame[Talk]):
     the truth.
     """
 
-    max_observation = 2**16
-
     def __init__(self, *, plan: Plan, tasks: Mapping[str, Any], on_illegal: OnIllegal) -> None:
         self._plan = plan
-        self._tasks = tasks_of(NAME, tasks)
         super().__init__(
             name=NAME,
             rules=(
                 "Discussion. Several agents discuss a question: they solve it, look for mistakes in each other's "
                 "solutions, and score solutions from 1 (wrong) to 3 (right)."
             ),
-            answer="Answer with what your role asks for",
-            default=f"is heard as '{SILENCE}'",
+            tasks=tasks,
+            silence=SILENCE,
             seats=dict.fromkeys(plan.agents, "solver"),
             utility_range=(0.0, 0.0),
             on_illegal=on_illegal,
@@ -231,8 +221,8 @@ class Discussion(TextGame[Talk]):
         self.metadata["roles"] = get_args(Kind)
 
     def deal(self, draws: Random) -> Talk:
-        number = draws.randrange(len(self._tasks))
-        return Talk(task=self._tasks[number], number=number, stages=self._plan.draw(draws))
+        number, task = self.draw(draws)
+        return Talk(task=task, number=number, stages=self._plan.draw(draws))
 
     def advise(self, state_key: str) -> str:
         """What somebody who knows the gold answer would say in the seat whose state key it is."""
@@ -251,21 +241,12 @@ class Discussion(TextGame[Talk]):
             return ()
         return SCORES if self._scores(job) else None
 
-    def read(self, agent: str, text: str) -> str | None:
-        return super().read(agent, text) if self._legal[agent] else " ".join(text.split()) or None
-
-    def examples(self, agent: str) -> tuple[str, ...]:
-        return (SILENCE, *(self._tasks[number].answer for number in range(min(4, len(self._tasks)))))
-
-    def offer(self, agent: str) -> str:
-        return super().offer(agent) if self._legal[agent] else ""
-
     def see(self, agent: str) -> str:
         job, position = self._job(agent), self.position
         question = f"Question: {position.task.prompt}"
         if job is None:
             return question
-        told = PROMPTS["scorer" if self._scores(job) else job.kind]
+        told = PROMPTS[self._asked(job)]
         named = zip(("Solution", "Evaluation"), job.about, strict=False)
         about = [f"{name}: {position.said[turn]}" for name, turn in named]
         return "\n".join((f"{told} {question}", *self._references(job), *about))
@@ -274,9 +255,8 @@ class Discussion(TextGame[Talk]):
         job, position = self._job(agent), self.position
         if job is None:
             return json.dumps([NAME, agent, position.number])
-        kind = "scorer" if self._scores(job) else job.kind
         about = [position.said[turn] for turn in job.about]
-        return json.dumps([NAME, agent, position.number, kind, about, self._references(job)])
+        return json.dumps([NAME, agent, position.number, self._asked(job), about, self._references(job)])
 
     def after(self, actions: Mapping[str, str]) -> tuple[Talk, Parts]:
         position = self.position
@@ -310,9 +290,6 @@ class Discussion(TextGame[Talk]):
         job = self._job(agent)
         return told if job is None else {**told, "role": job.kind}
 
-    def _default(self, agent: str) -> str:
-        return SILENCE
-
     def _job(self, agent: str) -> Job | None:
         """What the agent is to say now."""
         if self.over(agent):
@@ -328,9 +305,12 @@ class Discussion(TextGame[Talk]):
             score=int(said) if said in SCORES else None,
         )
 
+    def _asked(self, job: Job) -> Kind:
+        """What is asked for: where there are no scorers, evaluators are asked for the score."""
+        return "scorer" if job.kind == "evaluator" and not self._plan.scorers else job.kind
+
     def _scores(self, job: Job) -> bool:
-        """Whether it is a score: the scorer's, or the evaluator's where there are no scorers."""
-        return job.kind == "scorer" or (job.kind == "evaluator" and not self._plan.scorers)
+        return self._asked(job) == "scorer"
 
     def _references(self, job: Job) -> list[str]:
         """What a solver reads of the round before: solutions, each with the first evaluation of it."""

@@ -7,12 +7,12 @@ from random import Random
 from typing import Any, Literal, get_args
 
 from games.base import Legal, Parts
-from games.pipelines import ARITHMETIC, tasks_of
+from games.pipelines import ARITHMETIC
 from games.pipelines.graph import Node, layers, read_nodes
-from games.settings import OnIllegal, check_whole, refused
+from games.pipelines.task_game import TaskGame
+from games.settings import OnIllegal, check_choice, check_whole, refused
 from games.tasks import Task, check, final_answer
 from games.tasks.answers import normalised
-from games.text_game import TextGame
 
 NAME = "workflow"
 SILENCE = "no answer"
@@ -86,14 +86,12 @@ class Work:
     """Stages done, out of those of the workflow."""
 
 
-class Workflow(TextGame[Work]):
+class Workflow(TaskGame[Work]):
     """Utility: what the parts of `pay` sum to. Nobody sees the gold answer, or who has it right.
 
     `hidden` tells the task, the gold answer, the team's answer, whether it is right, and the share of right answers by
     role.
     """
-
-    max_observation = 2**16
 
     def __init__(
         self,
@@ -109,15 +107,13 @@ class Workflow(TextGame[Work]):
         rules: str = "Workflow. Agents work on one question together, each in its role.",
     ) -> None:
         check_whole(name, rounds=rounds)
-        if decide not in get_args(Decide):
-            raise refused(name, "decide", decide, " or ".join(get_args(Decide)))
+        check_choice(name, Decide, decide=decide)
         if isinstance(pay, str) or not set(pay) <= set(get_args(Pay)):
             raise refused(name, "pay", pay, f"a list of some of {', '.join(get_args(Pay))}")
         answering = [node.role for node in nodes if node.answers and node.speaks(rounds - 1, rounds)]
         if (answer is None and not answering) or (answer is not None and answer not in answering):
             allowed = f"one of {', '.join(answering)}" if answering else "a role with answers: true in the last round"
             raise refused(name, "answer", answer, allowed)
-        self._tasks = tasks_of(name, tasks)
         self._nodes = {node.role: node for node in nodes}
         self._answer, self._decide, self._pay = answer or answering[-1], decide, tuple(pay)
         self._stages = [(number, layer) for number in range(rounds) for layer in layers(nodes, number, rounds)]
@@ -125,16 +121,16 @@ class Workflow(TextGame[Work]):
         super().__init__(
             name=name,
             rules=rules,
-            answer="Answer with what your role asks for",
-            default=f"is heard as '{SILENCE}'",
+            tasks=tasks,
+            silence=SILENCE,
             seats=self._role,
             utility_range=(0.0, float(len(self._pay))),
             on_illegal=on_illegal,
         )
 
     def deal(self, draws: Random) -> Work:
-        number = draws.randrange(len(self._tasks))
-        return Work(task=self._tasks[number], number=number)
+        number, task = self.draw(draws)
+        return Work(task=task, number=number)
 
     def advise(self, state_key: str) -> str:
         """What somebody who knows the gold answer would say in the seat whose state key it is.
@@ -157,17 +153,6 @@ class Workflow(TextGame[Work]):
         if node is None:
             return ()
         return node.choices or None
-
-    def read(self, agent: str, text: str) -> str | None:
-        if self._nodes[self._role[agent]].choices:
-            return super().read(agent, text)
-        return " ".join(text.split()) or None
-
-    def examples(self, agent: str) -> tuple[str, ...]:
-        return (SILENCE, *(self._tasks[number].answer for number in range(min(4, len(self._tasks)))))
-
-    def offer(self, agent: str) -> str:
-        return super().offer(agent) if self._legal[agent] else ""
 
     def see(self, agent: str) -> str:
         node = self._nodes[self._role[agent]]
@@ -202,9 +187,6 @@ class Workflow(TextGame[Work]):
         answer = self.team_answer(position)
         right = {f"correct_{role}": self._share(position, role) for role, node in self._nodes.items() if node.answers}
         return {**facts, "answer": answer, "correct": check(position.task, answer), **right}
-
-    def _default(self, agent: str) -> str:
-        return SILENCE
 
     def team_answer(self, position: Work) -> str:
         """What the team answers, once all have spoken."""
