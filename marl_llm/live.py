@@ -15,6 +15,7 @@ from rich.table import Table
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config
 from marl_llm.evaluation.measure import Evaluation, GameEvaluation
+from marl_llm.evaluation.team_score import TeamScore
 
 PLAIN_EVERY_S = 10.0
 """Seconds between lines where the output is no terminal."""
@@ -174,6 +175,8 @@ def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str
             yield game, "exploitability, lower bound", f"{value} [{best.low:.3f}, {best.high:.3f}]"
     if evaluation.illegal_fraction is not None:
         yield game, "illegal moves", f"{evaluation.illegal_fraction:.2%}"
+    if evaluation.team is not None:
+        yield from _team_rows(f"{game}team", evaluation.team)
     for opponent in {**evaluation.opponents, **evaluation.outcomes}:
         heading = f"{game}against {opponent}"
         for seat, score in evaluation.opponents.get(opponent, {}).items():
@@ -185,6 +188,15 @@ def _rows(game: str, evaluation: GameEvaluation) -> Iterator[tuple[str, str, str
             yield from ((heading, f"{seat}: {name}", f"{v:.3f}") for name, v in _under("fact/", score.details).items())
         for seat, outcome in evaluation.outcomes.get(opponent, {}).items():
             yield heading, f"{seat}: lost, exact", f"{outcome.loss:.1%}"
+
+
+def _team_rows(heading: str, team: TeamScore) -> Iterator[tuple[str, str, str]]:
+    for role, mean in team.returns.items():
+        yield heading, f"{role}: return", f"{mean.mean:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    for name, mean in team.facts.items():
+        yield heading, name, f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    yield heading, "illegal turns", f"{team.illegal_fraction:.2%}"
+    yield heading, "tokens per game: sampled, read", f"{team.sampled_tokens:.0f}, {team.prompt_tokens:.0f}"
 
 
 def _under(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

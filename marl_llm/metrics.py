@@ -87,13 +87,18 @@ def action_shares(turns: Iterable[Turn]) -> dict[str, float]:
 
 
 def facts(episodes: Iterable[Episode]) -> dict[str, float]:
-    """Mean of each number that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1."""
+    """Mean of each of `told_facts`."""
+    return {name: sum(values) / len(values) for name, values in told_facts(episodes).items()}
+
+
+def told_facts(episodes: Iterable[Episode]) -> dict[str, list[float]]:
+    """The numbers that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1."""
     told: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         for name, value in episode.hidden.items():
             if isinstance(value, (int, float)):
-                told[name].append(value)
-    return {name: sum(values) / len(values) for name, values in sorted(told.items())}
+                told[name].append(float(value))
+    return dict(sorted(told.items()))
 
 
 def _told(episodes: Iterable[Episode]) -> dict[str, float]:
@@ -118,11 +123,19 @@ def returns_by_role(episodes: Iterable[Episode]) -> dict[str, float]:
 
 
 def _by_role(episodes: Iterable[Episode], values: Callable[[Episode], Mapping[str, float]]) -> dict[str, float]:
-    """Mean per role, in the order of names; an agent counts in its latest role, or by its id if it had no turn."""
+    """Mean of each of `values_by_role`."""
+    return {role: sum(found) / len(found) for role, found in values_by_role(episodes, values).items()}
+
+
+def values_by_role(
+    episodes: Iterable[Episode], values: Callable[[Episode], Mapping[str, float]]
+) -> dict[str, list[float]]:
+    """Values of agents per role, in the order of names; an agent counts in its latest role, or by its id if it had no
+    turn."""
     collected: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         roles = {turn.agent: turn.role for turn in episode.turns}
         game = f"{episode.match.label}/" if episode.match.label else ""
         for agent, value in values(episode).items():
             collected[f"{game}{roles.get(agent, agent)}"].append(value)
-    return {role: sum(found) / len(found) for role, found in sorted(collected.items())}
+    return dict(sorted(collected.items()))

@@ -1,15 +1,15 @@
 """Imitation of a scripted player, so that an untrained model can read the table and answer in the required form."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.config import Config
-from marl_llm.matchmaking import series
-from marl_llm.play import make_game, play
+from marl_llm.matchmaking import seat_policy, series
+from marl_llm.play import agents_of, make_game, play
 from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.seeds import generator
@@ -55,7 +55,8 @@ def chances(samples: Sequence[Sample], shares: Mapping[str, float]) -> NDArray[n
 
 
 def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Policy]) -> list[Sample]:
-    """The teachers' turns against themselves in all games: as the policy's model would have read and written them."""
+    """What the teachers do, against themselves in all games, in the seats that the policy has, as its model would have
+    read and written it."""
     warmup = config.policies[policy.name].warmup
     assert warmup is not None
     matches = [
@@ -69,19 +70,29 @@ def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Pol
             seed=config.run.seed,
         )
     ]
+    agents = {label: agents_of(config.games[label].trained) for label in config.teachers(policy.name)}
+    seats = {label: _seats(config, label, policy.name, agents[label]) for label in agents}
     return [
         sample
         for episode in play(matches, policies, max_turns=config.play.max_turns)
-        for sample in _as_written(episode, policy)
+        for sample in _as_written(episode, policy, seats[episode.match.label])
     ]
 
 
-def _as_written(episode: Episode, policy: LLMPolicy) -> list[Sample]:
+def _seats(config: Config, game: str, policy: str, agents: Sequence[str]) -> frozenset[str]:
+    """Where the policy sits in the game, and so what it has to learn there; everywhere, if it has no seat."""
+    own = frozenset(agent for agent in agents if seat_policy(config.seats(game), agent) == policy)
+    return own or frozenset(agents)
+
+
+def _as_written(episode: Episode, policy: LLMPolicy, seats: Collection[str]) -> list[Sample]:
     match = episode.match
     rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
     histories: dict[str, tuple[tuple[str, str], ...]] = {}
     samples = []
     for index, turn in enumerate(episode.turns):
+        if turn.agent not in seats:
+            continue
         assert turn.action is not None, "a scripted player always has an action"
         reply = canonical_reply(turn.action)
         view = View(

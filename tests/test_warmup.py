@@ -11,6 +11,7 @@ from marl_llm.config import (
     Config,
     EngineConfig,
     LearnerConfig,
+    MatchmakingConfig,
     PlayConfig,
     PlayedGame,
     PolicyConfig,
@@ -130,3 +131,9 @@ def test_a_share_of_a_game_that_is_not_imitated_is_refused() -> None:
         taught(shares={"go": 1.0})
     with pytest.raises(ConfigError, match=r"warmup.shares.game: 0 is not allowed; it must be more than 0"):
         taught(shares={"game": 0})
+
+
+def test_a_policy_imitates_what_is_done_in_its_own_seats() -> None:
+    config = replace(taught(), matchmaking=MatchmakingConfig(seats={"player_0": "agent", "player_1": "random"}))
+    made = demonstrations(config, seated(untrained()), TEACHERS)
+    assert {sample.agent for sample in made} == {"player_0"}

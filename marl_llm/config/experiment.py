@@ -28,6 +28,8 @@ class EvaluationConfig:
     """Games per opponent and seat, before and after."""
     games_during: int = 0
     """Games per opponent and seat every `every` steps, held-out games included; 0: none."""
+    team: bool = False
+    """Whether to play as many games, then and during, with everybody in the seat that `matchmaking.seats` gives."""
     opponents: list[str] = field(default_factory=list)
     """Policies to meet, by name; `start` is the policy as it was at step 0."""
 

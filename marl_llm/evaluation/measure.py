@@ -10,6 +10,7 @@ from marl_llm.errors import RunError
 from marl_llm.evaluation.best_response import BestResponse, best_response
 from marl_llm.evaluation.exploitability import Exploitability, can_compute, exploitability
 from marl_llm.evaluation.positions import Outcome, positions_of
+from marl_llm.evaluation.team_score import TeamScore, team_score
 from marl_llm.evaluation.tournament import Mean, Score, head_to_head
 from marl_llm.matchmaking import seat_policy, trained_policy
 from marl_llm.play import agents_of
@@ -37,6 +38,8 @@ class GameEvaluation:
     outcomes: Mapping[str, Mapping[str, Outcome]] = field(default_factory=dict)
     """Opponent -> the policy's seat -> exact chances, where a best response was asked for, the game's positions can be
     listed and the opponent, too, decides by what it sees."""
+    team: TeamScore | None = None
+    """How all do in the seats of the experiment; None where that was not asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; `exploitability` is a number or null, its details stand beside it."""
@@ -53,13 +56,14 @@ class GameEvaluation:
                 name: {seat: asdict(outcome) for seat, outcome in seats.items()}
                 for name, seats in self.outcomes.items()
             },
+            "team": self.team.to_json() if self.team else None,
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "GameEvaluation":
         """The inverse of `to_json`; KeyError, TypeError or AttributeError where `data` is something else."""
         detail = data["exploitability_detail"]
-        best = data.get("best_response")  # older runs have none
+        best, team = data.get("best_response"), data.get("team")  # older runs have none
         return GameEvaluation(
             exploitability=Exploitability(**detail) if detail else None,
             illegal_fraction=data["illegal_fraction"],
@@ -73,11 +77,12 @@ class GameEvaluation:
                 name: {seat: Outcome(**chances) for seat, chances in seats.items()}
                 for name, seats in data.get("outcomes", {}).items()
             },
+            team=team and TeamScore.from_json(team),
         )
 
     def metrics(self) -> dict[str, float]:
-        """The numbers to watch: `exploitability`, `illegal_mass`, `best_response`, `return/OPPONENT/SEAT` and
-        `loss/OPPONENT/SEAT`, so far as they were measured."""
+        """The numbers to watch: `exploitability`, `illegal_mass`, `best_response`, `return/OPPONENT/SEAT`,
+        `loss/OPPONENT/SEAT`, `team/return/ROLE` and `team/fact/NAME`, so far as they were measured."""
         exploited, best = self.exploitability, self.best_response
         found = {"exploitability": exploited.value, "illegal_mass": exploited.illegal_mass} if exploited else {}
         if best is not None:
@@ -85,7 +90,11 @@ class GameEvaluation:
         scores = {(name, seat): score for name, seats in self.opponents.items() for seat, score in seats.items()}
         exact = {(name, seat): chances for name, seats in self.outcomes.items() for seat, chances in seats.items()}
         found |= {f"return/{name}/{seat}": score.mean for (name, seat), score in scores.items()}
-        return found | {f"loss/{name}/{seat}": chances.loss for (name, seat), chances in exact.items()}
+        found |= {f"loss/{name}/{seat}": chances.loss for (name, seat), chances in exact.items()}
+        if self.team is not None:
+            found |= {f"team/return/{role}": mean.mean for role, mean in self.team.returns.items()}
+            found |= {f"team/fact/{name}": mean.mean for name, mean in self.team.facts.items()}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +183,16 @@ def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Polic
         )
         for opponent in (config.opponents(game) if wanted.games else ())
     }
+    team = None
+    if wanted.team and wanted.games:
+        team = team_score(
+            played,
+            policies,
+            config.seats(game),
+            num_games=wanted.games,
+            seed=derive(config.run.seed, "evaluation", "team"),
+            max_turns=config.play.max_turns,
+        )
     scores = [score for seats in opponents.values() for score in seats.values()]
     turns = sum(score.turns for score in scores)
     positions = positions_of(played, policies) if wanted.best_response else None
@@ -194,6 +213,7 @@ def _evaluate(config: Config, game: str, name: str, policies: Mapping[str, Polic
         opponents=opponents,
         best_response=best,
         outcomes={other: chances for other, chances in outcomes.items() if chances},
+        team=team,
     )
 
 

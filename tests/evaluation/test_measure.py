@@ -12,6 +12,7 @@ from marl_llm.evaluation.best_response import BestResponse
 from marl_llm.evaluation.exploitability import Exploitability
 from marl_llm.evaluation.measure import Evaluation, GameEvaluation, evaluate, measure_exploitability
 from marl_llm.evaluation.positions import Outcome
+from marl_llm.evaluation.team_score import TeamScore
 from marl_llm.evaluation.tournament import Mean, Score
 from marl_llm.models import LanguageModel
 from marl_llm.policies.scripted import make_scripted
@@ -30,6 +31,15 @@ SCORE = Score(
     turns=5,
     illegal_fraction=0.2,
     details={"action/bet": 1 / 3, "fact/deal": 1.0},
+)
+TEAM = TeamScore(
+    games=3,
+    returns={"solver": Mean(mean=1 / 3, low=0.0, high=1.0)},
+    facts={"correct": Mean(mean=0.5, low=0.4, high=0.6)},
+    turns=9,
+    illegal_fraction=1 / 9,
+    sampled_tokens=12.5,
+    prompt_tokens=300.0,
 )
 
 
@@ -68,6 +78,7 @@ def test_an_evaluation_comes_back_from_json_as_it_was(measured: Exploitability |
             seats={"player_0": Mean(mean=0.1, low=0.0, high=0.2)},
         ),
         outcomes={"random": {"player_0": Outcome(win=1 / 3, draw=0.0, loss=2 / 3)}},
+        team=TEAM,
     )
     other = GameEvaluation(exploitability=None, illegal_fraction=None, opponents={})
     evaluation = Evaluation(policy="agent", games={"one": one, "other": other})

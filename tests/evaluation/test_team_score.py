@@ -1,0 +1,46 @@
+"""A team, everybody in the seat that the experiment gives: returns by role, facts and tokens."""
+
+from marl_llm.config import GameConfig
+from marl_llm.evaluation.team_score import score_of, team_score
+from marl_llm.evaluation.tournament import Mean
+from marl_llm.policies.scripted import make_scripted
+from marl_llm.types import Completion, Episode, Match, Turn
+
+SUMS = GameConfig(name="discussion", settings={"tasks": {"source": "arithmetic"}, "agents": 3, "rounds": 1})
+
+
+def turn(agent: str, role: str, *, tokens: int, legal: bool = True) -> Turn:
+    completion = Completion(tokens=(7,) * tokens, logprobs=(0.0,) * tokens, stop="eos", versions=(0,) * tokens)
+    return Turn(
+        agent=agent,
+        role=role,
+        policy="p",
+        observation="",
+        prompt=(1, 2),
+        completion=completion,
+        reply="",
+        action="",
+        legal=legal,
+    )
+
+
+def episode(name: str, returns: dict[str, float], *turns: Turn, **hidden: float) -> Episode:
+    match = Match(id=name, game="g", seed=0, group=name, seats={"*": "p"})
+    return Episode(match=match, turns=turns, returns=returns, hidden=hidden)
+
+
+def test_returns_are_told_by_role_and_tokens_by_game() -> None:
+    one = episode("1", {"a_0": 1.0}, turn("a_0", "planner", tokens=3), turn("a_0", "planner", tokens=2), correct=1.0)
+    two = episode("2", {"a_0": 0.0}, turn("a_0", "planner", tokens=1, legal=False), correct=0.0)
+    score = score_of([one, two])
+    assert (score.games, score.turns, score.illegal_fraction) == (2, 3, 1 / 3)
+    assert (score.sampled_tokens, score.prompt_tokens) == (3.0, 3.0)
+    assert score.returns["planner"].mean == score.facts["correct"].mean == 0.5
+    assert score.facts["correct"].high == 0.5 + 1.959964 * (0.5 / 2) ** 0.5
+
+
+def test_the_informed_are_always_right_and_the_same_seed_asks_the_same() -> None:
+    knowing = {"all": make_scripted("informed", {"accuracy": 1.0})}
+    scores = [team_score(SUMS, knowing, {"*": "all"}, num_games=5, seed=3) for _ in range(2)]
+    assert scores[0] == scores[1]
+    assert scores[0].facts["correct"] == Mean(mean=1.0, low=1.0, high=1.0)
