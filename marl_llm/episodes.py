@@ -8,6 +8,7 @@ them comes back as a list.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,6 @@ def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
     fields: Json = {"match": _match_fields(episode.match), "returns": episode.returns, "status": episode.status}
     if episode.note:
         fields["note"] = episode.note
-    if episode.branch is not None:
-        branch = episode.branch
-        fields["branch"] = {"episode": branch.episode, "turn": branch.turn, "token": branch.token}
     if episode.hidden:
         fields["hidden"] = episode.hidden
     turns = ",".join(_turn_to_json(turn, tokens) for turn in episode.turns)
@@ -47,10 +45,9 @@ def episode_from_json(line: str | bytes) -> Episode:
         fields = json.loads(line)
         if not isinstance(fields, dict):
             raise ValueError("it is not an object")
-        match = Match(**fields.pop("match"))
+        match = _match(fields.pop("match"))
         turns = tuple(map(_turn, fields.pop("turns")))
-        branch = Branch(**fields.pop("branch")) if "branch" in fields else None
-        return Episode(match=match, turns=turns, branch=branch, **fields)
+        return Episode(match=match, turns=turns, **fields)
     except KeyError as error:
         raise ValueError(f"{error.args[0]!r} is missing") from error
     except (TypeError, AttributeError) as error:
@@ -107,7 +104,15 @@ def _match_fields(match: Match) -> Json:
         fields["member"] = match.member
     if match.label:
         fields["label"] = match.label
+    if match.branch is not None:
+        fields["branch"] = asdict(match.branch)
     return fields
+
+
+def _match(fields: Json) -> Match:
+    if "branch" in fields:
+        fields["branch"] = Branch(**fields["branch"])
+    return Match(**fields)
 
 
 def _turn_to_json(turn: Turn, tokens: bool) -> str:

@@ -66,30 +66,32 @@ def play(
     waiting = iter(matches)
     deals = Deals()
     tables: dict[str, Table] = {}
+
+    def go_on(table: Table) -> Iterator[Episode]:
+        if table.status is None:
+            _ask(table, policies)
+        else:
+            episode = tables.pop(table.match.id).episode()
+            yield _with_rewards(episode, rewards) if rewards else episode
+
     while True:
-        for match in islice(waiting, live - len(tables)):
+        begun = list(islice(waiting, live - len(tables)))
+        for match in begun:
             assert match.id not in tables, f"two live matches are called {match.id}"
             tables[match.id] = Table(match, max_turns, deals)
-            _ask(tables[match.id], policies)
-        if not tables:
+            yield from go_on(tables[match.id])
+        if not tables and not begun:
             return
         for name, policy in policies.items():
             for ticket, reply in policy.poll():
                 assert isinstance(ticket, tuple), "as `_ask` made it"
                 match_id, agent = ticket
-                table = tables[match_id]
-                if not table.take(agent, name, reply):
-                    continue
-                if table.status is None:
-                    _ask(table, policies)
-                else:
-                    del tables[match_id]
-                    episode = table.episode()
-                    yield _with_rewards(episode, rewards) if rewards else episode
+                if tables[match_id].take(agent, name, reply):
+                    yield from go_on(tables[match_id])
 
 
 def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
-    for agent, view in table.views.items():
+    for agent, view in table.asked.items():
         name = seat_policy(table.match.seats, agent)
         if name not in policies:
             raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
@@ -201,6 +203,31 @@ class Table:
         """What all who decide now may know, in the order of their turns: none of them sees what another one chooses."""
         self._replies: dict[str, tuple[str, Reply]] = {}
         """What they decided so far, with the policy that did."""
+        self._replay()
+
+    @property
+    def asked(self) -> dict[str, View]:
+        """Those of `views` who have not decided yet."""
+        return {agent: view for agent, view in self.views.items() if agent not in self._replies}
+
+    def _replay(self) -> None:
+        """Play the turns before the match's fork as they were.
+
+        Raises:
+            GameError: it is somebody else's turn then, since the game does not follow from its seed and its actions.
+        """
+        while self.status is None and (known := self.match.played[len(self._turns) :][: len(self.views)]):
+            for agent, turn in zip(tuple(self.views), known, strict=False):
+                if agent != turn.agent:
+                    raise GameError(
+                        f"game {self.match.game}: match {self.match.id} cannot be forked: {turn.agent} was to move, "
+                        f"and when the same is played again it is {agent} (settings {dict(self.match.settings)}, "
+                        f"seed {self.match.seed}, actions {self._actions})"
+                    )
+                reply = Reply(text=turn.reply, action=turn.action, prompt=turn.prompt, completion=turn.completion)
+                self.take(agent, turn.policy, reply)
+            if self._replies:
+                return
 
     def _look(self) -> dict[str, View]:
         game = self._game
@@ -288,6 +315,7 @@ class Table:
                 rewards=self._rewards[-1],
                 parent=parent,
                 state_key=view.state_key,
+                weight=0.0 if len(self._turns) < len(self.match.played) else 1.0,
             )
         )
         if self.status is None:

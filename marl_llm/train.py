@@ -14,6 +14,7 @@ import torch
 from games import conformance
 from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
+from marl_llm.branches import tree, with_differences
 from marl_llm.config import Config, GameConfig
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.credit.table import FloatArray
@@ -228,11 +229,10 @@ def advance(
         parts = curriculum.parts(config, progress.averages)
         matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
-        played = play(matches, policies, max_turns=config.play.max_turns, rewards=rewards)
-        episodes = sorted(tolerated(played, config.play, total=len(matches)), key=lambda episode: episode.match.id)
+        episodes, metrics = _episodes(config, matches, policies, rewards)
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
-    metrics = play_metrics(episodes)
+    metrics |= play_metrics(episodes)
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
@@ -245,6 +245,29 @@ def advance(
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
     return metrics, episodes
+
+
+def _episodes(
+    config: Config, matches: Sequence[Match], policies: Mapping[str, Policy], rewards: Rewards | None
+) -> tuple[list[Episode], dict[str, float]]:
+    """A step's episodes in the order of their ids, forks included, and metrics of what else was played.
+
+    Raises:
+        RunError: too many ended at fault.
+    """
+    wanted, metrics = config.play, dict[str, float]()
+    limits = {"max_turns": wanted.max_turns}
+    played = play(matches, policies, rewards=rewards, **limits)
+    episodes = list(tolerated(played, wanted, total=len(matches)))
+    if wanted.tree is not None:
+        width, turns = wanted.tree.width, wanted.tree.turns
+        episodes = tree(episodes, policies, width=width, turns=turns, rewards=rewards, **limits)
+    if wanted.replays:
+        episodes, replayed = with_differences(episodes, policies, replays=wanted.replays, **limits)
+        anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
+        metrics["play/replays"] = float(len(replayed))
+        metrics["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
+    return sorted(episodes, key=lambda episode: episode.match.id), metrics
 
 
 def _agents(config: Config) -> dict[str, list[str]]:

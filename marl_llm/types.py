@@ -18,6 +18,18 @@ Status = Literal["done", "truncated", "fault"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """Where an episode was forked from another."""
+
+    episode: str
+    """Id of the parent episode's match."""
+    turn: int
+    """First turn that was played anew."""
+    token: int | None = None
+    """First token of that turn that was sampled anew; None when the turn started afresh."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
     """An episode to be played, as pure data."""
 
@@ -37,6 +49,10 @@ class Match:
     """Number within the group: game draws come from `seed` alone, reply sampling from (`seed`, `member`)."""
     label: str = ""
     """What the experiment calls the game, where it trains on several; empty: `game` says it all."""
+    branch: Branch | None = None
+    """Where it forks from another episode, if it does."""
+    played: "tuple[Turn, ...]" = field(default=(), compare=False)
+    """The turns before the fork: they are played again as they were, and not written to disk with the match."""
 
     @property
     def title(self) -> str:
@@ -96,18 +112,6 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Branch:
-    """Where an episode was forked from another."""
-
-    episode: str
-    """Id of the parent episode's match."""
-    turn: int
-    """First turn that was played anew."""
-    token: int | None = None
-    """First token of that turn that was sampled anew; None when the turn started afresh."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:
     """A finished match."""
 
@@ -121,8 +125,6 @@ class Episode:
     """How it ended."""
     note: str = ""
     """Why it was truncated or at fault, in words; empty when done."""
-    branch: Branch | None = None
-    """Where it was forked, if it was."""
     hidden: Mapping[str, Any] = field(default_factory=dict)
     """What no policy may see, for example the gold answer."""
 

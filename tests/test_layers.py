@@ -18,6 +18,7 @@ ORDER = (
     ("policies", "league"),
     ("matchmaking",),
     ("play",),
+    ("branches",),
     ("players",),
     ("team",),
     ("evaluation", "warmup", "opponents", "runtime"),

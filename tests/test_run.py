@@ -84,8 +84,14 @@ def file_size_limit(size: int) -> Iterator[None]:
     [
         EPISODE,
         Episode(match=MATCH, turns=(), returns={}, status="fault", note="engine died"),
-        replace(EPISODE, branch=Branch(episode="s1/g0/m1", turn=2, token=4), hidden={"gold": [1, {"a": None}]}),
-        replace(EPISODE, branch=Branch(episode="s1/g0/m1", turn=2), status="truncated", note="context"),
+        replace(
+            EPISODE,
+            match=replace(MATCH, branch=Branch(episode="s1/g0/m1", turn=2, token=4)),
+            hidden={"gold": [1, {"a": None}]},
+        ),
+        replace(
+            EPISODE, match=replace(MATCH, branch=Branch(episode="s1/g0/m1", turn=2)), status="truncated", note="context"
+        ),
         replace(EPISODE, match=replace(MATCH, member=2, settings={"num_players": 3})),
         replace(EPISODE, turns=(replace(MODEL_TURN, legal=None, completion=None, prompt=(), legal_actions=()),)),
     ],

@@ -14,6 +14,7 @@ from marl_llm.config.matches import (
     PlayConfig,
     PlayedGame,
     RunConfig,
+    TreeConfig,
 )
 from marl_llm.config.policies import (
     UNTOLD,
@@ -24,6 +25,7 @@ from marl_llm.config.policies import (
     ObjectiveConfig,
     PolicyConfig,
     PolicyKind,
+    PreferenceConfig,
     ScriptedKind,
     TinyModelConfig,
     WarmupConfig,
@@ -48,9 +50,11 @@ __all__ = [
     "PlayedGame",
     "PolicyConfig",
     "PolicyKind",
+    "PreferenceConfig",
     "RunConfig",
     "ScriptedKind",
     "TinyModelConfig",
+    "TreeConfig",
     "WarmupConfig",
     "game_settings",
     "load_config",

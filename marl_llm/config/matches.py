@@ -87,6 +87,20 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TreeConfig:
+    """Decisions are tried several times from one place, for what each of them leads to (MALT, arXiv 2412.01928)."""
+
+    width: int = 3
+    """Tries of each decision; the first one of a game is tried by the members of its group."""
+    turns: int = 2
+    """Turns after the first that are tried so: an episode becomes `width` to the power of `turns` episodes."""
+
+    def __post_init__(self) -> None:
+        require(self.width >= 2, "play.tree.width", self.width, "2 or more")
+        require(self.turns >= 1, "play.tree.turns", self.turns, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlayConfig:
     """How policies see the game and answer."""
 
@@ -105,6 +119,11 @@ class PlayConfig:
     out of everything."""
     max_faults: float = 0.1
     """Share of a step's episodes at fault above which training stops all the same."""
+    tree: TreeConfig | None = None
+    """Forks of a step's episodes, which are credited and learned from with them; None: none."""
+    replays: int = 0
+    """How often each call of a sub-agent is left out: its caller plays on without the result, and the reward part
+    `difference` of the call is what the caller's return loses by that. Training only; 0: never."""
     rewards: str | None = None
     """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
 
@@ -116,6 +135,7 @@ class PlayConfig:
             self.context_tokens,
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
+        require(self.replays >= 0, "play.replays", self.replays, "0 or more")
         require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
         require(0 <= self.max_faults < 1, "play.max_faults", self.max_faults, "from 0 to less than 1")
         require(

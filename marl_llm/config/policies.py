@@ -105,6 +105,28 @@ class KLConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """Learning from pairs of replies to one prompt (DPO, arXiv 2305.18290; MALT, 2412.01928)."""
+
+    beta: float = 0.1
+    """Of the pairs' loss: how far the reference may be left; 0: pairs are not learned from."""
+    imitation: float = 0.0
+    """Weight of imitating the replies whose value is above the threshold."""
+    threshold: float = 0.5
+    """Value, as the credit recipe gives it, above which a reply is preferred to those that are not."""
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, "objective.preference.beta", self.beta, "0 or more")
+        require(self.imitation >= 0, "objective.preference.imitation", self.imitation, "0 or more")
+        require(
+            self.beta + self.imitation > 0,
+            "objective.preference.beta",
+            self.beta,
+            "more than 0, unless imitation is",
+        )
+
+
 Aggregation = Literal["token", "sequence", "turn", "constant", "nested"]
 
 
@@ -133,8 +155,16 @@ class ObjectiveConfig:
     """Truncation of the importance weight that corrects the gap between engine and learner; None: no correction."""
     kl: KLConfig = field(default_factory=KLConfig)
     """The pull towards a reference policy."""
+    preference: PreferenceConfig | None = None
+    """Learn from pairs, with `kl.reference` as the reference, and from nothing else here; None: from advantages."""
 
     def __post_init__(self) -> None:
+        require(
+            self.preference is None or self.kl.reference != "none",
+            "objective.kl.reference",
+            self.kl.reference,
+            "frozen, ema or snapshot where there is objective.preference",
+        )
         require(0 <= self.clip_low <= 1, "objective.clip_low", self.clip_low, "between 0 and 1")
         require(self.clip_high >= 0, "objective.clip_high", self.clip_high, "0 or more")
         require(
@@ -243,3 +273,9 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
+        require(
+            self.objective.preference is None or self.learner.minibatches == 1,
+            "learner.minibatches",
+            self.learner.minibatches,
+            "1 where there is objective.preference, since pairs stay together",
+        )

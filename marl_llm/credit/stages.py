@@ -144,6 +144,17 @@ def broadcast(table: TurnTable, signal: Signal) -> Signal:
     return replace(signal, values_N=total_K[codes_N], illegal_N=illegal_K[codes_N])
 
 
+def pool(table: TurnTable, signal: Signal, *, keys: Keys = ("node",)) -> Signal:
+    """Every turn gets the mean of its key, of turns of weight 0 too: with `node`, what the episodes that share a turn
+    came to after it, each counting the same (MALT, arXiv 2412.01928; C-3PO, 2502.06205)."""
+    codes_N, num_keys = table.key(keys)
+    known_N = (~np.isnan(signal.values_N)).astype(np.float64)
+    pooled_K = moments(codes_N, num_keys, signal.values_N, known_N)[0]
+    pooled_K[total(codes_N, num_keys, known_N) == 0] = np.nan
+    illegal_K = total(codes_N, num_keys, signal.illegal_N.astype(np.float64)) > 0
+    return replace(signal, values_N=pooled_K[codes_N], illegal_N=illegal_K[codes_N])
+
+
 def center(
     table: TurnTable,
     signal: Signal,
@@ -285,7 +296,7 @@ def history(
 
 
 PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (align, returns, broadcast, center, scale, whiten, clip)
+    stage.__name__: stage for stage in (align, returns, broadcast, pool, center, scale, whiten, clip)
 }
 """The stages that take a signal and remember nothing, by name; `reward` and `history` are the others."""
 

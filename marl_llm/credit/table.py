@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.errors import ConfigError
-from marl_llm.types import Episode
+from marl_llm.types import Branch, Episode
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -17,7 +17,7 @@ BoolArray = NDArray[np.bool_]
 
 TextArray = NDArray[np.str_]
 
-_NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation")
+_NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation", "node")
 
 KEY_COLUMNS = (*_NAMES, "turn", "step")
 """Columns that a key may be made of."""
@@ -48,6 +48,8 @@ class Row(NamedTuple):
     """Of the turn, in statistics and in the loss."""
     num_tokens: int = 1
     """Sampled tokens; 0 when no model sampled or they were not logged."""
+    node: str = ""
+    """Equal where one turn is part of several episodes, which fork after it; empty: its episode and turn."""
     action: str | None = None
     """What was played; shown by the audit and read by no stage."""
 
@@ -70,6 +72,8 @@ class TurnTable:
     """Policy that decided."""
     observation: TextArray
     """What the agent saw in the turn: equal where the decision is the same, if the text tells all of it."""
+    node: TextArray
+    """Equal where one turn is part of several episodes, which fork after it."""
     turn: IntArray
     """Index of the turn in its episode."""
     step: IntArray
@@ -113,6 +117,8 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
     Raises:
         ConfigError: two episodes have the same id.
     """
+    known = [episode for episode in episodes if episode.status != "fault"]
+    forks = {episode.match.id: episode.match.branch for episode in known}
     return table_of(
         Row(
             episode=episode.match.id,
@@ -126,12 +132,18 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
             observation=turn.observation,
             weight=turn.weight,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,
+            node=_node(forks, episode.match.id, index),
             action=turn.action,
         )
-        for episode in episodes
-        if episode.status != "fault"
+        for episode in known
         for index, turn in enumerate(episode.turns)
     )
+
+
+def _node(forks: Mapping[str, Branch | None], episode: str, turn: int) -> str:
+    """The turn as it was first played, in the episode that this one was forked from, if that is one of them."""
+    fork = forks.get(episode)
+    return f"{episode}#{turn}" if fork is None or turn >= fork.turn else _node(forks, fork.episode, turn)
 
 
 def table_of(rows: Iterable[Row]) -> TurnTable:
@@ -145,6 +157,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
         if before[:2] == after[:2]:
             raise ConfigError(f"credit: episode {after.episode!r} occurs twice; match ids must be unique")
     names = {name: [getattr(row, name) for row in ordered] for name in _NAMES}
+    names["node"] = [row.node or f"{row.episode}#{row.turn}" for row in ordered]
     rewards_NP, due_NP, parts = _rewards([row.rewards for row in ordered])
     turn, step = np.array([row.turn for row in ordered], dtype=np.int64), _steps(ordered)
     return TurnTable(

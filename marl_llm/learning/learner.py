@@ -17,6 +17,7 @@ from marl_llm.errors import RunError, TrainingError
 from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
 from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
+from marl_llm.learning.preferences import Preferences
 from marl_llm.learning.reference import Reference
 from marl_llm.seeds import generator
 from marl_llm.types import Sample
@@ -91,7 +92,8 @@ class Learner:
         `clip_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability difference between
         engine and learner, before the first optimizer step), `grad_norm` (largest, before clipping), `lr`,
         `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over optimizer
-        steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer). Mutates weights,
+        steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer); where it learns from
+        pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients` alone. Mutates weights,
         optimizer and reference, and increments `version`.
 
         Raises:
@@ -104,6 +106,19 @@ class Learner:
         self._imitation_optimizer = None
         self._model_s = 0.0
         lr = learning_rate(self._config, self.version, self._total_steps)
+        metrics = self._from_pairs(samples, lr) if self._objective.preference else self._from_advantages(samples, lr)
+        self.version += 1
+        if self._reference is not None:
+            self._reference.after_training_step(self.version)
+        return {
+            **metrics,
+            "lr": lr,
+            "tokens": float(sum(len(sample.tokens) for sample in samples)),
+            "sampled_tokens": float(sum(span.length for sample in samples for span in sample.spans)),
+            "model_s": self._model_s,
+        }
+
+    def _from_advantages(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
         minibatches = self._minibatches(samples)
         objective = self._objective_now()
         table = flatten(samples)
@@ -118,16 +133,57 @@ class Learner:
                 minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device)
                 batches = whole or self._micro_batches(part)
             self._optimizer_step(minibatch, batches, lr, tally)
-        self.version += 1
+        return tally.metrics()
+
+    def _from_pairs(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
+        """`epochs` optimizer steps on all pairs; metrics are means over them, those of `Preferences.coefficients`.
+
+        The gradient of a pair's loss is that of its log-probabilities times numbers that a pass before has found, so
+        that the two replies of a pair need not lie in one micro-batch. Without pairs or replies to imitate the weights
+        stay.
+        """
+        assert self._objective.preference is not None
+        table, batches = flatten(samples), self._micro_batches(samples)
+        targets_N = table.tokens_N.to(self._device)
+        preferences = Preferences.make(samples, replace(table, tokens_N=targets_N), self._objective.preference)
+        steps = []
+        for _ in range(self._config.epochs):
+            now_N, reference_N = self._both(batches, targets_N)
+            coefficient_N, metrics = preferences.coefficients(now_N, reference_N)
+            norm = self._weighted_step(coefficient_N, targets_N, samples, batches, lr) if coefficient_N.any() else 0.0
+            steps.append({**metrics, "grad_norm": norm})
+        return {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
+
+    @torch.no_grad()
+    def _both(self, batches: Sequence[MicroBatch], targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities under the present weights and under the reference's."""
+        now_N, reference_N = torch.zeros(2, len(targets_N), device=self._device)
+        for batch in batches:
+            values = self._values(batch, targets_N, reference=True)
+            assert values.reference_M is not None
+            now_N[batch.sampled_M], reference_N[batch.sampled_M] = values.logprobs_M, values.reference_M
+        return now_N, reference_N
+
+    def _weighted_step(
+        self,
+        coefficient_N: torch.Tensor,
+        targets_N: torch.Tensor,
+        samples: Sequence[Sample],
+        batches: Sequence[MicroBatch],
+        lr: float,
+    ) -> float:
+        """One optimizer step down the sum of the log-probabilities times coefficients; the gradient's norm."""
+
+        def loss(batch: MicroBatch) -> torch.Tensor:
+            terms_M = coefficient_N[batch.sampled_M] * self._values(batch, targets_N, reference=False).logprobs_M
+            if not terms_M.isfinite().all():
+                raise self._not_finite({"log-probability": terms_M}, batch, samples)
+            return terms_M.sum()
+
+        norm = self._descend(self._optimizer, lr, samples, batches, loss)
         if self._reference is not None:
-            self._reference.after_training_step(self.version)
-        return {
-            **tally.metrics(),
-            "lr": lr,
-            "tokens": float(sum(len(sample.tokens) for sample in samples)),
-            "sampled_tokens": float(sum(span.length for sample in samples for span in sample.spans)),
-            "model_s": self._model_s,
-        }
+            self._reference.after_optimizer_step()
+        return norm
 
     def imitate(self, samples: Sequence[Sample], lr: float) -> float:
         """One supervised step; returns the mean negative log-probability (nats) of the span tokens before it.
