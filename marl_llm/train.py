@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -28,16 +28,14 @@ from marl_llm.opponents import Opponents, observed
 from marl_llm.play import Rewards, agents_of, make_game, play, tolerated
 from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
-from marl_llm.runtime.store import Store, read_entries, write_entries
-from marl_llm.runtime.updates import Pupil, make_store
+from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
+from marl_llm.runtime.updates import Pupil, pupils, storing
 from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode, Match
 from marl_llm.warmup import warm_up
 
 CHECKED_GAMES = 3
 """Random games that a game must survive before it is trained on."""
-STORED = "store.jsonl"
-"""What waited for the learners, in a checkpoint."""
 
 
 class Observer(Protocol):
@@ -95,7 +93,7 @@ def train(
     """
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
-    with _open(config, path, resume) as run, _storing(config, run) as store, rare_collections():
+    with _open(config, path, resume) as run, storing(config, run) as store, rare_collections():
         opponents = Opponents(config, run)
         begun = (
             _start(config, team, run, opponents, store, observer, stop)
@@ -136,16 +134,6 @@ def _open(config: Config, path: Path | None, resume: bool) -> Run:
         return Run.create(config, path)
     assert path is not None
     return Run.open(path)
-
-
-@contextmanager
-def _storing(config: Config, run: Run) -> Iterator[Store | None]:
-    """An empty store for this session, if one is wanted: what an earlier session left is in its checkpoint."""
-    if config.store is None:
-        yield None
-        return
-    with closing(make_store(config.store, run.new_store())) as store:
-        yield store
 
 
 def assemble(config: Config, checkpoint: Path | None = None) -> Team:
@@ -297,11 +285,11 @@ def learn(
     episodes: Sequence[Episode],
     advantages: Advantages,
     weights: Weights,
-    pupils: Mapping[str, Pupil] = MappingProxyType({}),
+    paced: Mapping[str, Pupil] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
-    `pupils`: those that learn from a store, at their own pace.
+    `paced`: those that learn from a store, at their own pace.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`.
@@ -312,22 +300,11 @@ def learn(
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
     for name, learner in learners.items():
-        if name in pupils:
-            metrics |= pupils[name].learn(episodes, samples[name])
+        if name in paced:
+            metrics |= paced[name].learn(episodes, samples[name])
         elif samples[name]:
             metrics |= {f"learn/{name}/{key}": value for key, value in learner.update(samples[name]).items()}
     return metrics
-
-
-def pupils(config: Config, team: Team, store: Store | None) -> dict[str, Pupil]:
-    """All that learn, each at the pace that its settings say; empty without a store."""
-    if store is None or config.store is None:
-        return {}
-    return {
-        name: Pupil(name, member.learner, store, groups=config.policies[name].learner.groups, config=config.store)
-        for name, member in team.members.items()
-        if member.learner is not None
-    }
 
 
 def by_turn(credited: Credited, values_N: FloatArray) -> dict[tuple[str, int], float]:

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 from marl_llm.errors import MarlError
 from marl_llm.types import Sample, Span
 
+STORED = "store.jsonl"
+"""The file of a checkpoint that holds what a store held."""
 Clock = Callable[[], float]
 """Seconds; one clock for all who share a store."""
 Committed = Literal["stored", "known", "dropped"]
@@ -191,11 +193,7 @@ def digest(entry: Entry) -> bytes:
 
 
 def entry_to_json(entry: Entry) -> str:
-    """One line without its newline, exact.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """One line without its newline, exact, numbers that are not finite included."""
     return _encode(_plain(entry) | {"samples": [_sample_fields(sample) for sample in entry.samples]})
 
 
@@ -239,4 +237,4 @@ def _with_tuples(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode

@@ -1,16 +1,18 @@
 """Updates at each learner's own pace: credited groups wait in a store, and a learner takes as many as it wants."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from math import inf
-from pathlib import Path
 from statistics import fmean
 
-from marl_llm.config import StoreConfig
+from marl_llm.config import Config, StoreConfig
 from marl_llm.learning.learner import Learner
+from marl_llm.run import Run
 from marl_llm.runtime.memory import MemoryStore
 from marl_llm.runtime.sqlite import SQLiteStore
 from marl_llm.runtime.store import Entry, Group, Lease, Store, StoreFull
+from marl_llm.team import Team
 from marl_llm.types import Episode, Sample
 
 SUMS = frozenset({"tokens", "sampled_tokens", "packed_tokens", "model_s"})
@@ -18,21 +20,40 @@ SUMS = frozenset({"tokens", "sampled_tokens", "packed_tokens", "model_s"})
 MAXIMA = frozenset({"ratio_max", "gap_max", "grad_norm"})
 
 
-def make_store(config: StoreConfig, path: Path) -> Store:
-    """An empty store as configured; `path`: of the file, if it has one.
+@contextmanager
+def storing(config: Config, run: Run) -> Iterator[Store | None]:
+    """An empty store for this session, if one is wanted; what an earlier session's held is in its checkpoint.
 
     It is used by one thread, whose leases never end by time, so that no clock decides anything.
 
     Raises:
-        RunError: the file could not be made.
+        RunError: its file could not be made.
     """
-    if config.kind == "sqlite":
-        return SQLiteStore(path, max_groups=config.max_groups, clock=_no_time)
-    return MemoryStore(max_groups=config.max_groups, clock=_no_time)
+    if config.store is None:
+        yield None
+        return
+    store: Store
+    if config.store.kind == "sqlite":
+        store = SQLiteStore(run.new_store(), max_groups=config.store.max_groups, clock=_no_time)
+    else:
+        store = MemoryStore(max_groups=config.store.max_groups, clock=_no_time)
+    with closing(store):
+        yield store
 
 
 def _no_time() -> float:
     return 0.0
+
+
+def pupils(config: Config, team: Team, store: Store | None) -> dict[str, "Pupil"]:
+    """All that learn, each at the pace that its settings say; empty without a store."""
+    if store is None or config.store is None:
+        return {}
+    return {
+        name: Pupil(name, member.learner, store, groups=config.policies[name].learner.groups, config=config.store)
+        for name, member in team.members.items()
+        if member.learner is not None
+    }
 
 
 class Pupil:
