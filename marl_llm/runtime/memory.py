@@ -15,6 +15,7 @@ from marl_llm.runtime.store import (
     complete,
     contradiction,
     digest,
+    entry_to_json,
     full,
     in_order,
     lost,
@@ -80,7 +81,7 @@ class MemoryStore:
             if entry.group in queue.dropped:
                 return "dropped"
             if entry.group in queue.acknowledged:
-                if digest(entry) not in queue.acknowledged[entry.group]:
+                if digest(entry_to_json(entry)) not in queue.acknowledged[entry.group]:
                     raise contradiction(entry)
                 return "known"
             if entry.key in queue.group_of:
@@ -137,7 +138,7 @@ class MemoryStore:
             lent = self._end(lease)
             queue = self._queues[lent.queue]
             for group in lent.groups:
-                queue.acknowledged[group] = frozenset(map(digest, queue.drop(group).values()))
+                queue.acknowledged[group] = frozenset(map(digest, map(entry_to_json, queue.drop(group).values())))
             self._acknowledged.add(lease.id)
 
     def release(self, lease: Lease) -> None:

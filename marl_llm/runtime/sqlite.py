@@ -75,7 +75,8 @@ class SQLiteStore:
 
     def commit(self, entry: Entry) -> Committed:
         """See `Store.commit`."""
-        mark, place = digest(entry), (entry.queue, entry.group)
+        content, place = entry_to_json(entry), (entry.queue, entry.group)
+        mark = digest(content)
         with self._transaction() as db:
             row = db.execute("SELECT * FROM groups WHERE queue = ? AND name = ?", place).fetchone()
             if row is not None and row["state"] == "dropped":
@@ -100,7 +101,7 @@ class SQLiteStore:
                     " WHERE queue = ? AND name = ?",
                     (entry.version, row["digests"] + mark, *place),
                 )
-            db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (*place, entry.key, entry_to_json(entry)))
+            db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (*place, entry.key, content))
             return "stored"
 
     def withdraw(self, queue: str, group: str) -> None:
