@@ -6,6 +6,7 @@
     checkpoints/step_12/            what is needed to go on from there
     evaluations/step_12.json        what was measured, before and after training
     league/agent@12/                a policy as it was then, if there is a league
+    store.sqlite                    what waits for its learner at this moment, if the store is a file
     tensorboard/                    the metrics once more
     run.lock                        held while a process writes here
 
@@ -225,6 +226,18 @@ class Run:
             (self.path / "league").mkdir(exist_ok=True)
         write_whole(self.path / "league" / name, write, {})
         return name
+
+    def new_store(self) -> Path:
+        """Where this session's store may have its file; that of an earlier session is deleted.
+
+        Raises:
+            RunError: it could not be.
+        """
+        file = self.path / "store.sqlite"
+        with writing(file):
+            for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+                file.with_name(name).unlink(missing_ok=True)
+        return file
 
     def evaluation(self, step: int, result: Mapping[str, Any]) -> None:
         """Write what was measured at a step, as `evaluations/step_N.json`.

@@ -121,7 +121,7 @@ def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageMo
             settings.learner,
             settings.objective,
             temperature=settings.temperature,
-            total_steps=config.run.steps,
+            total_steps=config.updates(name),
             seed=derive(config.run.seed, "learner", name),
         )
     return Member(language_model=model, policy=policy, learner=learner)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,8 @@ from marl_llm.opponents import Opponents, observed
 from marl_llm.play import Rewards, agents_of, make_game, play, tolerated
 from marl_llm.policies.base import Policy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
+from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
+from marl_llm.runtime.updates import Pupil, pupils, storing
 from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode, Match
 from marl_llm.warmup import warm_up
@@ -67,6 +70,8 @@ class Progress:
     """Who can be met, and how everybody fares; empty without a league."""
     averages: curriculum.Averages = field(default_factory=dict)
     """What the curriculum goes by."""
+    store: Store | None = None
+    """What waits for the learners; None: they learn from every step at once."""
 
 
 def train(
@@ -89,12 +94,12 @@ def train(
     """
     recipe, rewards = prepare(config)
     team = None if resume else assemble(config)
-    with _open(config, path, resume) as run, rare_collections():
+    with _open(config, path, resume) as run, storing(config, run) as store, rare_collections():
         opponents = Opponents(config, run)
         begun = (
-            _start(config, team, run, opponents, observer, stop)
+            _start(config, team, run, opponents, store, observer, stop)
             if team
-            else _resume(config, run, opponents, observer, stop)
+            else _resume(config, run, opponents, store, observer, stop)
         )
         if begun is None or stop():
             return run.path
@@ -144,24 +149,35 @@ def assemble(config: Config, checkpoint: Path | None = None) -> Team:
 
 
 def _start(
-    config: Config, team: Team, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
+    config: Config,
+    team: Team,
+    run: Run,
+    opponents: Opponents,
+    store: Store | None,
+    observer: Observer,
+    stop: Callable[[], bool],
 ) -> tuple[Team, Progress] | None:
     """None: stopped during the warm-up."""
     observer.started(run.path, config, 0)
     if not warm_up(config, team, observer.warming_up, stop=stop):
         return None
-    progress = Progress(step=0, credit={}, league=opponents.enlist(team, League(), 0))
+    progress = Progress(step=0, credit={}, league=opponents.enlist(team, League(), 0), store=store)
     save(run, team, progress)
     return team, progress
 
 
 def _resume(
-    config: Config, run: Run, opponents: Opponents, observer: Observer, stop: Callable[[], bool]
+    config: Config,
+    run: Run,
+    opponents: Opponents,
+    store: Store | None,
+    observer: Observer,
+    stop: Callable[[], bool],
 ) -> tuple[Team, Progress] | None:
     latest = run.latest_checkpoint()
     if latest is None:
         run.rewind(None)
-        return _start(config, assemble(config), run, opponents, observer, stop)
+        return _start(config, assemble(config), run, opponents, store, observer, stop)
     step, checkpoint = latest
     team = assemble(config, checkpoint)
     run.rewind(step)
@@ -170,7 +186,9 @@ def _resume(
     restore(team, checkpoint, values["learners"])
     averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
     league = League.from_json(values["league"])
-    return team, Progress(step=step, credit=values["credit"], averages=averages, league=league)
+    if store is not None:
+        read_entries(store, checkpoint / STORED)
+    return team, Progress(step=step, credit=values["credit"], averages=averages, league=league, store=store)
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
@@ -236,7 +254,8 @@ def advance(
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
-        metrics |= learn(team, episodes, by_turn(credited, credited.advantages), by_turn(credited, credited.weights))
+        advantages, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
+        metrics |= learn(team, episodes, advantages, weights, pupils(config, team, progress.store))
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -284,8 +303,16 @@ def _widths(config: Config) -> dict[str, float]:
     return {label: high - low for label, (low, high) in ranges.items()}
 
 
-def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages, weights: Weights) -> dict[str, float]:
+def learn(
+    team: Team,
+    episodes: Sequence[Episode],
+    advantages: Advantages,
+    weights: Weights,
+    paced: Mapping[str, Pupil] = MappingProxyType({}),
+) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
+
+    `paced`: those that learn from a store, at their own pace.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`.
@@ -296,7 +323,9 @@ def learn(team: Team, episodes: Sequence[Episode], advantages: Advantages, weigh
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
     for name, learner in learners.items():
-        if samples[name]:
+        if name in paced:
+            metrics |= paced[name].learn(episodes, samples[name])
+        elif samples[name]:
             metrics |= {f"learn/{name}/{key}": value for key, value in learner.update(samples[name]).items()}
     return metrics
 
@@ -350,7 +379,13 @@ def save(run: Run, team: Team, progress: Progress) -> None:
         "league": progress.league.to_json(),
     }
     tensors = {name: tensors for name, (tensors, _) in states.items()}
-    run.checkpoint(progress.step, lambda folder: team.save(folder, tensors), values)
+
+    def write(folder: Path) -> None:
+        team.save(folder, tensors)
+        if progress.store is not None:
+            write_entries(progress.store, folder / STORED)
+
+    run.checkpoint(progress.step, write, values)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Everybody but `loading` receives frozen dataclasses. Validation refuses, it never rewrites a value.
 """
 
-from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig
+from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
 from marl_llm.config.loading import game_settings, load_config, require_same_settings, to_yaml
 from marl_llm.config.matches import (
     CurriculumConfig,
@@ -53,6 +53,7 @@ __all__ = [
     "PreferenceConfig",
     "RunConfig",
     "ScriptedKind",
+    "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",
     "WarmupConfig",

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
-from typing import Any, get_args
+from math import ceil, inf
+from typing import Any, Literal, get_args
 
 from marl_llm.config.matches import LeagueConfig, MatchmakingConfig, PlayConfig, PlayedGame, RunConfig
 from marl_llm.config.policies import PolicyConfig, ScriptedKind
@@ -74,6 +74,28 @@ class AlarmConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Where credited groups wait for their learners, so that each learns at its own pace (`learner.groups`)."""
+
+    kind: Literal["memory", "sqlite"] = "memory"
+    """`memory`: with the process; `sqlite`: in a file of the run directory. The result is the same."""
+    max_groups: int = 256
+    """Most groups that wait for one policy's learner; where there are so many, it learns before more are taken in."""
+    max_staleness: int | None = None
+    """Updates that a policy may have had since a group was sampled; an older group is dropped, and counted. None: no
+    group is too old."""
+
+    def __post_init__(self) -> None:
+        require(self.max_groups >= 1, "store.max_groups", self.max_groups, "1 or more")
+        require(
+            self.max_staleness is None or self.max_staleness >= 0,
+            "store.max_staleness",
+            self.max_staleness,
+            "null or 0 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment."""
 
@@ -89,6 +111,8 @@ class Config:
     """All policies, by name."""
     credit: Any = "mars"
     """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
+    store: StoreConfig | None = None
+    """Where groups wait for their learners; None: every step's are learned from at once."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
@@ -122,6 +146,7 @@ class Config:
         if self.matchmaking.league is not None:
             self._check_league(self.matchmaking.league)
         for name, policy_config in self.policies.items():
+            self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
             warmup = policy_config.warmup
             if warmup is not None:
                 scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
@@ -143,6 +168,17 @@ class Config:
         warmup = self.policies[policy].warmup
         return {} if warmup is None else dict.fromkeys(self.trained_games, warmup.teacher) | warmup.teachers
 
+    def updates(self, policy: str) -> int:
+        """How often the policy's learner learns in the whole run, if it plays in every group and none is dropped."""
+        pace = self.policies[policy].learner.groups
+        return self.run.steps if pace is None else ceil(self.run.steps * self.matchmaking.groups / pace)
+
+    def _check_pace(self, key: str, groups: int | None) -> None:
+        if groups is not None:
+            require(self.store is not None, key, groups, "null where there is no store")
+            assert self.store is not None
+            require(groups <= self.store.max_groups, key, groups, f"at most store.max_groups ({self.store.max_groups})")
+
     def _check_seats(self, key: str, seats: Mapping[str, str]) -> None:
         for seat, policy in seats.items():
             require(policy in self.policies, f"{key}.{seat}", policy, f"one of policies: {sorted(self.policies)}")
@@ -157,6 +193,9 @@ class Config:
         seats = {policy for game in self.trained_games for policy in self.seats(game).values()}
         seated = sorted(seats & set(learning))
         require(len(seated) == 1, "matchmaking.seats", seated, "one policy that learns, where there is a league")
+        if self.store is not None:  # what waits was sampled by the weights that an exploiter gives up
+            allowed = "{} where there is a store"
+            require(not league.exploiters, "matchmaking.league.exploiters", sorted(league.exploiters), allowed)
         others = sorted(self.policies.keys() - learning)
         for name in league.members:
             require(name in others, "matchmaking.league.members", name, f"one of those that do not learn: {others}")

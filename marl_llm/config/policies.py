@@ -211,6 +211,9 @@ class LearnerConfig:
     """Optimizer steps per pass over a step's samples; whole episodes stay together."""
     epochs: int = 1
     """Passes over a step's samples."""
+    groups: int | None = None
+    """Complete groups, of those in which the policy had a turn, that one update takes from the store; None: all that
+    are there after a step. Needs `store`. The schedule counts updates then, as many as these groups allow for."""
     micro_batch_tokens: int = 2048
     """Packed tokens per forward and backward pass; about 2048 keeps a CPU's caches warm, a GPU likes more."""
     row_tokens: int = 512
@@ -229,6 +232,7 @@ class LearnerConfig:
         require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
         for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens"):
             require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
+        require(self.groups is None or self.groups >= 1, "learner.groups", self.groups, "null or 1 or more")
 
 
 ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]

@@ -1,0 +1,1 @@
+"""What stands between the parts of a run that go at their own pace."""
