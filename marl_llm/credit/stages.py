@@ -41,6 +41,8 @@ class Bounds(NamedTuple):
 
 
 Keys = tuple[str, ...]
+Names = Annotated[tuple[str, ...], "names"]
+"""Any names, where `Keys` are names of columns."""
 Weights = Mapping[str, float]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 NonNegative = Annotated[float, Bounds(0.0, math.inf)]
@@ -287,7 +289,7 @@ def history(
 PLAIN: Mapping[str, Callable[..., Signal]] = {
     stage.__name__: stage for stage in (align, returns, broadcast, center, scale, whiten, clip)
 }
-"""The stages that take a signal and remember nothing, by name; `reward` and `history` are the others."""
+"""The stages here that take a signal and remember nothing, by name; `reward` and `history` are the others."""
 
 
 def _units(table: TurnTable, keys: Keys, per: Per) -> IntArray:

@@ -123,7 +123,7 @@ def test_what_could_not_be_read_is_heard_as_silence() -> None:
         ({"nodes": {"a": {"sees": ["b"]}, "b": {"sees": ["a"]}}}, "in a circle: a -> b -> a; use recalls"),
         ({"nodes": {"a1": {}}}, "without a number at its end"),
         ({"nodes": {"a": {"count": 0}}}, "nodes.a.count=0 is not allowed"),
-        ({"nodes": {"a": {"colour": 1}}}, "a mapping with some of answers, choices, count"),
+        ({"nodes": {"a": {"colour": 1}}}, "a mapping with some of answers, asks, attributes, choices, count"),
         ({"nodes": {"a": {"sees": "b"}}}, "nodes.a.sees='b' is not allowed; it must be a list of texts"),
         ({"nodes": {"a": {"rounds": "odd"}}}, "it must be all or first or last"),
         ({"nodes": {"a": {}}}, "a role with answers: true in the last round"),
