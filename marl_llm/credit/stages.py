@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
         """In words."""
         if math.isfinite(self.high):
             return f"a number between {self.low:g} and {self.high:g}"
-        return "a number of 0 or more" if self.low == 0 else "a number"
+        return f"a number of {self.low:g} or more" if math.isfinite(self.low) else "a number"
 
 
 Keys = tuple[str, ...]
