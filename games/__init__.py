@@ -24,6 +24,7 @@ _GAMES = {
     "matrix_game": "games.matrix_game:env",
     "mini_hanabi": "games.hanabi:mini",
     "negotiation": "games.negotiation:env",
+    "proposer_solver": "games.pipelines.proposer_solver:env",
     "public_goods": "games.public_goods:env",
     "simple_hanabi": "games.hanabi:simple",
     "taboo": "games.taboo:env",

@@ -52,3 +52,14 @@ def check_choice(game: str, choices: Any, **settings: object) -> None:
     for setting, value in settings.items():
         if value not in get_args(choices):
             raise refused(game, setting, value, " or ".join(get_args(choices)))
+
+
+def check_positive(game: str, **settings: object) -> None:
+    """Refuse values that are no numbers above 0.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for setting, value in settings.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+            raise refused(game, setting, value, "more than 0")

@@ -315,11 +315,12 @@ def learn(
     `paced`: those that learn from a store, at their own pace.
 
     Raises:
-        TrainingError: no policy that learns had a turn, or see `Learner.update`.
+        TrainingError: no policy that learns had a turn, or see `Learner.update`. Where credit gave no turn a weight,
+            nothing is learned, and that is no error.
     """
     learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
     samples = {name: to_samples(episodes, advantages, name, weights) for name in learners}
-    if not any(samples.values()):
+    if not any(samples.values()) and (not weights or any(weights.values())):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
     for name, learner in learners.items():

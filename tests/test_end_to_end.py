@@ -13,6 +13,7 @@ from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import checkpoint_path, read_episodes, read_metrics
 from marl_llm.train import train
 from marl_llm.types import Episode
+from tests.tiny import dictated, saying
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "small.yaml"
@@ -156,7 +157,7 @@ def test_a_policy_of_another_run_as_opponent_in_swapped_seats(tmp_path: Path, mo
     assert set(evaluation.games["game"].opponents) == {"past"}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "pasodoble"])
 def test_every_credit_recipe_trains(recipe: str, tmp_path: Path, model: Path) -> None:
     begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "matchmaking.groups=4"]
     path = run(tmp_path, *begin, *UNMEASURED, f"credit={recipe}", "run.steps=1")
@@ -164,3 +165,24 @@ def test_every_credit_recipe_trains(recipe: str, tmp_path: Path, model: Path) ->
     episodes = list(read_episodes(path))
     assert learned_tokens(path) == sampled_tokens(episodes) > 0
     assert any(turn.legal for episode in episodes for turn in episode.turns)
+
+
+def test_solvers_learn_from_what_is_proposed(tmp_path: Path) -> None:
+    tasks = tmp_path / "sums.jsonl"
+    tasks.write_text("".join(f'{{"prompt": "What is {sum}?", "answer": "7"}}\n' for sum in ("3 + 4", "5 + 2")))
+    dictated(saying({"7": 0.5, "8": 0.5}), "proposer_solver").save(tmp_path / "model")
+    path = run(
+        tmp_path,
+        "games.game.name=proposer_solver",
+        f"games.game.settings.tasks.source={tasks}",
+        f"policies.agent.model={tmp_path / 'model'}",
+        "policies.agent.warmup=null",
+        "policies.informed={kind: informed, options: {accuracy: 1.0}}",
+        "matchmaking.seats={proposer_0: informed, 'solver_*': agent}",
+        "matchmaking.groups=4",
+        "credit=pasodoble",
+        *UNMEASURED,
+        "run.steps=1",
+    )
+    assert trained(path, 1)
+    assert learned_tokens(path) == sampled_tokens(list(read_episodes(path))) > 0

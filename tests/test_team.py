@@ -160,6 +160,17 @@ def test_a_step_in_which_nobody_had_a_turn_is_an_error(talking: Config) -> None:
         learn(team, [], {}, {})
 
 
+def test_a_step_that_credit_gives_no_weight_is_played_and_nothing_is_learned(talking: Config) -> None:
+    team, progress = found(talking), begin()
+    before = weights(team, "black")
+    nothing = load_recipe({"stages": ["reward", {"skip": {"part": "challenge", "above": 0.1}}]})
+    metrics, episodes = advance(talking, team, nothing, None, progress)
+    assert len(episodes) == 16
+    assert not any(name.startswith("learn/") for name in metrics)
+    assert same(weights(team, "black"), before)
+    assert progress.step == 1
+
+
 def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talking: Config) -> None:
     team = found(talking)
     before = first_move(team, "black")

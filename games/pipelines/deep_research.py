@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from games.base import Legal, Parts
 from games.pipelines import number_of, tasks_of
-from games.settings import OnIllegal, check_choice, check_flag, check_whole, refused
+from games.settings import OnIllegal, check_choice, check_flag, check_positive, check_whole, refused
 from games.tasks import Task, check
 from games.tasks.answers import normalised
 from games.tasks.corpus import Corpus
@@ -68,8 +68,7 @@ def env(
     )
     check_flag(NAME, alone=alone)
     check_choice(NAME, Expert, expert=expert)
-    if not isinstance(tool_seconds, (int, float)) or isinstance(tool_seconds, bool) or not tool_seconds > 0:
-        raise refused(NAME, "tool_seconds", tool_seconds, "more than 0")
+    check_positive(NAME, tool_seconds=tool_seconds)
     return DeepResearch(
         tasks=tasks,
         corpus=corpus,

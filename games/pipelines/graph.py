@@ -6,8 +6,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, get_args
 
 from games.settings import refused
+from games.tools.named import TOOLS
 
 Rounds = Literal["all", "first", "last"]
+Asks = Literal["question", "paraphrase"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +32,14 @@ class Node:
     """The only messages that it may send; empty: any text."""
     answers: bool = False
     """Whether its messages are answers to the task."""
+    asks: Asks = "question"
+    """Which form of the question it reads: the task's own, or `paraphrase` of its metadata."""
+    attributes: bool = False
+    """Whether it is a judge that gives each message it reads, in order, a number from -1 (harm) to 3 (decisive)."""
+    tools: tuple[str, ...] = ()
+    """Tools that it may use before it speaks: `calculate`, `python`."""
+    tool_turns: int = 3
+    """Calls of tools that each of its agents has in a round."""
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -83,7 +93,9 @@ def _node(game: str, role: Any, given: Any, roles: Sequence[str]) -> Node:
     known = {field.name for field in fields(Node)} - {"role"}
     if not isinstance(given, Mapping) or given.keys() - known:
         raise refused(game, where, given, f"a mapping with some of {', '.join(sorted(known))}")
-    lists = {name: _names(game, f"{where}.{name}", given.get(name, ())) for name in ("sees", "recalls", "choices")}
+    lists = {
+        name: _names(game, f"{where}.{name}", given.get(name, ())) for name in ("sees", "recalls", "choices", "tools")
+    }
     for name in ("sees", "recalls"):
         for other in lists[name]:
             if other not in roles:
@@ -94,6 +106,12 @@ def _node(game: str, role: Any, given: Any, roles: Sequence[str]) -> Node:
         ("count", type(node.count) is int and node.count >= 1, "a whole number, 1 or more"),
         ("rounds", node.rounds in get_args(Rounds), " or ".join(get_args(Rounds))),
         ("answers", isinstance(node.answers, bool), "true or false"),
+        ("asks", node.asks in get_args(Asks), " or ".join(get_args(Asks))),
+        ("attributes", isinstance(node.attributes, bool), "true or false"),
+        ("attributes", not node.attributes or bool(node.sees or node.recalls), "false where nothing is read"),
+        ("tools", set(node.tools) <= set(TOOLS), f"a list of some of {', '.join(TOOLS)}"),
+        ("tools", not node.tools or not node.choices, "empty where there are choices"),
+        ("tool_turns", type(node.tool_turns) is int and node.tool_turns >= 1, "a whole number, 1 or more"),
     ):
         if not fine:
             raise refused(game, f"{where}.{name}", getattr(node, name), allowed)

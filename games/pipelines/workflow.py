@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from games.base import Legal, Parts
 from games.pipelines import ARITHMETIC
 from games.pipelines.graph import Node, layers, read_nodes
-from games.pipelines.task_game import TaskGame
-from games.settings import OnIllegal, check_choice, check_whole, refused
+from games.pipelines.task_game import SHOWN, TaskGame
+from games.pipelines.work import MARKS, PLAIN, Call, Kit, Message, Work
+from games.settings import OnIllegal, check_choice, check_positive, check_whole, refused
 from games.tasks import Task, check, final_answer
 from games.tasks.answers import normalised
+from games.tools.base import Tool, parse_call
+from games.tools.named import TOOLS, named
 
 NAME = "workflow"
 SILENCE = "no answer"
@@ -20,6 +24,7 @@ SILENCE = "no answer"
 ALONE: Mapping[str, Mapping[str, Any]] = {"solver": {"prompt": "Give your answer.", "answers": True}}
 """One agent, with whom every team can be compared."""
 RIGHT, WRONG = "It is right.", "It is wrong."
+ATTRIBUTE = "For each message below, in order, give a number from -1 (harm) to 3 (decisive)."
 Decide = Literal["last", "majority"]
 Pay = Literal["outcome", "correct", "format"]
 
@@ -32,20 +37,31 @@ def env(
     answer: str | None = None,
     decide: Decide = "last",
     pay: Sequence[Pay] = ("outcome",),
+    sandbox: Mapping[str, Any] = MappingProxyType({}),
+    tool_seconds: float = 60.0,
+    output: int = 400,
     on_illegal: OnIllegal = "default_action",
 ) -> "Workflow":
     """Agents that work on one task by a graph of roles.
 
     `tasks`: where tasks come from, as in `{source: arithmetic, level: 2}` (`games.tasks`). `nodes`: role to what it
-    does: `prompt`, `count`, `sees`, `recalls`, `rounds`, `choices`, `answers` (`games.pipelines.graph.Node`). `answer`:
-    the role whose messages of the last round are the team's answer; by default the last node with `answers`.
-    `decide`: its last agent's message, or the answer that most of them give. `pay`: reward parts, for every
-    agent: `outcome`, whether the team's answer is right; `correct`, whether its own last answer is; `format`, the share
-    of its replies that could be read.
+    does: `prompt`, `count`, `sees`, `recalls`, `rounds`, `choices`, `answers`, `asks`, `attributes`, `tools`,
+    `tool_turns` (`games.pipelines.graph.Node`). `answer`: the role whose messages of the last round are the team's
+    answer; by default the last node with `answers`. `decide`: its last agent's message, or the answer that most of them
+    give. `pay`: reward parts, for every agent: `outcome`, whether the team's answer is right; `correct`, whether its
+    own last answer is; `format`, the share of its messages that could be read.
+
+    Whoever has tools says `calculate: EXPRESSION` or `python: CODE`, reads what comes of it, and in the end says its
+    message, which alone the others read. `sandbox`: settings of the one that `python` runs in, as in
+    `{isolation: bubblewrap, wall_seconds: 10}`; `output`: characters of a tool's output that are shown;
+    `tool_seconds`: a tool that takes longer is a fault.
 
     Raises:
-        ValueError: a setting is unknown or out of range, or roles wait for each other in a circle.
+        ValueError: a setting is unknown or out of range, roles wait for each other in a circle, or a node has the tool
+            `python` and nothing isolates programs here.
     """
+    check_positive(NAME, tool_seconds=tool_seconds)
+    check_whole(NAME, output=output)
     return Workflow(
         name=NAME,
         tasks=tasks,
@@ -55,42 +71,16 @@ def env(
         decide=decide,
         pay=pay,
         on_illegal=on_illegal,
+        kit=Kit(sandbox=sandbox, seconds=float(tool_seconds), characters=output),
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """What an agent said."""
-
-    agent: str
-    """Who."""
-    role: str
-    """As what."""
-    round: int
-    """In which round, from 0."""
-    text: str
-    """The text."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """How far the work on a task has come."""
-
-    task: Task
-    """What is asked."""
-    number: int
-    """Its place among the tasks."""
-    said: tuple[Message, ...] = ()
-    """All that was said, in order."""
-    stage: int = 0
-    """Stages done, out of those of the workflow."""
 
 
 class Workflow(TaskGame[Work]):
     """Utility: what the parts of `pay` sum to. Nobody sees the gold answer, or who has it right.
 
-    `hidden` tells the task, the gold answer, the team's answer, whether it is right, and the share of right answers by
-    role.
+    `hidden` tells the task, the gold answer, the team's answer, whether it is right, the share of right answers by
+    role, `answers` (the turn of each, and whether it is right), `attributions` (of judges: turn, judge's turn, number,
+    which is None where it could not be read), and how many calls of tools there were.
     """
 
     def __init__(
@@ -104,6 +94,7 @@ class Workflow(TaskGame[Work]):
         decide: Decide,
         pay: Sequence[Pay],
         on_illegal: OnIllegal,
+        kit: Kit = PLAIN,
         rules: str = "Workflow. Agents work on one question together, each in its role.",
     ) -> None:
         check_whole(name, rounds=rounds)
@@ -118,6 +109,8 @@ class Workflow(TaskGame[Work]):
         self._answer, self._decide, self._pay = answer or answering[-1], decide, tuple(pay)
         self._stages = [(number, layer) for number in range(rounds) for layer in layers(nodes, number, rounds)]
         self._role = {agent: node.role for node in nodes for agent in node.agents}
+        self._tools = {node.role: named(node.tools, sandbox=kit.sandbox) for node in nodes}
+        self._kit = kit
         super().__init__(
             name=name,
             rules=rules,
@@ -127,6 +120,9 @@ class Workflow(TaskGame[Work]):
             utility_range=(0.0, float(len(self._pay))),
             on_illegal=on_illegal,
         )
+        if any(node.asks == "paraphrase" for node in nodes):
+            for task in self._tasks[:SHOWN]:
+                self._paraphrase(task)
 
     def deal(self, draws: Random) -> Work:
         number, task = self.draw(draws)
@@ -136,12 +132,15 @@ class Workflow(TaskGame[Work]):
         """What somebody who knows the gold answer would say in the seat whose state key it is.
 
         It answers rightly; of several choices a judge takes the first if the latest answer that it reads is right, else
-        the last; any other role says whether that is right.
+        the last; one that attributes gives right answers 3 and all else 0; any other role says whether the latest
+        answer is right. Nobody uses a tool.
         """
-        _, agent, _, number, heard = json.loads(state_key)
+        _, agent, _, number, heard, _ = json.loads(state_key)
         node, task = self._nodes[self._role[agent]], self._tasks[int(number)]
         if node.answers:
             return task.answer
+        if node.attributes:
+            return ", ".join(str(MARKS[-1] if check(task, text) == 1.0 else 0) for _, text in heard)
         answers = [text for speaker, text in heard if self._nodes[self._role[speaker]].answers]
         right = bool(answers) and check(task, answers[-1]) == 1.0
         if node.choices:
@@ -154,24 +153,48 @@ class Workflow(TaskGame[Work]):
             return ()
         return node.choices or None
 
+    def read(self, agent: str, text: str) -> str | None:
+        return super().read(agent, text) if self._call(agent, text) is None else text.strip()
+
+    def examples(self, agent: str) -> tuple[str, ...]:
+        return (*super().examples(agent), *(TOOLS[tool.name] for tool in self._at_hand(agent)))
+
     def see(self, agent: str) -> str:
-        node = self._nodes[self._role[agent]]
-        heard = "".join(f"\n{message.agent}: {message.text}" for message in self._heard(node))
-        return f"{node.prompt}{' ' if node.prompt else ''}Question: {self.position.task.prompt}{heard}"
+        node, task = self._nodes[self._role[agent]], self.position.task
+        question = task.prompt if node.asks == "question" else self._paraphrase(task)
+        told = " ".join((node.prompt, *((ATTRIBUTE,) if node.attributes else ()))).strip()
+        heard = [f"{message.agent}: {message.text}" for message in self._heard(node)]
+        called = [f"{call.text}\n{call.result}" for call in self._calls(agent)]
+        tools = self._at_hand(agent)
+        usage = [f"Tools: {'; '.join(tool.usage for tool in tools)}."] if tools else []
+        return "\n".join((f"{told}{' ' if told else ''}Question: {question}", *heard, *usage, *called))
 
     def state_key(self, agent: str) -> str:
-        node = self._nodes[self._role[agent]]
+        node, position = self._nodes[self._role[agent]], self.position
         heard = [(message.agent, message.text) for message in self._heard(node)]
-        return json.dumps([self.metadata["name"], agent, self.position.stage, self.position.number, heard])
+        called = [(call.text, call.result) for call in self._calls(agent)]
+        return json.dumps([self.metadata["name"], agent, position.stage, position.number, heard, called])
 
     def after(self, actions: Mapping[str, str]) -> tuple[Work, Parts]:
-        number, layer = self._stages[self.position.stage]
-        said = tuple(
-            Message(agent=agent, role=node.role, round=number, text=actions[agent])
-            for node in layer
-            for agent in node.agents
+        position = self.position
+        number, layer = self._stages[position.stage]
+        calls, spoken = list(position.calls), list(position.spoken)
+        for turn, (agent, text) in enumerate(actions.items(), position.turns):
+            call = self._call(agent, text)
+            if call is not None:
+                calls.append(Call(agent=agent, text=text, result=self._kit.use(*call)))
+                continue
+            role = self._role[agent]
+            about = tuple(message.turn for message in self._heard(self._nodes[role]))
+            spoken.append(Message(agent=agent, role=role, round=number, text=text, turn=turn, about=about))
+        position = replace(position, calls=tuple(calls), spoken=tuple(spoken), turns=position.turns + len(actions))
+        if len(spoken) < sum(node.count for node in layer):
+            return position, {}
+        order = [agent for node in layer for agent in node.agents]
+        said = position.said + tuple(sorted(spoken, key=lambda message: order.index(message.agent)))
+        position = replace(
+            position, said=said, used=position.used + len(calls), spoken=(), calls=(), stage=position.stage + 1
         )
-        position = replace(self.position, said=self.position.said + said, stage=self.position.stage + 1)
         return position, self._parts(position) if position.stage == len(self._stages) else {}
 
     def over(self, agent: str) -> bool:
@@ -179,14 +202,19 @@ class Workflow(TaskGame[Work]):
 
     @property
     def hidden(self) -> dict[str, Any]:
-        """Task, gold answer and the team's, whether that is right, and the share of right answers by role."""
         position = self.position
         facts: dict[str, Any] = {"task": position.task.id, "gold": position.task.answer}
         if position.stage < len(self._stages):
             return facts
         answer = self.team_answer(position)
         right = {f"correct_{role}": self._share(position, role) for role, node in self._nodes.items() if node.answers}
-        return {**facts, "answer": answer, "correct": check(position.task, answer), **right}
+        graded = [m for m in position.said if self._nodes[m.role].answers]
+        told: dict[str, Any] = {"answers": [{"turn": m.turn, "right": check(position.task, m.text)} for m in graded]}
+        if any(node.attributes for node in self._nodes.values()):
+            told["attributions"] = [mark for m in position.said if self._nodes[m.role].attributes for mark in m.marks()]
+        if any(self._tools.values()):
+            told["tool_calls"] = position.used
+        return {**facts, "answer": answer, "correct": check(position.task, answer), **right, **told}
 
     def team_answer(self, position: Work) -> str:
         """What the team answers, once all have spoken."""
@@ -196,11 +224,32 @@ class Workflow(TaskGame[Work]):
 
     def _speaking(self, agent: str) -> Node | None:
         """The agent's node, if it is to speak now."""
-        if self.position.stage == len(self._stages):
+        position = self.position
+        if position.stage == len(self._stages) or agent in [message.agent for message in position.spoken]:
             return None
-        _, layer = self._stages[self.position.stage]
+        _, layer = self._stages[position.stage]
         node = self._nodes[self._role[agent]]
         return node if node in layer else None
+
+    def _calls(self, agent: str) -> list[Call]:
+        """What the agent did with tools in this stage."""
+        return [call for call in self.position.calls if call.agent == agent]
+
+    def _at_hand(self, agent: str) -> tuple[Tool, ...]:
+        """The tools that the agent may use now."""
+        node = self._speaking(agent)
+        left = node is not None and len(self._calls(agent)) < node.tool_turns
+        return self._tools[self._role[agent]] if left else ()
+
+    def _call(self, agent: str, text: str) -> tuple[Tool, str] | None:
+        """The tool and the argument that the text means; None: it is a message."""
+        return parse_call(text, self._at_hand(agent))
+
+    def _paraphrase(self, task: Task) -> str:
+        text = task.metadata.get("paraphrase")
+        if not isinstance(text, str) or not text:
+            raise refused(self.metadata["name"], "asks", "paraphrase", f"question: task {task.id} has no paraphrase")
+        return text
 
     def _heard(self, node: Node) -> list[Message]:
         """What the role reads now, in the order in which it was said."""

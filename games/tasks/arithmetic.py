@@ -61,7 +61,12 @@ def maker(*, level: int = 1) -> Maker:
             answer=str(value),
             check="number",
             split=split_of(text),
-            metadata={"level": level, "operations": rules.operations, "expression": text},
+            metadata={
+                "level": level,
+                "operations": rules.operations,
+                "expression": text,
+                "paraphrase": f"Find the value of {text}.",
+            },
         )
 
     return make

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from marl_llm.credit import stages
+from marl_llm.credit import rules, stages
 from marl_llm.credit.table import KEY_COLUMNS
 from marl_llm.errors import ConfigError
 
@@ -24,12 +24,14 @@ _PLACES = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "ma
 RECIPES = next((p for place in _PLACES if (p := place / "configs" / "credit").is_dir()), Path("configs/credit"))
 """Folder of the named recipes: in the repository, or where an installed package has its data."""
 
-_STAGES: Mapping[str, Callable[..., Any]] = {
-    "reward": stages.reward,
-    "history": stages.history,
-    **stages.PLAIN,
-}
-_FIRST = ("reward", "sum")
+SOURCES: Mapping[str, Callable[..., stages.Signal]] = {"reward": stages.reward, **rules.SOURCES}
+"""Stages that a recipe may begin with, besides `sum`, by name."""
+PLAIN: Mapping[str, Callable[..., stages.Signal]] = {**stages.PLAIN, **rules.PLAIN}
+"""Stages that take a signal and remember nothing, by name."""
+_STAGES: Mapping[str, Callable[..., Any]] = {**SOURCES, "history": stages.history, **PLAIN}
+_FIRST = (*SOURCES, "sum")
+_LAST = ("align", "skip")
+"""Stages that set weights, which a `sum` takes from the turns anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,7 @@ class Recipe:
     name: str
     """Name of the file, or `inline`."""
     stages: tuple[Step, ...]
-    """What is done, in order; the first is `reward` or `sum`."""
+    """What is done, in order; the first is `sum` or one of `SOURCES`."""
     about: str = ""
     """What it is for and where it comes from."""
 
@@ -126,12 +128,12 @@ def _step(where: str, item: Any, index: int, prefix: str, used: dict[str, int]) 
     place = f"{where}: stage {index + 1}"
     _known(place, "stage", stage, (*_STAGES, "sum"))
     if (index == 0) != (stage in _FIRST):
-        rule = "the first stage must be reward or sum" if index == 0 else "only the first stage may be"
+        rule = f"the first stage must be one of {', '.join(_FIRST)}" if index == 0 else "only the first stage may be"
         raise ConfigError(f"{place}: {stage!r} is not allowed; {rule}{'' if index == 0 else ' ' + stage}")
     used[prefix + stage] = used.get(prefix + stage, 0) + 1
     label = prefix + stage + (f"_{used[prefix + stage]}" if used[prefix + stage] > 1 else "")
     place = f"{place} ({stage})"
-    if stage == "align" and prefix:
+    if stage in _LAST and prefix:
         raise ConfigError(f"{place}: is not allowed in a term; it must follow the sum")
     if stage == "sum":
         return Step(stage=stage, label=label, terms=_terms(place, raw, prefix=f"{label}.", used=used))
@@ -177,6 +179,14 @@ def _value(where: str, hint: Any, value: Any) -> Any:
         for column in value:
             _known(where, "column", column, KEY_COLUMNS)
         return tuple(value)
+    if hint == stages.Names:
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{where}: {value!r} is not allowed; it must be a list of names")
+        return tuple(value)
+    if hint is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: {value!r} is not allowed; it must be a text")
+        return value
     if hint == stages.Weights:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: {value!r} is not allowed; it must be a mapping of parts to numbers")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marl_llm.credit import stages
-from marl_llm.credit.load import Recipe, Step, Term, load_recipe
+from marl_llm.credit.load import PLAIN, SOURCES, Recipe, Step, Term, load_recipe
 from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
 from marl_llm.types import Episode
@@ -70,17 +70,17 @@ def _run(table: TurnTable, steps: Sequence[Step], state: State) -> tuple[Signal,
             signal, baselines = stages.history(table, signal, baselines, **step.params)
             state = {**state, step.label: baselines}
         else:
-            signal = stages.PLAIN[step.stage](table, signal, **step.params)
+            signal = PLAIN[step.stage](table, signal, **step.params)
         trace += ((step.label, signal.values_N),)
     return signal, trace, state
 
 
 def _first(table: TurnTable, step: Step, state: State) -> tuple[Signal, Trace, State]:
     trace: Trace = ()
-    if step.stage == "reward":
-        signal = stages.reward(table, **step.params)
-    else:
+    if step.stage == "sum":
         signal, trace, state = _sum(table, step.terms, state)
+    else:
+        signal = SOURCES[step.stage](table, **step.params)
     return signal, (*trace, (step.label, signal.values_N)), state
 
 

@@ -1,6 +1,7 @@
 """Reward parts that methods come with, for `play.rewards: module:function`."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from marl_llm.types import Episode
 
@@ -57,8 +58,35 @@ def _interaction(episode: Episode, unread: float | None) -> dict[int, dict[str, 
         parts[judgement["judge"]] = {"score": -1.0 if score is None else 0.0}
     for name, told in (("solution", solutions), ("evaluation", evaluations)):
         for turn, values in told.items():
-            known = [value for value in values if value is not None]
-            parts[turn] = {name: sum(known) / len(known) if known else None}
+            parts[turn] = {name: _mean(values)}
+    return parts
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None: none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def right(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `right` for every answer in a `workflow` or `debate`: whether it is right, said for each turn by the game's
+    checker; what the recipes `marti_margin` and `marti_quality` go by: `marl_llm.credit.rewards:right`."""
+    return {told["turn"]: {"right": told["right"]} for told in episode.hidden.get("answers", ())}
+
+
+def attribution(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `attribution`: what judges said that a turn did for the result, for the recipe `sotopia`.
+
+    From nodes with `attributes: true` in a `workflow`, the mean of what could be read, unknown where nothing could; and
+    of a turn with a probe `attribution`, the probe: `marl_llm.credit.rewards:attribution`.
+    """
+    said: dict[int, list[float | None]] = defaultdict(list)
+    for told in episode.hidden.get("attributions", ()):
+        said[told["turn"]].append(told["value"])
+    parts: dict[int, dict[str, float | None]] = {turn: {"attribution": _mean(given)} for turn, given in said.items()}
+    for index, turn in enumerate(episode.turns):
+        if "attribution" in turn.probes:
+            parts[index] = {"attribution": turn.probes["attribution"]}
     return parts
 
 

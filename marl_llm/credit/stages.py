@@ -37,10 +37,12 @@ class Bounds(NamedTuple):
         """In words."""
         if math.isfinite(self.high):
             return f"a number between {self.low:g} and {self.high:g}"
-        return "a number of 0 or more" if self.low == 0 else "a number"
+        return f"a number of {self.low:g} or more" if math.isfinite(self.low) else "a number"
 
 
 Keys = tuple[str, ...]
+Names = Annotated[tuple[str, ...], "names"]
+"""Any names, where `Keys` are names of columns."""
 Weights = Mapping[str, float]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 NonNegative = Annotated[float, Bounds(0.0, math.inf)]
@@ -298,7 +300,7 @@ def history(
 PLAIN: Mapping[str, Callable[..., Signal]] = {
     stage.__name__: stage for stage in (align, returns, broadcast, pool, center, scale, whiten, clip)
 }
-"""The stages that take a signal and remember nothing, by name; `reward` and `history` are the others."""
+"""The stages here that take a signal and remember nothing, by name; `reward` and `history` are the others."""
 
 
 def _units(table: TurnTable, keys: Keys, per: Per) -> IntArray:

@@ -18,24 +18,31 @@ def stage(name: str, params: Any) -> dict[str, Any]:
 def test_the_named_recipes_are_those_of_the_folder() -> None:
     assert recipe_names() == [
         "at_grpo",
+        "co_reward",
         "comas",
         "comas_roles",
         "dr_grpo",
         "grpo",
         "grpo_normalize_then_sum",
         "malt",
+        "majority",
         "mars",
         "mars_released",
         "mars_scaled",
         "mars_scaled_no_roles",
         "mars_scaled_no_turns",
+        "marti_margin",
+        "marti_quality",
         "mgrpo",
         "mgrpo_copies",
         "mgrpo_difference",
+        "pasodoble",
         "rae",
         "reinforce_pp",
+        "rlccf",
         "rloo",
         "self_play",
+        "sotopia",
         "state_baseline",
     ]
 
@@ -75,7 +82,7 @@ def test_repeated_and_nested_stages_get_labels_of_their_own() -> None:
         ({"stages": ["centre"]}, r"stage 1: unknown stage 'centre'; nearest valid name: center"),
         (
             {"stages": ["returns"]},
-            r"stage 1: 'returns' is not allowed; the first stage must be reward or sum",
+            r"stage 1: 'returns' is not allowed; the first stage must be one of reward, vote, shape, attribute, sum",
         ),
         ({"stages": ["reward", "reward"]}, r"stage 2: 'reward' is not allowed; only the first stage may be"),
         (

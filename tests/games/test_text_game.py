@@ -26,7 +26,9 @@ VARIANTS = [
     ("deep_research", {"calls": 2, "expert": "chain"}),
     ("discussion", {"agents": 3, "rounds": 1}),
     ("generate_verify_refine", {"pay": ["outcome", "format"]}),
+    ("proposer_solver", {"solvers": 2}),
     ("workflow", {}),
+    ("workflow", {"nodes": {"solver": {"count": 2, "answers": True, "tools": ["calculate"], "tool_turns": 2}}}),
 ]
 FORFEITS = pytest.mark.parametrize("on_illegal", ["forfeit", "default_action"])
 

@@ -1,5 +1,6 @@
 """Workflows: who reads whom, who speaks when, what is paid, and how a wrong graph is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_what_could_not_be_read_is_heard_as_silence() -> None:
         ({"nodes": {"a": {"sees": ["b"]}, "b": {"sees": ["a"]}}}, "in a circle: a -> b -> a; use recalls"),
         ({"nodes": {"a1": {}}}, "without a number at its end"),
         ({"nodes": {"a": {"count": 0}}}, "nodes.a.count=0 is not allowed"),
-        ({"nodes": {"a": {"colour": 1}}}, "a mapping with some of answers, choices, count"),
+        ({"nodes": {"a": {"colour": 1}}}, "a mapping with some of answers, asks, attributes, choices, count"),
         ({"nodes": {"a": {"sees": "b"}}}, "nodes.a.sees='b' is not allowed; it must be a list of texts"),
         ({"nodes": {"a": {"rounds": "odd"}}}, "it must be all or first or last"),
         ({"nodes": {"a": {}}}, "a role with answers: true in the last round"),
@@ -155,3 +156,10 @@ def test_advice_is_the_gold_answer_or_the_truth_about_the_latest_one() -> None:
         "talker_0": "It is wrong.",
         "boss_0": gold,
     }
+
+
+def test_a_broken_line_of_a_file_of_tasks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"prompt": "1 + 1?", "answer": "2"}\n{"prompt": "2 + 2?"}\n')
+    with pytest.raises(ValueError, match=r"tasks\.jsonl, line 2: field 'answer' is missing"):
+        games.make("workflow", tasks={"source": str(path)})

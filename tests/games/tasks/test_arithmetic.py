@@ -32,7 +32,8 @@ def test_the_answer_is_the_value_of_the_expression_in_the_question(level):
         assert task.answer == str(value)
         assert abs(value) <= 9999
         assert task.metadata == {"level": level, "operations": len(re.findall(r" [-+*/] ", expression))} | {
-            "expression": expression
+            "expression": expression,
+            "paraphrase": f"Find the value of {expression}.",
         }
         assert check(task, f"<answer>{task.answer}.</answer>") == 1.0
         assert check(task, str(int(task.answer) + 1)) == 0.0
