@@ -12,11 +12,11 @@ FEW_ACTIONS = 4
 def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """How the games of a step went, by `play/NAME`; what cannot be said of these games is left out.
 
-    Games at fault are counted as `play/faults` and in nothing else.
+    Games at fault are counted as `play/faults` and in nothing else, and turns before a fork once.
     """
     status = Counter(episode.status for episode in episodes)
     episodes = [episode for episode in episodes if episode.status != "fault"]
-    turns = [turn for episode in episodes for turn in episode.turns]
+    turns = [turn for episode in episodes for turn in episode.turns[episode.match.begins :]]
     sampled = [turn.completion for turn in turns if turn.completion is not None]
     identical = identical_replies(turns)
     return {

@@ -59,6 +59,11 @@ class Match:
         """By what credit and metrics keep games apart: two sizes of one game are two."""
         return self.label or self.game
 
+    @property
+    def begins(self) -> int:
+        """Index of the first turn that is its own, and not that of the episode it forks from."""
+        return self.branch.turn if self.branch else 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:

@@ -347,3 +347,60 @@ def test_a_best_response_is_searched_for_before_and_after_training_but_not_durin
     looked = [row for row in read_metrics(path) if "eval/exploitability" in row]
     assert looked
     assert not any("eval/best_response" in row for row in looked)
+
+
+CHAIN = (
+    "games.game.name=generate_verify_refine",
+    "games.game.settings.tasks={source: arithmetic, level: 1}",
+    "policies.agent.warmup={teacher: knowing, games: 24, steps: 12, batch: 32, lr: 0.01}",
+    "policies.knowing={kind: informed, options: {accuracy: 0.5}}",
+    "play.max_reply_tokens=16",
+    "matchmaking.groups=2",
+    "matchmaking.group_size=2",
+    "evaluation.opponents=[]",
+    "evaluation.team=true",
+    "evaluation.games=4",
+    "run.steps=1",
+)
+
+
+def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Path) -> None:
+    tree = ("play.tree={width: 2, turns: 2}", "credit=malt")
+    pairs = (
+        "policies.agent.learner.minibatches=1",
+        "policies.agent.objective.kl.reference=frozen",
+        "policies.agent.objective.preference={imitation: 1.0}",
+    )
+    path = train(small(tmp_path, *CHAIN, *tree, *pairs), Silent())
+    episodes = list(read_episodes(path))
+    assert len(episodes) == 2 * 2**3
+    assert sum(episode.match.branch is None for episode in episodes) == 4
+    (metrics,) = read_metrics(path)
+    assert metrics["play/turns"] == 2 * (2 + 4 + 8)
+    assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
+    assert metrics["learn/agent/imitation_loss"] >= 0.0
+    again = credit(episodes, load_recipe("malt"))
+    assert len(set(again.table.node.tolist())) == metrics["play/turns"]
+    measured = logged(path, 1)
+    assert measured is not None
+    assert measured.first.team is not None
+    assert measured.first.team.games == 4
+
+
+def test_calls_are_credited_with_what_their_caller_loses_without_them(tmp_path: Path) -> None:
+    research = (
+        "games.game.name=deep_research",
+        "games.game.settings={tasks: {source: multihop, documents: 60, hops: 1}, planner_turns: 2, searcher_turns: 2}",
+        "play.context_tokens=512",
+        "play.max_reply_tokens=24",
+        "play.replays=1",
+        "credit=mgrpo_difference",
+        "policies.knowing.options.accuracy=1.0",
+        "matchmaking.seats={planner_0: knowing, '*': agent}",
+    )
+    path = train(small(tmp_path, *CHAIN[2:], *research), Silent())
+    (metrics,) = read_metrics(path)
+    calls = [turn for episode in read_episodes(path) for turn in episode.turns if "difference" in turn.rewards]
+    assert {turn.role for turn in calls} == {"searcher"}
+    assert metrics["play/replays"] > 0
+    assert metrics["play/replay_tokens"] >= 0
