@@ -113,6 +113,11 @@ class GameBase:
         }
 
 
+def counted(values: Collection[float]) -> dict[str, float]:
+    """A fact for `hidden` of which there are more in one game than in another: its mean is over all of them alike."""
+    return {"sum": sum(values), "count": len(values)}
+
+
 def find(text: str, legal: Collection[str]) -> str | None:
     """The legal action that a text means, in the game's own spelling; None: there is none.
 

@@ -24,11 +24,19 @@ MEANING = {
     "objective.entropy, objective.kl and the learning rate, unless the game is solved",
     "identical_replies": "nearly every reply is the same text, whatever was seen; read some in episodes/: unless one "
     "action is best everywhere, the policy no longer looks at the game",
+    "score_drift": "judges score higher or lower than in the first steps; compare play/fact/score_mean with "
+    "play/fact/correct: if solutions have not changed with it, judges have grown lenient or strict",
+    "unanimity": "nearly all solutions get the same mark; compare play/fact/correct and play/fact/judge_precision: "
+    "unless the tasks are solved, or all too hard, judges no longer look at what they judge",
+    "precision_fall": "full marks go to wrong solutions more often than in the first steps; compare play/fact/correct "
+    "and play/fact/judge_recall: solvers may have learned to please judges instead of being right",
 }
 """Alarm to what it means and what to look at."""
 
 BELOW = frozenset({"reply_collapse", "entropy_collapse"})
 """Alarms that are on when the value is below the threshold; the others are on above it."""
+EITHER = frozenset({"score_drift"})
+"""Of those, the ones that are on as well when it is as far below 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +44,8 @@ class Alarm:
     """A value that has passed its threshold."""
 
     name: str
-    """A setting of `AlarmConfig`; `entropy_collapse` has the policy behind a slash, `role_skew` the game where there
-    are several."""
+    """A setting of `AlarmConfig`; `entropy_collapse` has the policy behind a slash, those about roles and scores the
+    game where there are several."""
     value: float
     """What was measured, over the last steps."""
     threshold: float
@@ -74,12 +82,13 @@ class Watch:
 
 
 def find(config: AlarmConfig, first: Iterable[Row], last: Iterable[Row]) -> list[Alarm]:
-    """The alarms of a run's last steps; its first steps are what the length of replies is compared with."""
+    """The alarms of a run's last steps; its first steps are what lengths and scores are compared with."""
     found = []
     for name, value in _measures(_means(first), _means(last)).items():
         kind = name.partition("/")[0]
         threshold: float | None = getattr(config, kind)
-        if threshold is not None and (value < threshold if kind in BELOW else value > threshold):
+        height = abs(value) if kind in EITHER else value
+        if threshold is not None and (height < threshold if kind in BELOW else height > threshold):
             found.append(Alarm(name=name, value=value, threshold=threshold, meaning=MEANING[kind]))
     return found
 
@@ -103,6 +112,22 @@ def _measures(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str
             found[f"entropy_collapse/{policy}"] = value
     if "play/identical_replies" in last:
         found["identical_replies"] = last["play/identical_replies"]
+    return found | _of_judges(first, last)
+
+
+def _of_judges(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:
+    """Alarms about the scores of the game `discussion`, and of any other that tells the same facts."""
+    found: dict[str, float] = {}
+    for key, value in last.items():
+        if not key.startswith("play/fact/"):
+            continue
+        game, _, fact = key.removeprefix("play/fact").rpartition("/")
+        if fact in ("score_full", "score_lowest"):
+            found[f"unanimity{game}"] = max(value, found.get(f"unanimity{game}", 0.0))
+        elif fact == "score_mean" and key in first:
+            found[f"score_drift{game}"] = value - first[key]
+        elif fact == "judge_precision" and key in first:
+            found[f"precision_fall{game}"] = first[key] - value
     return found
 
 

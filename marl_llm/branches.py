@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from marl_llm.play import Rewards, play
+from marl_llm.play import play
 from marl_llm.policies.base import Policy
 from marl_llm.seeds import derive
 from marl_llm.types import Branch, Episode, Match, Turn
@@ -49,7 +49,6 @@ def tree(
     width: int,
     turns: int,
     max_turns: int = 1000,
-    rewards: Rewards | None = None,
 ) -> list[Episode]:
     """The episodes, and forks of them: each of their turns 1 to `turns` is decided `width` times (MALT, arXiv
     2412.01928).
@@ -65,7 +64,7 @@ def tree(
             if episode.status != "fault" and turn < len(episode.turns)
             for number in range(1, width)
         ]
-        leaves += play(forks, policies, max_turns=max_turns, rewards=rewards)
+        leaves += play(forks, policies, max_turns=max_turns)
     return leaves
 
 

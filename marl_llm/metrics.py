@@ -34,6 +34,44 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     }
 
 
+def cost_metrics(episodes: Iterable[Episode], seconds: Mapping[str, float]) -> dict[str, float]:
+    """What the turns of models cost, by `play/cost/ROLE/NAME` and, over all roles, `play/policy_cost/POLICY/NAME`.
+
+    NAME is `tokens` (sampled), `prompt_tokens` (read, those included that an engine had read before), `seconds` and
+    `reward_per_1k`: all known rewards per thousand tokens, read and sampled. `seconds`: by policy, the wall time that
+    it took; each turn has its part by its tokens, read and sampled. What a fork repeats (weight 0) costs nothing.
+    """
+    turns: dict[str, list[Turn]] = defaultdict(list)
+    roles: dict[str, list[Turn]] = defaultdict(list)
+    for episode in episodes:
+        game = f"{episode.match.label}/" if episode.match.label else ""
+        for turn in episode.turns if episode.status != "fault" else ():
+            if turn.completion is not None and turn.weight:
+                turns[turn.policy].append(turn)
+                roles[f"{game}{turn.role}"].append(turn)
+    per_token = {name: seconds.get(name, 0.0) / sum(map(_tokens, played)) for name, played in turns.items()}
+    groups = {f"play/cost/{role}": roles[role] for role in sorted(roles)}
+    groups |= {f"play/policy_cost/{policy}": turns[policy] for policy in sorted(turns)}
+    return {f"{who}/{name}": value for who, all_ in groups.items() for name, value in _cost(all_, per_token).items()}
+
+
+def _cost(turns: Sequence[Turn], per_token: Mapping[str, float]) -> dict[str, float]:
+    sampled = sum(len(turn.completion.tokens) for turn in turns if turn.completion is not None)
+    total = sum(map(_tokens, turns))
+    rewards = sum(value for turn in turns for value in turn.rewards.values() if value is not None)
+    return {
+        "tokens": sampled,
+        "prompt_tokens": total - sampled,
+        "seconds": sum(_tokens(turn) * per_token[turn.policy] for turn in turns),
+        "reward_per_1k": 1000 * rewards / total,
+    }
+
+
+def _tokens(turn: Turn) -> int:
+    """Read and sampled."""
+    return len(turn.prompt or ()) + (len(turn.completion.tokens) if turn.completion is not None else 0)
+
+
 def win_rates(episode: Episode) -> dict[str, float]:
     """Of each agent: the share of the other agents that got a smaller return than it, equal returns counting half.
 
@@ -87,18 +125,24 @@ def action_shares(turns: Iterable[Turn]) -> dict[str, float]:
 
 
 def facts(episodes: Iterable[Episode]) -> dict[str, float]:
-    """Mean of each of `told_facts`."""
-    return {name: sum(values) / len(values) for name, values in told_facts(episodes).items()}
+    """Mean of each of `told_facts`, all that was counted weighing alike."""
+    return {name: sum(s for s, _ in told) / sum(n for _, n in told) for name, told in told_facts(episodes).items()}
 
 
-def told_facts(episodes: Iterable[Episode]) -> dict[str, list[float]]:
-    """The numbers that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1."""
-    told: dict[str, list[float]] = defaultdict(list)
+def told_facts(episodes: Iterable[Episode]) -> dict[str, list[tuple[float, float]]]:
+    """The numbers that games tell for evaluation (`Episode.hidden`), in the order of names; true is 1.
+
+    Each is a sum and of how many it is: 1, unless the game says otherwise (`games.base.counted`). A fact of which
+    nothing was counted in any game is left out.
+    """
+    told: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for episode in episodes:
         for name, value in episode.hidden.items():
             if isinstance(value, (int, float)):
-                told[name].append(float(value))
-    return dict(sorted(told.items()))
+                told[name].append((float(value), 1.0))
+            elif isinstance(value, Mapping) and value.keys() == {"sum", "count"}:
+                told[name].append((value["sum"], value["count"]))
+    return {name: parts for name, parts in sorted(told.items()) if any(count for _, count in parts)}
 
 
 def _told(episodes: Iterable[Episode]) -> dict[str, float]:

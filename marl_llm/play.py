@@ -55,13 +55,12 @@ def play(
     *,
     max_turns: int = 1000,
     live: int = 1024,
-    rewards: Rewards | None = None,
 ) -> Iterator[Episode]:
     """Play all matches, at most `live` at a time, and yield each episode when it is over.
 
     Raises:
-        GameError: a game raised, with its seed and actions in the message; or `rewards` did, with the match.
-        ConfigError: a seat names a policy that is not given, or `rewards` returned something else than it must.
+        GameError: a game raised, with its seed and actions in the message.
+        ConfigError: a seat names a policy that is not given.
     """
     waiting = iter(matches)
     deals = Deals()
@@ -71,8 +70,7 @@ def play(
         if table.status is None:
             _ask(table, policies)
         else:
-            episode = tables.pop(table.match.id).episode()
-            yield _with_rewards(episode, rewards) if rewards else episode
+            yield tables.pop(table.match.id).episode()
 
     while True:
         begun = list(islice(waiting, live - len(tables)))
@@ -98,7 +96,13 @@ def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
         policies[name].submit((table.match.id, agent), view)
 
 
-def _with_rewards(episode: Episode, rewards: Rewards) -> Episode:
+def rewarded(episode: Episode, rewards: Rewards) -> Episode:
+    """The episode with the parts of a user's own reward beside the game's.
+
+    Raises:
+        GameError: `rewards` raised, with the match in the message.
+        ConfigError: it returned something else than it must.
+    """
     try:
         given: Any = rewards(episode)
     except Exception as error:  # whatever a user's function raises, the run stops with the match that it raised at

@@ -196,6 +196,13 @@ def read_action(reply: str, legal_actions: Sequence[str] | None, *, thinking: bo
     return (inside or None) if legal_actions is None else _legal(inside, legal_actions)
 
 
+def answer_begins(reply: str, *, thinking: bool) -> int | None:
+    """The character of a reply at which its answer begins, as `read_action` reads it; None: none was begun."""
+    thought = THOUGHT.match(reply) if thinking else None
+    tag = TAG.search(reply, thought.end() if thought else 0)
+    return tag.start() if tag and tag["name"].lower() == "answer" and not tag["close"] else None
+
+
 def _legal(text: str, legal_actions: Sequence[str]) -> str | None:
     spaced = " ".join(text.split())
     for form in (str, str.casefold):  # exact first: in chess notation b4 and B4 are two moves

@@ -17,6 +17,7 @@ from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
 from marl_llm.branches import tree, with_differences
 from marl_llm.config import Config, GameConfig
+from marl_llm.config.require import require
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.credit.table import FloatArray
 from marl_llm.errors import ConfigError, GameError, TrainingError
@@ -24,10 +25,12 @@ from marl_llm.evaluation.measure import Evaluation, evaluate, logged
 from marl_llm.league import League
 from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
-from marl_llm.metrics import play_metrics, returns_by_role
+from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
 from marl_llm.opponents import Opponents, observed
-from marl_llm.play import Rewards, agents_of, make_game, play, tolerated
+from marl_llm.play import Rewards, agents_of, make_game, play, rewarded, tolerated
 from marl_llm.policies.base import Policy
+from marl_llm.policies.timed import Timed
+from marl_llm.probes import probed
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
 from marl_llm.runtime.updates import Pupil, pupils, storing
@@ -202,6 +205,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     for game in config.games.values():
         _check_game(game.trained)
     check_players(config)
+    _check_probes(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
@@ -212,6 +216,13 @@ def _check_game(game: GameConfig) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more: marl-llm games check {game.name})" if len(problems) > 1 else ""
         raise GameError(f"game {game.name} breaks its contract: {problems[0]}{more}")
+
+
+def _check_probes(config: Config) -> None:
+    games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
+    known = sorted({role for env in games for role in env.unwrapped.metadata["roles"]})
+    for role in config.play.probe:
+        require(role in known, "play.probe", role, f"one of the roles of the games: {known}")
 
 
 def _load_function(name: str) -> Rewards:
@@ -247,10 +258,17 @@ def advance(
         parts = curriculum.parts(config, progress.averages)
         matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
-        episodes, metrics = _episodes(config, matches, policies, rewards)
+        timed = {name: Timed(policy) for name, policy in policies.items()}
+        episodes, metrics = _episodes(config, matches, timed)
+    if config.play.probe:
+        with clock("probe"):
+            episodes = probed(episodes, policies, config.play.probe)
     with clock("credit"):
+        if rewards is not None:
+            episodes = [rewarded(episode, rewards) for episode in episodes]
         credited = credit(episodes, recipe, progress.credit)
     metrics |= play_metrics(episodes)
+    metrics |= cost_metrics(episodes, {name: policy.seconds for name, policy in timed.items()})
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
@@ -267,7 +285,7 @@ def advance(
 
 
 def _episodes(
-    config: Config, matches: Sequence[Match], policies: Mapping[str, Policy], rewards: Rewards | None
+    config: Config, matches: Sequence[Match], policies: Mapping[str, Policy]
 ) -> tuple[list[Episode], dict[str, float]]:
     """A step's episodes in the order of their ids, forks included, and metrics of what else was played.
 
@@ -276,11 +294,11 @@ def _episodes(
     """
     wanted, metrics = config.play, dict[str, float]()
     limits = {"max_turns": wanted.max_turns}
-    played = play(matches, policies, rewards=rewards, **limits)
+    played = play(matches, policies, **limits)
     episodes = list(tolerated(played, wanted, total=len(matches)))
     if wanted.tree is not None:
         width, turns = wanted.tree.width, wanted.tree.turns
-        episodes = tree(episodes, policies, width=width, turns=turns, rewards=rewards, **limits)
+        episodes = tree(episodes, policies, width=width, turns=turns, **limits)
     if wanted.replays:
         episodes, replayed = with_differences(episodes, policies, replays=wanted.replays, **limits)
         anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]

@@ -18,6 +18,10 @@ HEALTHY: Row = {
     "learn/a/entropy": 0.05,
     "learn/a/entropy_loss": -1.0,
     "learn/b/entropy": 0.3,
+    "play/fact/score_mean": 0.5,
+    "play/fact/score_full": 0.4,
+    "play/fact/score_lowest": 0.3,
+    "play/fact/judge_precision": 0.7,
 }
 CONFIG = AlarmConfig(window=2)
 
@@ -31,6 +35,10 @@ CONFIG = AlarmConfig(window=2)
         ({"play/reply_tokens": 325.0}, "reply_explosion", 3.25, 3.0),
         ({"learn/b/entropy": 0.0005}, "entropy_collapse/b", 0.0005, 0.001),
         ({"play/identical_replies": 1.0}, "identical_replies", 1.0, 0.9),
+        ({"play/fact/score_mean": 0.875}, "score_drift", 0.375, 0.3),
+        ({"play/fact/score_full": 0.975}, "unanimity", 0.975, 0.95),
+        ({"play/fact/score_lowest": 1.0}, "unanimity", 1.0, 0.95),
+        ({"play/fact/judge_precision": 0.2}, "precision_fall", 0.5, 0.2),
     ],
 )
 def test_an_alarm_goes_off_past_its_threshold_and_can_be_turned_off(
@@ -43,6 +51,21 @@ def test_an_alarm_goes_off_past_its_threshold_and_can_be_turned_off(
     assert alarm.meaning == MEANING[kind]
     assert find(replace(CONFIG, **{kind: value}), [HEALTHY], rows) == [], "what is allowed is allowed"
     assert find(replace(CONFIG, **{kind: None}), [HEALTHY], rows) == []
+
+
+def test_scores_may_drift_either_way_and_precision_may_rise() -> None:
+    strict: Row = {**HEALTHY, "play/fact/score_mean": 0.125, "play/fact/judge_precision": 1.0}
+    (alarm,) = find(CONFIG, [HEALTHY], [strict] * 2)
+    assert (alarm.name, alarm.value) == ("score_drift", -0.375)
+    assert find(replace(CONFIG, score_drift=0.375), [HEALTHY], [strict] * 2) == []
+    assert find(CONFIG, [{}], [strict] * 2) == [], "there is nothing to compare them with"
+
+
+def test_the_judges_of_several_games_are_watched_one_by_one() -> None:
+    first: Row = {"play/fact/x/score_mean": 0.5, "play/fact/y/score_mean": 0.5}
+    last: Row = {"play/fact/x/score_mean": 0.6, "play/fact/y/score_mean": 1.0, "play/fact/y/score_full": 1.0}
+    found = {alarm.name: alarm.value for alarm in find(CONFIG, [first], [last] * 2)}
+    assert found == {"score_drift/y": 0.5, "unanimity/y": 1.0}
 
 
 def test_the_roles_of_one_game_are_compared_and_not_those_of_two() -> None:

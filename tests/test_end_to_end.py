@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 from marl_llm.alarms import Alarm
 from marl_llm.config import Config, load_config
+from marl_llm.errors import GameError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import checkpoint_path, read_episodes, read_metrics
+from marl_llm.team import found
 from marl_llm.train import train
 from marl_llm.types import Episode
 from tests.tiny import dictated, saying
@@ -155,6 +157,53 @@ def test_a_policy_of_another_run_as_opponent_in_swapped_seats(tmp_path: Path, mo
     evaluation = logged(path, 2)
     assert evaluation is not None
     assert set(evaluation.games["game"].opponents) == {"past"}
+
+
+TALK = (
+    "games={talk: {name: discussion, settings: {rounds: 1, agents: 3, tasks: {source: arithmetic, level: 1}}}}",
+    "policies.informed={kind: informed, options: {accuracy: 0.6}}",
+    "policies.agent.warmup={teacher: informed, games: 64, steps: 40, batch: 64, lr: 0.02}",
+    "credit=comas_roles",
+    "play.probe=[scorer]",
+    "play.rewards=marl_llm.credit.rewards:comas_expected",
+    "run.checkpoint_every=1",
+)
+
+
+def test_agents_learn_from_the_scores_that_judges_expect(tmp_path: Path) -> None:
+    path = run(tmp_path, *TALK, *UNMEASURED, "run.steps=2")
+    assert trained(path, 2)
+    config = load_config(path / "config.yaml", [])
+    for step in (1, 2):
+        played = [e for e in read_episodes(path) if e.match.id.startswith(f"s{step}/")]
+        # The weights that a step's turns were sampled with are those before it.
+        policy = found(config, checkpoint_path(path, step - 1), learn=False).members["agent"].policy
+        scorers = [turn for episode in played for turn in episode.turns if turn.role == "scorer"]
+        for turn, strategy in zip(scorers, policy.chances(scorers), strict=True):
+            assert strategy is not None
+            assert {f"p/{a}": p for a, p in strategy.actions.items()}.items() <= turn.probes.items()
+        for episode in played:
+            for judgement in episode.hidden["judgements"]:
+                solution, evaluation, judge = (episode.turns[judgement[k]] for k in ("solution", "evaluation", "judge"))
+                expected = sum(k * judge.probes[f"p/{k}"] for k in (1, 2, 3))
+                assert solution.rewards["solution"] == pytest.approx((expected - 1) / 2)
+                assert evaluation.rewards["evaluation"] == pytest.approx((3 - expected) / 2)
+    rows = read_metrics(path)
+    for role in ("solver", "evaluator", "scorer"):
+        assert {f"play/cost/{role}/{name}" for name in ("tokens", "prompt_tokens", "seconds", "reward_per_1k")} <= rows[
+            0
+        ].keys()
+    assert (
+        sum(rows[0][f"play/cost/{role}/tokens"] for role in ("solver", "evaluator", "scorer"))
+        == rows[0]["play/sampled_tokens"]
+    )
+
+
+def test_expected_scores_without_probes_stop_the_run_by_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        GameError, match=r"play.rewards: raised ConfigError: .* play.probe must name 'scorer' \(match s1"
+    ):
+        run(tmp_path, *TALK, *UNMEASURED, "run.steps=1", "play.probe=[]", "policies.agent.warmup=null")
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "pasodoble"])

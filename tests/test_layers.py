@@ -16,7 +16,7 @@ ORDER = (
     ("config", "devices"),
     ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
     ("policies", "league"),
-    ("matchmaking",),
+    ("matchmaking", "probes"),
     ("play",),
     ("branches",),
     ("players",),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from marl_llm.metrics import action_shares, facts, identical_replies, play_metrics, win_rates
+from games.base import counted
+from marl_llm.metrics import action_shares, cost_metrics, facts, identical_replies, play_metrics, win_rates
 from marl_llm.types import Completion, Episode, Match, Turn
 
 SAMPLED = Completion(tokens=(1, 2), logprobs=(0.0, 0.0), stop="eos", versions=(0, 0))
@@ -119,6 +120,63 @@ def test_facts_are_means_of_the_numbers_that_games_tell() -> None:
     played = [episode({}, deal=True, share=0.5, word="tea", counts=[1, 2]), episode({}, deal=False, share=1.0)]
     assert facts(played) == {"deal": 0.5, "share": 0.75}
     assert play_metrics(played)["play/fact/share"] == 0.75
+
+
+def test_of_what_is_counted_all_values_weigh_alike_whichever_game_had_them() -> None:
+    played = [episode({}, precision=counted(values)) for values in ([1.0, 1.0, 1.0], [0.0], [])]
+    assert facts(played) == {"precision": 0.75}
+    assert facts(played[2:]) == {}
+
+
+def costing(
+    role: str, prompt: int, sampled: int, rewards: Mapping[str, float | None], *, policy: str = "p", label: str = ""
+) -> Episode:
+    """One turn of a model."""
+    completion = Completion(tokens=(1,) * sampled, logprobs=(0.0,) * sampled, stop="eos", versions=(0,) * sampled)
+    asked = replace(
+        turn("x", "call"), role=role, policy=policy, prompt=(2,) * prompt, completion=completion, rewards=rewards
+    )
+    played = episode({"a": 0.0}, [asked])
+    return replace(played, match=replace(played.match, label=label))
+
+
+def test_a_role_costs_tokens_seconds_and_is_paid_for_them() -> None:
+    played = [
+        costing("solver", 60, 20, {"solution": 1.0, "format": -0.5}),
+        costing("solver", 60, 60, {"solution": None}),
+        costing("scorer", 90, 10, {"score": -1.0}),
+        costing("scorer", 180, 20, {}, policy="q"),
+    ]
+    scripted = replace(turn("x", "call"), completion=None, policy="random", role="noise")
+    broken = replace(costing("solver", 9, 9, {"solution": 9.0}), status="fault")
+    told = cost_metrics([*played, episode({}, [scripted]), broken], {"p": 3.0, "q": 7.0, "random": 1.0})
+    # p read and sampled 300 tokens in 3 seconds: 0.01 each; q took 7 seconds for one turn.
+    assert told == pytest.approx(
+        {
+            "play/cost/scorer/tokens": 30,
+            "play/cost/scorer/prompt_tokens": 270,
+            "play/cost/scorer/seconds": 8.0,
+            "play/cost/scorer/reward_per_1k": -1000 / 300,
+            "play/cost/solver/tokens": 80,
+            "play/cost/solver/prompt_tokens": 120,
+            "play/cost/solver/seconds": 2.0,
+            "play/cost/solver/reward_per_1k": 2.5,
+            "play/policy_cost/p/tokens": 90,
+            "play/policy_cost/p/prompt_tokens": 210,
+            "play/policy_cost/p/seconds": 3.0,
+            "play/policy_cost/p/reward_per_1k": -0.5 / 0.3,
+            "play/policy_cost/q/tokens": 20,
+            "play/policy_cost/q/prompt_tokens": 180,
+            "play/policy_cost/q/seconds": 7.0,
+            "play/policy_cost/q/reward_per_1k": 0.0,
+        }
+    )
+
+
+def test_of_several_games_the_roles_costs_are_told_apart() -> None:
+    told = cost_metrics([costing("solver", 1, 1, {}, label="x"), costing("solver", 1, 2, {}, label="y")], {"p": 1.0})
+    assert (told["play/cost/x/solver/tokens"], told["play/cost/y/solver/tokens"]) == (1, 2)
+    assert told["play/policy_cost/p/tokens"] == 3
 
 
 def test_of_several_games_actions_and_facts_are_told_apart() -> None:

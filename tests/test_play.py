@@ -13,7 +13,7 @@ import games
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError, GameError
 from marl_llm.matchmaking import series
-from marl_llm.play import Deals, Table, make_game, play
+from marl_llm.play import Deals, Table, make_game, play, rewarded
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match
@@ -174,7 +174,7 @@ def test_few_live_matches_give_the_same_episodes_as_many() -> None:
 
 
 def test_a_users_own_rewards_are_added_to_the_games() -> None:
-    episode = one(Script("check", "check"), rewards=lambda e: {0: {"style": 0.5, "judge": None}})
+    episode = rewarded(one(Script("check", "check")), lambda e: {0: {"style": 0.5, "judge": None}})
     assert episode.turns[0].rewards == {"outcome": episode.returns["player_0"], "style": 0.5, "judge": None}
 
 
@@ -195,15 +195,17 @@ def test_a_users_own_rewards_are_added_to_the_games() -> None:
     ],
 )
 def test_what_is_no_reward_is_refused_with_the_match(returned: Any, message: str) -> None:
+    episode = one(Script("check", "check"))
     with pytest.raises(
         ConfigError, match=rf"^play.rewards: returned .*{message.removeprefix('returned ')}.*match m\)$"
     ):
-        one(Script("check", "check"), rewards=lambda episode: returned)
+        rewarded(episode, lambda episode: returned)
 
 
 def test_a_reward_function_that_raises_stops_the_run_with_the_match() -> None:
+    episode = one(Script("check", "check"))
     with pytest.raises(GameError, match=r"^play.rewards: raised ZeroDivisionError: .* \(match m\)$"):
-        one(Script("check", "check"), rewards=lambda episode: {0: {"style": 1 / 0}})
+        rewarded(episode, lambda episode: {0: {"style": 1 / 0}})
 
 
 def test_an_unknown_policy_or_game_is_named() -> None:

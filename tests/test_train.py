@@ -56,7 +56,10 @@ def small(folder: Path, *overrides: str) -> Config:
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     clocks = ("time", "play/tokens_per_s", "learn/agent/model_s")
-    return [{key: value for key, value in row.items() if not key.startswith(clocks)} for row in rows]
+    return [
+        {key: value for key, value in row.items() if not key.startswith(clocks) and not key.endswith("/seconds")}
+        for row in rows
+    ]
 
 
 def same_checkpoints(one: Path, two: Path, step: int) -> bool:
@@ -309,6 +312,8 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
         prepare(replace(config, credit="gro"))
     with pytest.raises(ConfigError, match="kuhn_pokr"):
         prepare(replace(config, games={"game": replace(config.games["game"], name="kuhn_pokr")}))
+    with pytest.raises(ConfigError, match=r"^play.probe: 'judge' .* one of the roles of the games: \['player_0', "):
+        prepare(small(tmp_path, "play.probe=[judge]"))
     seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         prepare(replace(config, matchmaking=seats))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any, Literal, get_args
 
-from games.base import Legal, Parts
+from games.base import Legal, Parts, counted
 from games.pipelines import ARITHMETIC, number_of
 from games.pipelines.task_game import TaskGame
 from games.pipelines.workflow import RIGHT, WRONG
@@ -324,15 +324,16 @@ class Discussion(TaskGame[Talk]):
         return shown
 
 
-def _audit(judged: Sequence[tuple[float, int | None]]) -> dict[str, float]:
-    """How scores fit the truth: shares of readable ones, their mean (0 to 1), of full marks, of those given rightly
-    (precision), and of right solutions that got them (recall); a share of nothing is left out."""
+def _audit(judged: Sequence[tuple[float, int | None]]) -> dict[str, dict[str, float]]:
+    """How scores fit the truth: shares of readable ones, their mean (0 to 1), of full and of lowest marks, of full
+    marks given rightly (precision), and of right solutions that got them (recall)."""
     read = [(right == 1, score) for right, score in judged if score is not None]
-    shares: dict[str, list[float]] = {
+    facts: dict[str, list[float]] = {
         "score_readable": [float(score is not None) for _, score in judged],
         "score_mean": [(score - 1) / 2 for _, score in read],
         "score_full": [float(score == 3) for _, score in read],
+        "score_lowest": [float(score == 1) for _, score in read],
         "judge_precision": [float(right) for right, score in read if score == 3],
         "judge_recall": [float(score == 3) for right, score in read if right],
     }
-    return {name: sum(values) / len(values) for name, values in shares.items() if values}
+    return {name: counted(values) for name, values in facts.items()}

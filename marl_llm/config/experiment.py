@@ -58,6 +58,13 @@ class AlarmConfig:
     identical_replies: float | None = 0.9
     """Largest share of replies, over different observations with a choice, that is one and the same text. For None in
     a game where one action is best everywhere, such as cooperation in a repeated dilemma."""
+    score_drift: float | None = 0.3
+    """Largest change, either way, of the mean score (0 to 1) that judges give, from that of the run's first `window`
+    steps."""
+    unanimity: float | None = 0.95
+    """Largest share of scores that are full marks, or that are the lowest mark."""
+    precision_fall: float | None = 0.2
+    """Largest fall of the share of full marks that are given rightly, from that of the run's first `window` steps."""
 
     def __post_init__(self) -> None:
         require(self.window >= 1, "alarms.window", self.window, "1 or more")
@@ -68,6 +75,9 @@ class AlarmConfig:
             ("reply_explosion", 1, inf, "null or 1 or more"),
             ("entropy_collapse", 0, inf, "null or 0 or more"),
             ("identical_replies", 0, 1, "null or between 0 and 1"),
+            ("score_drift", 0, 1, "null or between 0 and 1"),
+            ("unanimity", 0, 1, "null or between 0 and 1"),
+            ("precision_fall", 0, 1, "null or between 0 and 1"),
         ):
             value = getattr(self, name)
             require(value is None or low <= value <= high, f"alarms.{name}", value, allowed)

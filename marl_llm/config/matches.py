@@ -124,6 +124,8 @@ class PlayConfig:
     replays: int = 0
     """How often each call of a sub-agent is left out: its caller plays on without the result, and the reward part
     `difference` of the call is what the caller's return loses by that. Training only; 0: never."""
+    probe: list[str] = field(default_factory=list)
+    """Roles whose turns get the probabilities of their legal actions as probes, for rewards that need them."""
     rewards: str | None = None
     """`module:function(Episode) -> {turn index: {part: value}}`: reward parts added to the game's own."""
 

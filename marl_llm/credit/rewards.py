@@ -1,9 +1,14 @@
 """Reward parts that methods come with, for `play.rewards: module:function`."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from marl_llm.errors import ConfigError
 from marl_llm.types import Episode
+
+Judgement = Mapping[str, Any]
+"""Turns of a solution, of its evaluation and of a judge, and the score that was read, as `discussion` tells them."""
 
 
 def length_bonus(num_tokens: float, *, alpha: float = 0.5, shortest: int = 11, longest: int = 2048) -> float:
@@ -35,30 +40,62 @@ def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
 def comas(episode: Episode) -> dict[int, dict[str, float | None]]:
     """CoMAS (arXiv 2510.08529) in the game `discussion`: `marl_llm.credit.rewards:comas`.
 
-    A solution gets (score - 1) / 2, and so 0 to 1, the mean over its scores; an evaluation (3 - score) / 2, the mean
-    over the scores of it; a score 0, or -1 where it cannot be read. What nobody has scored readably is unknown.
+    An evaluation gets (3 - score) / 2, and so 0 to 1, the mean over the scores of it that can be read; a solution
+    (score - 1) / 2, the mean over its evaluations, so that it and they always share 1; a score 0, or -1 where it cannot
+    be read. What nobody has scored readably is unknown.
     """
-    return _interaction(episode, unread=None)
+    return _interaction(episode, _said)
 
 
 def comas_released(episode: Episode) -> dict[int, dict[str, float | None]]:
     """As `comas`, but like its code: a score that cannot be read counts 0 for the solution and for the evaluation."""
-    return _interaction(episode, unread=0.0)
+    return _interaction(episode, _said, unread=0.0)
 
 
-def _interaction(episode: Episode, unread: float | None) -> dict[int, dict[str, float | None]]:
-    solutions: dict[int, list[float | None]] = defaultdict(list)
-    evaluations: dict[int, list[float | None]] = defaultdict(list)
+def comas_expected(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """As `comas`, but by the score that each judge gives on average, sum of k p(k), instead of the one it drew.
+
+    Needs the probabilities of the judges' turns: `play.probe: [scorer]`. A judge without a model is taken at its word.
+
+    Raises:
+        ConfigError: they were not measured.
+    """
+    return _interaction(episode, _expected)
+
+
+def _said(episode: Episode, judgement: Judgement) -> float | None:
+    score: float | None = judgement["score"]
+    return score
+
+
+def _expected(episode: Episode, judgement: Judgement) -> float | None:
+    judge = episode.turns[judgement["judge"]]
+    if judge.prompt is None:
+        return _said(episode, judgement)
+    if not judge.probes:
+        raise ConfigError(f"comas_expected needs the probabilities of scores; play.probe must name {judge.role!r}")
+    chances = {name.removeprefix("p/"): chance for name, chance in judge.probes.items() if name.startswith("p/")}
+    return sum(int(score) * chance for score, chance in chances.items()) if chances else None
+
+
+def _interaction(
+    episode: Episode,
+    score_of: Callable[[Episode, Judgement], float | None],
+    unread: float | None = None,
+) -> dict[int, dict[str, float | None]]:
+    """`score_of`: by which a judgement pays others. `unread`: what it pays them without a score; None: nobody knows."""
+    scores: dict[int, dict[int | None, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     parts: dict[int, dict[str, float | None]] = {}
     for judgement in episode.hidden.get("judgements", ()):
-        score, evaluation = judgement["score"], judgement["evaluation"]
-        solutions[judgement["solution"]].append(unread if score is None else (score - 1) / 2)
-        if evaluation is not None:
-            evaluations[evaluation].append(unread if score is None else (3 - score) / 2)
-        parts[judgement["judge"]] = {"score": -1.0 if score is None else 0.0}
-    for name, told in (("solution", solutions), ("evaluation", evaluations)):
-        for turn, values in told.items():
-            parts[turn] = {name: _mean(values)}
+        scores[judgement["solution"]][judgement["evaluation"]].append(score_of(episode, judgement))
+        parts[judgement["judge"]] = {"score": -1.0 if judgement["score"] is None else 0.0}
+    for solution, by_evaluation in scores.items():
+        worth = []
+        for evaluation, given in by_evaluation.items():
+            worth.append(_mean([unread if score is None else (score - 1) / 2 for score in given]))
+            if evaluation is not None:
+                parts[evaluation] = {"evaluation": _mean([unread if s is None else (3 - s) / 2 for s in given])}
+        parts[solution] = {"solution": _mean(worth)}
     return parts
 
 

@@ -1,12 +1,12 @@
 """How a team does: everybody in the seat that the experiment gives, on the games that are evaluated."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import RunError
-from marl_llm.evaluation.tournament import Mean, mean_of
+from marl_llm.evaluation.tournament import Mean, mean_of, ratio_of
 from marl_llm.matchmaking import Seats, series
 from marl_llm.metrics import told_facts, values_by_role
 from marl_llm.play import play
@@ -72,14 +72,12 @@ def score_of(episodes: Sequence[Episode]) -> TeamScore:
     sampled = [turn.completion.tokens for turn in turns if turn.completion is not None]
     return TeamScore(
         games=len(episodes),
-        returns=_means(values_by_role(episodes, lambda episode: episode.returns)),
-        facts=_means(told_facts(episodes)),
+        returns={
+            role: mean_of(values) for role, values in values_by_role(episodes, lambda episode: episode.returns).items()
+        },
+        facts={name: ratio_of(parts) for name, parts in told_facts(episodes).items()},
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),
         sampled_tokens=sum(map(len, sampled)) / len(episodes),
         prompt_tokens=sum(len(turn.prompt or ()) for turn in turns) / len(episodes),
     )
-
-
-def _means(values: Mapping[str, Iterable[float]]) -> dict[str, Mean]:
-    return {name: mean_of(list(found)) for name, found in values.items()}

@@ -316,6 +316,13 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(mean=mean, low=mean - spread, high=mean + spread)
 
 
+def ratio_of(parts: Sequence[tuple[float, float]]) -> Mean:
+    """Sum over count of independent games that have one of each; its interval is by linearisation (delta method)."""
+    sums, counts = np.array(parts, dtype=np.float64).T
+    ratio = sums.sum() / counts.sum()
+    return mean_of((ratio + (sums - ratio * counts) / counts.mean()).tolist())
+
+
 def wilson(rate: float, n: int) -> tuple[float, float]:
     """The 95 % Wilson interval of a rate observed in n trials."""
     centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)

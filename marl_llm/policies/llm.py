@@ -1,5 +1,6 @@
 """A language model in a seat: observations become prompts, completions become actions."""
 
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from math import exp
@@ -9,8 +10,8 @@ from marl_llm.engines.base import Engine, Request
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.seeds import derive
-from marl_llm.text import Chat, answer_instruction, canonical_reply, read_action
-from marl_llm.types import Completion, Tokens
+from marl_llm.text import Chat, answer_begins, answer_instruction, canonical_reply, read_action
+from marl_llm.types import Completion, Tokens, Turn
 
 
 class LLMPolicy:
@@ -113,17 +114,48 @@ class LLMPolicy:
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
-        return self._estimated(views) if self._play.thinking else self._exact(views)
+        if self._play.thinking:
+            return self._estimated(views)
+        return self._exact([(self.prompt(view), "", view.legal_actions or ()) for view in views])
 
-    def _exact(self, views: Sequence[View]) -> list[Strategy]:
+    def chances(self, turns: Sequence[Turn]) -> list[Strategy | None]:
+        """What it might have answered instead, by its present weights, in turns that it has played.
+
+        Exact, as in `strategies`; with thinking, given all that it sampled before its answer. None where no answer was
+        begun. Each turn must have its prompt and a list of legal actions.
+        """
+        begun = [self._begun(turn) for turn in turns]
+        asked = [(*start, turn.legal_actions or ()) for turn, start in zip(turns, begun, strict=True) if start]
+        found = iter(self._exact(asked))
+        return [None if start is None else next(found) for start in begun]
+
+    def _begun(self, turn: Turn) -> tuple[Tokens, str] | None:
+        """What was read and sampled before a turn's answer: whole tokens, and text that shares one with the answer."""
+        assert turn.prompt is not None
+        if not self._play.thinking:
+            return turn.prompt, ""
+        tokens = turn.completion.tokens if turn.completion is not None else ()
+        text = self.chat.opened + self.chat.decode(tokens)
+        begins = answer_begins(text, thinking=True)
+        if begins is None:
+            return None
+
+        def length(count: int) -> int:
+            return len(self.chat.opened) + len(self.chat.decode(tokens[:count]))
+
+        whole = bisect_right(range(len(tokens) + 1), begins, key=length) - 1
+        return turn.prompt + tokens[:whole], text[length(whole) : begins]
+
+    def _exact(self, asked: Sequence[tuple[Tokens, str, Sequence[str]]]) -> list[Strategy]:
+        """`asked`: what was read, the text with which every reply begins, and the legal actions."""
         pairs: list[tuple[Tokens, Tokens]] = []
         masses: list[dict[str, float]] = []
         owners: list[tuple[dict[str, float], str]] = []
-        for view in views:
-            prompt, mass = self.prompt(view), dict.fromkeys(view.legal_actions or (), 0.0)
+        for prompt, opening, actions in asked:
+            mass = dict.fromkeys(actions, 0.0)
             masses.append(mass)
             for action in mass:
-                reply = self.chat.encode_reply(canonical_reply(action))
+                reply = self.chat.encode_reply(opening + canonical_reply(action))
                 if len(prompt) + len(reply) <= self.engine.context_tokens:
                     pairs.append((prompt, reply))
                     owners.append((mass, action))

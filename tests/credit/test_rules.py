@@ -14,7 +14,7 @@ from marl_llm.credit.recipe import Credited, credit, credit_table
 from marl_llm.credit.rewards import attribution, right
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError
-from marl_llm.play import play
+from marl_llm.play import play, rewarded
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match, Turn
 
@@ -230,7 +230,8 @@ def test_a_step_in_which_no_question_divides_the_solvers_teaches_nothing() -> No
 
 def test_rewards_of_debates_are_graded_turn_by_turn() -> None:
     match = Match(id="m", game="debate", settings={"judge": True}, seed=3, group="g", seats={"*": "informed"})
-    (episode,) = play([match], {"informed": make_scripted("informed", {"accuracy": 0.5})}, rewards=right)
+    (episode,) = play([match], {"informed": make_scripted("informed", {"accuracy": 0.5})})
+    episode = rewarded(episode, right)
     gold = episode.hidden["gold"]
     assert len(episode.turns) == 7
     assert [turn.rewards["right"] for turn in episode.turns] == [float(turn.action == gold) for turn in episode.turns]

@@ -9,9 +9,10 @@ import pytest
 import games
 from games.pipelines.discussion import Job, Plan
 from marl_llm.credit.rewards import comas
+from marl_llm.metrics import facts
 from marl_llm.play import play
 from marl_llm.policies.scripted import make_scripted
-from marl_llm.types import Match
+from marl_llm.types import Episode, Match
 
 
 def plan(**changes: Any) -> Plan:
@@ -101,10 +102,36 @@ def test_a_score_that_cannot_be_read_is_no_score() -> None:
         env.step(reply)
     told = env.hidden
     assert [judgement["score"] for judgement in told["judgements"]] == [3, None, 1]
-    assert told["score_readable"] == pytest.approx(2 / 3)
     assert told["correct"] == pytest.approx(2 / 3)
-    assert told["score_mean"] == 0.5
-    assert told["score_full"] == 0.5
+    assert {name: (fact["sum"], fact["count"]) for name, fact in told.items() if isinstance(fact, dict)} == {
+        "score_readable": (2, 3),
+        "score_mean": (1, 2),
+        "score_full": (1, 2),
+        "score_lowest": (1, 2),
+        "judge_precision": (1, 1),
+        "judge_recall": (1, 1),
+    }
+
+
+def test_precision_and_recall_are_over_all_judgements_of_all_games() -> None:
+    """Two games of three solutions: right, right, wrong with marks 3, 3, 3, and right, wrong, wrong with 1, 3, 1."""
+    match = Match(id="m", game="discussion", seed=0, group="g", seats={})
+    played = []
+    for answers, marks in (("rrw", "333"), ("rww", "131")):
+        env = games.make("discussion", rounds=1, agents=3)
+        env.reset(seed=0)
+        gold = env.hidden["gold"]
+        for reply in (*(gold if answer == "r" else "x" for answer in answers), "e", "e", "e"):
+            env.step(reply)
+        by_answer = dict(zip(env.possible_agents, marks, strict=True))
+        for scorer in env.possible_agents:
+            job = next(job for job in env.parallel.position.stages[2] if job.agent == scorer)
+            env.step(by_answer[env.possible_agents[job.about[0]]])
+        played.append(Episode(match=match, turns=(), returns={}, hidden=env.hidden))
+    told = facts(played)
+    # Full marks: 3 and 1, of which 2 and 0 are right; right solutions: 2 and 1, of which 2 and 0 got them.
+    assert (told["judge_precision"], told["judge_recall"]) == (0.5, pytest.approx(2 / 3))
+    assert (told["score_full"], told["score_lowest"], told["score_mean"]) == pytest.approx((4 / 6, 2 / 6, 4 / 6))
 
 
 @pytest.mark.parametrize("settings", [{"evaluate": False}, {"score": False, "agents": 2}])
@@ -150,5 +177,5 @@ def test_whoever_follows_advice_solves_and_judges_rightly() -> None:
         agent = env.agent_selection
         env.step(next(told) or env.parallel.advise(env.infos[agent]["state_key"]))
     assert env.hidden["correct"] == pytest.approx(2 / 3)
-    assert env.hidden["judge_precision"] == env.hidden["judge_recall"] == 1.0
+    assert env.hidden["judge_precision"] == env.hidden["judge_recall"] == {"sum": 2.0, "count": 2}
     assert sorted(judgement["score"] for judgement in env.hidden["judgements"]) == [1, 3, 3]
