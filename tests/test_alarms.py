@@ -21,7 +21,7 @@ HEALTHY: Row = {
     "play/fact/score_mean": 0.5,
     "play/fact/score_full": 0.4,
     "play/fact/score_lowest": 0.3,
-    "play/fact/judge_precision": 0.7,
+    "play/fact/judge_precision": 0.75,
 }
 CONFIG = AlarmConfig(window=2)
 
@@ -38,7 +38,7 @@ CONFIG = AlarmConfig(window=2)
         ({"play/fact/score_mean": 0.875}, "score_drift", 0.375, 0.3),
         ({"play/fact/score_full": 0.975}, "unanimity", 0.975, 0.95),
         ({"play/fact/score_lowest": 1.0}, "unanimity", 1.0, 0.95),
-        ({"play/fact/judge_precision": 0.2}, "precision_fall", 0.5, 0.2),
+        ({"play/fact/judge_precision": 0.25}, "precision_fall", 0.5, 0.2),
     ],
 )
 def test_an_alarm_goes_off_past_its_threshold_and_can_be_turned_off(
