@@ -189,15 +189,14 @@ def test_agents_learn_from_the_scores_that_judges_expect(tmp_path: Path) -> None
                 expected = sum(k * judge.probes[f"p/{k}"] for k in (1, 2, 3))
                 assert solution.rewards["solution"] == pytest.approx((expected - 1) / 2)
                 assert evaluation.rewards["evaluation"] == pytest.approx((3 - expected) / 2)
-    rows = read_metrics(path)
-    for role in ("solver", "evaluator", "scorer"):
-        assert {f"play/cost/{role}/{name}" for name in ("tokens", "prompt_tokens", "seconds", "reward_per_1k")} <= rows[
-            0
-        ].keys()
-    assert (
-        sum(rows[0][f"play/cost/{role}/tokens"] for role in ("solver", "evaluator", "scorer"))
-        == rows[0]["play/sampled_tokens"]
-    )
+    for row in read_metrics(path):
+        cost = {name: row[f"play/policy_cost/agent/{name}"] for name in ("tokens", "prompt_tokens", "seconds")}
+        roles = ("solver", "evaluator", "scorer")
+        for name, whole in cost.items():
+            assert sum(row[f"play/cost/{role}/{name}"] for role in roles) == pytest.approx(whole)  # type: ignore[misc]
+        assert cost["tokens"] == row["play/sampled_tokens"]
+        assert 0 < cost["seconds"] < row["time/play_s"]  # type: ignore[operator]
+        assert all(f"play/cost/{role}/reward_per_1k" in row for role in roles)
 
 
 def test_expected_scores_without_probes_stop_the_run_by_name(tmp_path: Path) -> None:
