@@ -172,7 +172,8 @@ TALK = (
 
 
 def test_agents_learn_from_the_scores_that_judges_expect(tmp_path: Path) -> None:
-    path = run(tmp_path, *TALK, *UNMEASURED, "run.steps=2")
+    looking = ["evaluation.team=true", "evaluation.opponents=[]", "evaluation.every=1", "evaluation.games_during=4"]
+    path = run(tmp_path, *TALK, *UNMEASURED, *looking, "run.steps=2")
     assert trained(path, 2)
     config = load_config(path / "config.yaml", [])
     for step in (1, 2):
@@ -197,6 +198,8 @@ def test_agents_learn_from_the_scores_that_judges_expect(tmp_path: Path) -> None
         assert cost["tokens"] == row["play/sampled_tokens"]
         assert 0 < cost["seconds"] < row["time/play_s"]  # type: ignore[operator]
         assert all(f"play/cost/{role}/reward_per_1k" in row for role in roles)
+        for fact in ("correct", "score_readable", "score_mean"):
+            assert {f"play/fact/{fact}", f"eval/team/fact/{fact}"} <= row.keys()
 
 
 def test_expected_scores_without_probes_stop_the_run_by_name(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ class TeamScore:
     returns: Mapping[str, Mean]
     """Role -> return of an agent that had it."""
     facts: Mapping[str, Mean]
-    """What the games told (`hidden`), such as the share of right answers; over the games that told it."""
+    """What the games told (`hidden`), such as the share of right answers; over the games that told it, where all
+    that they counted weighs alike."""
     turns: int
     """Decisions, of all agents."""
     illegal_fraction: float
