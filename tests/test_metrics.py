@@ -149,7 +149,9 @@ def test_a_role_costs_tokens_seconds_and_is_paid_for_them() -> None:
     ]
     scripted = replace(turn("x", "call"), completion=None, policy="random", role="noise")
     broken = replace(costing("solver", 9, 9, {"solution": 9.0}), status="fault")
-    told = cost_metrics([*played, episode({}, [scripted]), broken], {"p": 3.0, "q": 7.0, "random": 1.0})
+    fork = costing("solver", 60, 20, {"solution": 1.0})
+    repeated = replace(fork, turns=tuple(replace(turn, weight=0.0) for turn in fork.turns))
+    told = cost_metrics([*played, episode({}, [scripted]), broken, repeated], {"p": 3.0, "q": 7.0, "random": 1.0})
     # p read and sampled 300 tokens in 3 seconds: 0.01 each; q took 7 seconds for one turn.
     assert told == pytest.approx(
         {
