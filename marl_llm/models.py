@@ -1,7 +1,7 @@
 """Models and tokenizers in the Hugging Face format: load, save, and make a tiny one on the spot."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from marl_llm.config import TinyModelConfig
+from marl_llm import adapters
+from marl_llm.config import LoraConfig, TinyModelConfig
 from marl_llm.errors import ModelError
 
 CHAT_TEMPLATE = (
@@ -44,20 +45,39 @@ class LanguageModel:
     """A transformers causal language model, float32."""
     tokenizer: Any
     """Its tokenizer, with chat template and end token."""
+    base: "LanguageModel | None" = None
+    """What `model` has an adapter on: a plain model that owns the same tensors. None: `model` has no adapter."""
 
-    def save(self, folder: Path) -> None:
-        """Write both in the Hugging Face format (safetensors)."""
+    def adapted(self, settings: LoraConfig, *, seed: int) -> "LanguageModel":
+        """This model with an adapter that changes nothing yet; its own tensors are shared, and frozen.
+
+        Raises:
+            ConfigError: see `adapters.adapt`.
+        """
+        model = adapters.adapt(self.model, settings, seed=seed)
+        return LanguageModel(model=model, tokenizer=self.tokenizer, base=self)
+
+    def save(self, folder: Path, *, base: str = "") -> None:
+        """Write both in the Hugging Face format (safetensors); of an adapted model the adapter alone.
+
+        `base`: where the base of an adapted model is, from the folder if it is a path.
+        """
+        if self.base is not None:
+            adapters.write_adapter(self.model, folder, base=base)
+            return
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
 def load_model(path: str | Path) -> LanguageModel:
-    """Load a model folder, or a model of the hub by its name.
+    """Load a model folder, or a model of the hub by its name; an adapter's folder is merged with its base.
 
     Raises:
         ModelError: there is no model or no tokenizer there, one of them is damaged or incomplete, or the tokenizer
             has no end token.
     """
+    if is_adapter(path):
+        return _load_merged(Path(path))
     if Path(path).is_dir():
         _require_files(Path(path))
     elif not HUB_NAME.fullmatch(str(path)):
@@ -76,6 +96,31 @@ def load_model(path: str | Path) -> LanguageModel:
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model {path}: its tokenizer names no end token (eos_token)")
     return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether this is the folder of an adapter."""
+    return (Path(path) / adapters.CONFIG).is_file()
+
+
+def saved_weights(folder: Path) -> Mapping[str, torch.Tensor]:
+    """What is trained, from a folder that `LanguageModel.save` wrote: an adapter's weights, or the whole model's.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    if is_adapter(folder):
+        return adapters.read_adapter(folder)
+    weights: Mapping[str, torch.Tensor] = load_model(folder).model.state_dict()
+    return weights
+
+
+def _load_merged(folder: Path) -> LanguageModel:
+    place, settings = adapters.adapter_settings(folder)
+    base = load_model(folder / place if (folder / place).is_dir() else place)
+    adapted = base.adapted(settings, seed=0)
+    adapters.load_adapter(adapted.model, folder)
+    return LanguageModel(model=adapters.merge(base.model, adapted.model), tokenizer=base.tokenizer)
 
 
 def _require_files(folder: Path) -> None:

@@ -29,7 +29,7 @@ ORDER = (
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The parts of one room that are files side by side.
-ROOM = {"episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
+ROOM = {"adapters": "models", "episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
 
 
 def room_of(file: Path) -> str:

@@ -176,7 +176,12 @@ class Config:
                 f"too, since {name} is based on it and its weights must stay as they are"
             )
         device, ours = shared.learner.device, policy.learner.device
-        require(ours == device, f"policies.{name}.learner.device", ours, f"that of {base}, whose weights it shares: {device}")
+        require(
+            ours == device,
+            f"policies.{name}.learner.device",
+            ours,
+            f"that of {base}, whose weights it shares: {device}",
+        )
 
     def teachers(self, policy: str) -> dict[str, str]:
         """Game to whom the policy imitates there in its warm-up; empty without one."""
