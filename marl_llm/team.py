@@ -2,8 +2,9 @@
 
 import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,8 @@ def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
 
 
 def check_seats(config: Config) -> None:
-    """Refuse an experiment in which somebody has no seat, nobody learns, or seats cannot be shared evenly.
+    """Refuse an experiment in which a seat has no policy, a model no seat or use, nobody learns, or seats cannot be
+    shared evenly.
 
     Raises:
         ConfigError: see above.
@@ -240,9 +242,16 @@ def check_seats(config: Config) -> None:
     trained_policy(config)
     if making.league is not None:
         seated |= making.league.exploiters.keys()
+    _check_patterns(config, agents)
+    idle = _idle(config, seated)
     for name, policy in config.policies.items():
         if policy.learns and name not in seated:
             raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(making.seats)}")
+        if policy.kind == "llm" and name in idle:
+            raise ConfigError(
+                f"policies.{name}: it is a model that has no seat in {dict(making.seats)}, is nobody's opponent and "
+                "nobody's base; give it a seat, or leave it out"
+            )
     for label, names in agents.items():
         if making.league is not None and len(names) < 2:
             raise ConfigError(f"matchmaking.league: game {label} has one seat only, so that nobody can meet there")
@@ -251,6 +260,29 @@ def check_seats(config: Config) -> None:
                 f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
                 f"multiple of the {len(names)} seats of game {label}"
             )
+
+
+def _check_patterns(config: Config, agents: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a seat that no game has."""
+    given = {f"games.{label}.seats": (played.seats, [label]) for label, played in config.trained_games.items()}
+    given = {key: value for key, value in given.items() if value[0] is not None}
+    others = [label for label, played in config.trained_games.items() if played.seats is None]
+    if others:
+        given["matchmaking.seats"] = (config.matchmaking.seats, others)
+    for key, (seats, labels) in given.items():
+        there = list(dict.fromkeys(agent for label in labels for agent in agents[label]))
+        for pattern in seats or {}:
+            if not any(fnmatchcase(agent, pattern) for agent in there):
+                raise ConfigError(f"{key}.{pattern}: no such seat; there are {there}")
+
+
+def _idle(config: Config, seated: Collection[str]) -> set[str]:
+    """Policies that neither play, nor are met or taught from, nor have adapters on them."""
+    league = config.matchmaking.league
+    met = {name for game in config.games for name in config.opponents(game)} | set(league.members if league else ())
+    bases = {policy.base for policy in config.policies.values()}
+    held_out = {name for game in config.games for name in config.seats(game).values()}
+    return config.policies.keys() - seated - met - bases - held_out
 
 
 def check_prompts(config: Config, team: Team) -> None:
