@@ -12,7 +12,7 @@ from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.play import agents_of, make_game, play
 from marl_llm.policies.base import Policy, View
-from marl_llm.policies.llm import LLMPolicy
+from marl_llm.policies.llm import LLMPolicy, Reader
 from marl_llm.seeds import generator
 from marl_llm.team import Member, Team, bases_first, make_learner
 from marl_llm.text import canonical_reply
@@ -89,7 +89,7 @@ def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Pol
     return [
         sample
         for episode in play(matches, policies, max_turns=config.play.max_turns)
-        for sample in _as_written(episode, policy, seats[episode.match.label])
+        for sample in as_written(episode, policy.name, policy.reader, seats[episode.match.label])
     ]
 
 
@@ -99,7 +99,8 @@ def _seats(config: Config, game: str, policy: str, agents: Sequence[str]) -> fro
     return own or frozenset(agents)
 
 
-def _as_written(episode: Episode, policy: LLMPolicy, seats: Collection[str]) -> list[Sample]:
+def as_written(episode: Episode, policy: str, reader: Reader, seats: Collection[str]) -> list[Sample]:
+    """One sample per turn of the agents in `seats`, as the policy's model would have read and written it."""
     match = episode.match
     rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
     histories: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -122,10 +123,10 @@ def _as_written(episode: Episode, policy: LLMPolicy, seats: Collection[str]) -> 
             history=histories.get(turn.agent, ()),
         )
         histories[turn.agent] = (*view.history, (turn.observation, reply))
-        prompt, written = policy.prompt(view), policy.chat.encode_reply(reply)
+        prompt, written = reader.prompt(view), reader.chat.encode_reply(reply)
         samples.append(
             Sample(
-                policy=policy.name,
+                policy=policy,
                 game=match.title,
                 episode=match.id,
                 agent=turn.agent,

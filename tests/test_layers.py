@@ -23,7 +23,7 @@ ORDER = (
     ("team",),
     ("evaluation", "warmup", "opponents", "runtime"),
     ("train",),
-    ("live", "standings", "sweep", "doctor", "serve", "report"),
+    ("live", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
