@@ -87,8 +87,8 @@ class Plan:
             return f"{device}: needs {_gib(need)} of {_gib(has)} free; fits"
         largest = max((p for p in self.memory if p.device == device and p.remedy), key=lambda part: part.bytes)
         return (
-            f"{device}: needs {_gib(need)} of {_gib(has)} free; does not fit: most is {largest.policy}'s {largest.what}, "
-            f"{_gib(largest.bytes)}; change {largest.remedy}"
+            f"{device}: needs {_gib(need)} of {_gib(has)} free; does not fit: most is {largest.policy}'s "
+            f"{largest.what}, {_gib(largest.bytes)}; change {largest.remedy}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -106,21 +106,20 @@ class Plan:
         }
 
     def tables(self) -> list[Table]:
-        """Tokens and time by policy, and memory by purpose."""
-        steps = Table(
-            "policy", "kind", "parameters", "trained", "turns", "prompt", "read", "sampled", "learned", "play", "learn"
-        )
+        """Who there is, tokens and time of a step, and memory by purpose."""
+        who = Table("policy", "kind", "parameters", "of them trained")
+        steps = Table("a step of", "turns", "prompt", "read", "sampled", "learned", "play", "learn")
         for name, plan in self.policies.items():
+            who.add_row(name, plan.kind, f"{plan.parameters:,}", f"{plan.trained:,}")
             load = plan.load
             numbers = [load.turns, load.prompt, load.read, load.sampled, load.packed]
             times = ["-" if time is None else f"{time:.2g} s" for time in (plan.play_s, plan.learn_s)]
-            steps.add_row(
-                name, plan.kind, f"{plan.parameters:,}", f"{plan.trained:,}", *(f"{n:,.0f}" for n in numbers), *times
-            )
+            if load.turns:
+                steps.add_row(name, *(f"{number:,.0f}" for number in numbers), *times)
         memory = Table("memory", "of", "on", "MiB")
         for part in self.memory:
             memory.add_row(part.what, part.policy or "-", part.device, f"{part.bytes / 2**20:,.1f}")
-        return [steps, memory]
+        return [who, steps, memory]
 
 
 def forecast(
@@ -128,8 +127,8 @@ def forecast(
 ) -> Plan:
     """What a run of these settings will need; no weights are loaded.
 
-    `like`: an earlier run whose tokens and times are taken. `flops`: floating-point operations per second; None: matrices
-    of each model's widths are multiplied for a moment. `has`: bytes by device, in place of what is free here.
+    `like`: an earlier run whose tokens and times are taken. `flops`: floating-point operations per second; None:
+    matrices of each model's widths are multiplied for a moment. `has`: bytes by device, in place of what is free here.
 
     Raises:
         ConfigError: a seat or a setting is wrong.

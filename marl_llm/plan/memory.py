@@ -98,25 +98,29 @@ def parts(
     width = FLOAT if engine.dtype == "float32" else 2
     weights = width * (shape.adapter + (0 if beside else shape.parameters))
     cache = width * (engine.slots + engine.cache_slots) * rounded(longest) * shape.layers * shape.keys
-    smaller = "lora={} (an adapter), or a smaller model"
+    own_keys, smaller = f"policies.{name}", f"policies.{name}.lora={{}} (an adapter), or a smaller model"
+    fewer = f"{own_keys}.engine.slots, {own_keys}.engine.cache_slots, play.max_reply_tokens"
+    met = "evaluation.opponents (start), matchmaking.league.per_step"
+    moving = policy.objective.kl.reference != "none"
     found = [
-        ("weights", device, FLOAT * own, "a smaller model"),
+        ("weights", device, FLOAT * own, "policies: a smaller model"),
         ("gradients", device, FLOAT * trained, smaller),
         ("optimizer", device, 2 * FLOAT * trained, smaller),
+        ("reference", device, FLOAT * trained * moving, f"{own_keys}.objective.kl.reference=none"),
         (
-            "reference",
+            "activations",
             device,
-            FLOAT * trained * (policy.objective.kl.reference != "none"),
-            "objective.kl.reference=none",
+            _learning(policy, shape, packed) if trains else 0,
+            f"{own_keys}.learner.micro_batch_tokens",
         ),
-        ("activations", device, _learning(policy, shape, packed) if trains else 0, "learner.micro_batch_tokens"),
-        ("engine weights", engine.device, weights, "engine.dtype=bfloat16"),
-        ("engine cache", engine.device, cache, "engine.slots, engine.cache_slots, play.max_reply_tokens"),
-        ("engine activations", engine.device, _reading(policy, shape, width), "engine.slots"),
-        ("former selves", engine.device, copies * (width * shape.parameters + cache), "matchmaking.league.per_step"),
+        ("engine weights", engine.device, weights, f"{own_keys}.engine.dtype=bfloat16"),
+        ("engine cache", engine.device, cache, fewer),
+        ("engine activations", engine.device, _reading(policy, shape, width), f"{own_keys}.engine.slots"),
+        ("former selves' weights", engine.device, copies * width * shape.parameters, met),
+        ("former selves' cache", engine.device, copies * cache, fewer),
     ]
     return [
-        Part(policy=name, what=what, device=place, bytes=size, remedy=f"policies.{name}.{remedy}")
+        Part(policy=name, what=what, device=place, bytes=size, remedy=remedy)
         for what, place, size, remedy in found
         if size
     ]
@@ -130,8 +134,8 @@ def rounded(tokens: int) -> int:
 def _learning(policy: PolicyConfig, shape: Shape, packed: int) -> int:
     """What a micro-batch leaves for its backward pass: an estimate, about what Llama-like layers keep.
 
-    Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values; of
-    the logits six arrays at once; and the mask.
+    Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values;
+    of the logits six arrays at once; and the mask.
     """
     learner = policy.learner
     tokens = max(1, min(learner.micro_batch_tokens, packed))
