@@ -75,6 +75,12 @@ def test_memory_is_what_is_held_and_no_setting_goes_unheard(tmp_path: Path) -> N
     assert size(fewer, "agent", "activations") < size(told, "agent", "activations")
 
 
+def test_a_fifth_on_top_is_kept_for_what_is_not_counted(tmp_path: Path) -> None:
+    told = plan(tmp_path)
+    counted = sum(part.bytes for part in told.memory if part.what != "games, allocator")
+    assert told.needs["cpu"] == pytest.approx(1.2 * counted, abs=1)
+
+
 def test_what_adapters_share_is_counted_once(tmp_path: Path) -> None:
     told = forecast(roles(tmp_path), flops=FAST, has={"cpu": 2**40})
     base, lora = untrained().model.num_parameters(), told.policies["black"].trained

@@ -22,6 +22,8 @@ from marl_llm.run import Run, latest_checkpoint
 from marl_llm.team import bases_first, check_seats, corpus
 from marl_llm.text import Chat
 
+RESERVE = 0.2
+"""On top of everything, for games, episodes and what allocators waste; what was missing in `configs/kuhn.yaml`."""
 BENCHMARK_S = 0.1
 """Seconds for which matrices are multiplied to learn how fast a device is."""
 
@@ -229,6 +231,13 @@ def _memory(config: Config, shapes: Mapping[str, Shape], loads: Mapping[str, Loa
         found += own if settings.kind == "llm" else [part for part in own if part.what.startswith("engine")]
     cuda = sorted({part.device for part in found if part.device != "cpu"})
     found += [Part(policy="", what="CUDA itself", device=device, bytes=CUDA_CONTEXT) for device in cuda]
+    sums: dict[str, int] = defaultdict(int)
+    for part in found:
+        sums[part.device] += part.bytes
+    found += [
+        Part(policy="", what="games, allocator", device=device, bytes=int(RESERVE * size))
+        for device, size in sums.items()
+    ]
     return tuple(found)
 
 
