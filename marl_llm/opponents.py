@@ -7,13 +7,16 @@ from marl_llm import league as pool
 from marl_llm.config import Config
 from marl_llm.league import League
 from marl_llm.matchmaking import duels, trained_policy
-from marl_llm.models import load_model
+from marl_llm.models import load_model, saved_weights
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.run import Run, checkpoint_path, snapshot_path
 from marl_llm.team import Team
 from marl_llm.types import Episode, Match
+
+FIRST = "../../checkpoints/step_0"
+"""The way from a snapshot to the checkpoint that is never deleted, in which the base of an adapter is."""
 
 
 class Opponents:
@@ -60,13 +63,13 @@ class Opponents:
                 league = pool.forget(self._join(team, league, name, step), name)
                 learner = team.members[name].learner
                 assert learner is not None, "the settings say that exploiters learn"
-                learner.restart(load_model(checkpoint_path(self._run.path, 0) / name).model.state_dict())
+                learner.restart(saved_weights(checkpoint_path(self._run.path, 0) / name))
         return league
 
     def _join(self, team: Team, league: League, policy: str, step: int) -> League:
         settings = self._config.matchmaking.league
         assert settings is not None
-        name = self._run.snapshot(policy, step, team.members[policy].language_model.save)
+        name = self._run.snapshot(policy, step, lambda folder: team.write(policy, folder, checkpoint=FIRST))
         return pool.join(settings, league, name, policy=policy, main=trained_policy(self._config))
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import torch
 
+from marl_llm.adapters import shared
 from marl_llm.config import Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
 from marl_llm.devices import available_device
 from marl_llm.engines.hf import HFEngine
@@ -46,13 +47,21 @@ def make_player(settings: PolicyConfig, *, called: str) -> Policy:
     return make_scripted(settings.kind, settings.options)
 
 
-def model_policy(config: Config, settings: PolicyConfig, model: LanguageModel, *, called: str) -> LLMPolicy:
+def model_policy(
+    config: Config, settings: PolicyConfig, model: LanguageModel, *, called: str, beside: HFEngine | None = None
+) -> LLMPolicy:
     """A policy that plays with a copy of the model.
+
+    `beside`: the engine of a policy with the same base, whose copy of it is used if it is on the wanted device, in the
+    wanted precision.
 
     Raises:
         ConfigError, ModelError: the device is not available, or the engine cannot run the model.
     """
     chat = Chat(model.tokenizer, thinking=config.play.thinking)
+    device = available_device("engine.device", settings.engine.device)
+    dtype: torch.dtype = getattr(torch, settings.engine.dtype)
+    theirs = beside.parameters() if beside is not None and beside.precision == (device, dtype) else None
     engine = HFEngine(
         model.model,
         policy=called,
@@ -60,8 +69,9 @@ def model_policy(config: Config, settings: PolicyConfig, model: LanguageModel, *
         cache_slots=settings.engine.cache_slots,
         context_tokens=config.play.context_tokens,
         eos_token_id=chat.eos_token_id,
-        device=str(available_device("engine.device", settings.engine.device)),
-        dtype=getattr(torch, settings.engine.dtype),
+        device=str(device),
+        dtype=dtype,
+        shared=None if theirs is None else shared(model.model, theirs),
     )
     return LLMPolicy(
         name=called,

@@ -2,8 +2,9 @@
 
 import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig
+from marl_llm.adapters import load_adapter
+from marl_llm.config import Config, GameConfig, PlayedGame
+from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
@@ -32,6 +35,16 @@ LONGEST_CHECKED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where weights are kept that no adapter changes."""
+
+    place: str
+    """A folder inside each checkpoint, or one elsewhere, or a name on the hub."""
+    inside: bool
+    """Whether it is inside each checkpoint: weights that came from elsewhere and stay as they are are not."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One language model of the team."""
 
@@ -41,6 +54,8 @@ class Member:
     """Plays with the engine."""
     learner: Learner | None
     """Trains it; None when it does not learn here."""
+    home: "Home"
+    """Where its base is kept, or all of it if it has no adapter."""
 
     def publish(self) -> None:
         """Give the learner's weights to the engine."""
@@ -62,12 +77,26 @@ class Team:
         return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}
 
     def save(self, folder: Path, optimizers: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Write each model with its tokenizer to `folder/NAME`, and its learner's tensors beside it."""
+        """Write each model with its tokenizer to `folder/NAME`, and its learner's tensors beside it.
+
+        Of one with an adapter that is the adapter; a base that was made on the spot comes along. A model that was
+        loaded and does not change is not written.
+        """
         for name, member in self.members.items():
-            member.language_model.save(folder / name)
+            model, home = member.language_model, member.home
+            if model.base is not None:
+                self.write(name, folder / name, checkpoint="..")
+            if home.inside and home.place.split("/")[0] == name:
+                (model.base or model).save(folder / home.place)
         for name, tensors in optimizers.items():
             whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
             save_file(whole, folder / f"{name}-optimizer.safetensors")
+
+    def write(self, name: str, folder: Path, *, checkpoint: str) -> None:
+        """Write what is trained of a policy's model; `checkpoint`: the way from the folder to one with the base."""
+        member = self.members[name]
+        place = member.home.place
+        member.language_model.save(folder, base=f"{checkpoint}/{place}" if member.home.inside else place)
 
 
 def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True) -> Team:
@@ -81,14 +110,22 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True)
     """
     policies: dict[str, Policy] = {}
     members: dict[str, Member] = {}
-    for name, settings in config.policies.items():
+    for name in bases_first(config):
+        settings = config.policies[name]
         if settings.kind == "llm":
-            language_model = _language_model(config, name, settings, checkpoint)
-            members[name] = _member(config, name, settings, language_model, learn=learn)
+            members[name] = _member(config, name, checkpoint, members, learn=learn)
             policies[name] = members[name].policy
         else:
             policies[name] = make_player(settings, called=name)
-    return Team(policies=policies, members=members)
+    return Team(
+        policies={name: policies[name] for name in config.policies},
+        members={name: members[name] for name in config.policies if name in members},
+    )
+
+
+def bases_first(config: Config) -> list[str]:
+    """All policies, those on whose models others have adapters before these."""
+    return sorted(config.policies, key=lambda name: config.policies[name].base is not None)
 
 
 def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
@@ -98,33 +135,76 @@ def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
             member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
 
 
-def _language_model(config: Config, name: str, settings: PolicyConfig, checkpoint: Path | None) -> LanguageModel:
+def _home(config: Config, name: str) -> Home:
+    root = config.policies[name].base or name
+    settings = config.policies[root]
+    changes = settings.lora is None and (settings.learns or settings.warmup is not None)
+    if settings.model is not None and not changes:
+        folder = Path(settings.model)
+        return Home(place=str(folder.resolve()) if folder.is_dir() else settings.model, inside=False)
+    return Home(place=root if settings.lora is None else f"{root}/base", inside=True)
+
+
+def _language_model(
+    config: Config, name: str, home: Home, checkpoint: Path | None, others: Mapping[str, Member]
+) -> LanguageModel:
+    settings = config.policies[name]
+    if settings.base is not None:
+        shared = others[settings.base].language_model
+        base = shared.base or shared
+    else:
+        base = _own_model(config, name, home, checkpoint)
+    if settings.lora is None:
+        return base
+    try:
+        model = base.adapted(settings.lora, seed=derive(config.run.seed, "adapter", name))
+    except ConfigError as error:
+        raise ConfigError(f"policies.{name}.{error}") from error
     if checkpoint is not None:
-        return load_model(checkpoint / name)
+        load_adapter(model.model, checkpoint / name)
+    return model
+
+
+def _own_model(config: Config, name: str, home: Home, checkpoint: Path | None) -> LanguageModel:
+    settings = config.policies[name]
+    if checkpoint is not None and home.inside:
+        return load_model(checkpoint / home.place)
     if settings.model is not None:
         return load_model(settings.model)
     seed = derive(config.run.seed, "model", name)
-    texts = [
+    return make_tiny(settings.tiny, corpus(config), context_tokens=config.play.context_tokens, seed=seed)
+
+
+def corpus(config: Config) -> list[str]:
+    """What a tiny model's tokenizer learns: all games' texts; held-out ones are read too."""
+    return [
         text
-        for game in config.games.values()  # held-out games too: their words must be read
+        for game in config.games.values()
         for text in game_texts(game.trained, seed=config.run.seed, thinking=config.play.thinking)
     ]
-    return make_tiny(settings.tiny, texts, context_tokens=config.play.context_tokens, seed=seed)
 
 
-def _member(config: Config, name: str, settings: PolicyConfig, model: LanguageModel, *, learn: bool) -> Member:
-    policy = model_policy(config, settings, model, called=name)
-    learner = None
-    if learn and settings.learns:
-        learner = Learner(
-            model.model,
-            settings.learner,
-            settings.objective,
-            temperature=settings.temperature,
-            total_steps=config.updates(name),
-            seed=derive(config.run.seed, "learner", name),
-        )
-    return Member(language_model=model, policy=policy, learner=learner)
+def _member(config: Config, name: str, checkpoint: Path | None, others: Mapping[str, Member], *, learn: bool) -> Member:
+    settings, home = config.policies[name], _home(config, name)
+    model = _language_model(config, name, home, checkpoint, others)
+    beside = None if settings.base is None else others[settings.base].policy.engine
+    engine = beside if isinstance(beside, HFEngine) else None
+    policy = model_policy(config, settings, model, called=name, beside=engine)
+    learner = make_learner(config, name, model) if learn and settings.learns else None
+    return Member(language_model=model, policy=policy, learner=learner, home=home)
+
+
+def make_learner(config: Config, name: str, model: LanguageModel) -> Learner:
+    """Trains the policy's model, or its adapter if it has one."""
+    settings = config.policies[name]
+    return Learner(
+        model.model,
+        settings.learner,
+        settings.objective,
+        temperature=settings.temperature,
+        total_steps=config.updates(name),
+        seed=derive(config.run.seed, "learner", name),
+    )
 
 
 def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
@@ -150,7 +230,8 @@ def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
 
 
 def check_seats(config: Config) -> None:
-    """Refuse an experiment in which somebody has no seat, nobody learns, or seats cannot be shared evenly.
+    """Refuse an experiment in which a seat has no policy, a model no seat or use, nobody learns, or seats cannot be
+    shared evenly.
 
     Raises:
         ConfigError: see above.
@@ -161,9 +242,16 @@ def check_seats(config: Config) -> None:
     trained_policy(config)
     if making.league is not None:
         seated |= making.league.exploiters.keys()
+    _check_patterns(config, agents)
+    idle = _idle(config, seated)
     for name, policy in config.policies.items():
         if policy.learns and name not in seated:
             raise ConfigError(f"policies.{name}: it is trainable and has no seat in {dict(making.seats)}")
+        if policy.kind == "llm" and name in idle:
+            raise ConfigError(
+                f"policies.{name}: it is a model that has no seat in {dict(making.seats)}, is nobody's opponent and "
+                "nobody's base; give it a seat, or leave it out"
+            )
     for label, names in agents.items():
         if making.league is not None and len(names) < 2:
             raise ConfigError(f"matchmaking.league: game {label} has one seat only, so that nobody can meet there")
@@ -172,6 +260,29 @@ def check_seats(config: Config) -> None:
                 f"matchmaking.group_size: {making.group_size} is not allowed; with matchmaking.swap_seats it must be a "
                 f"multiple of the {len(names)} seats of game {label}"
             )
+
+
+def _check_patterns(config: Config, agents: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a seat that no game has."""
+    given = {f"games.{label}.seats": (played.seats, [label]) for label, played in config.trained_games.items()}
+    given = {key: value for key, value in given.items() if value[0] is not None}
+    others = [label for label, played in config.trained_games.items() if played.seats is None]
+    if others:
+        given["matchmaking.seats"] = (config.matchmaking.seats, others)
+    for key, (seats, labels) in given.items():
+        there = list(dict.fromkeys(agent for label in labels for agent in agents[label]))
+        for pattern in seats or {}:
+            if not any(fnmatchcase(agent, pattern) for agent in there):
+                raise ConfigError(f"{key}.{pattern}: no such seat; there are {there}")
+
+
+def _idle(config: Config, seated: Collection[str]) -> set[str]:
+    """Policies that neither play, nor are met or taught from, nor have adapters on them."""
+    league = config.matchmaking.league
+    met = {name for game in config.games for name in config.opponents(game)} | set(league.members if league else ())
+    bases = {policy.base for policy in config.policies.values()}
+    held_out = {name for game in config.games for name in config.seats(game).values()}
+    return config.policies.keys() - seated - met - bases - held_out
 
 
 def check_prompts(config: Config, team: Team) -> None:

@@ -42,7 +42,10 @@ class Chat:
             ModelError: there is no chat template, or it does not let a conversation grow by appending.
         """
         if not tokenizer.chat_template:
-            raise ModelError(f"{self._name(tokenizer)}: has no chat template")
+            raise ModelError(
+                f"{self._name(tokenizer)}: has no chat template; take a model for conversation, or save the "
+                "tokenizer with its chat_template set"
+            )
         self._tokenizer = tokenizer
         self._switch = {} if thinking is None else {"enable_thinking": thinking}
         self._control = [

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.config import Config
+from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.play import agents_of, make_game, play
 from marl_llm.policies.base import Policy, View
-from marl_llm.policies.llm import LLMPolicy
+from marl_llm.policies.llm import LLMPolicy, Reader
 from marl_llm.seeds import generator
-from marl_llm.team import Team
+from marl_llm.team import Member, Team, bases_first, make_learner
 from marl_llm.text import canonical_reply
 from marl_llm.types import Episode, Sample, Span
 
@@ -27,23 +28,36 @@ def warm_up(
 ) -> bool:
     """Train every policy that has a `warmup` section; `report(policy, step, steps, loss)` is called at each step.
 
+    Those on whose models others have adapters come first, and have their last weights then.
+
     `stop` is asked after each step. Returns whether all is done; else the weights are of no use.
     """
-    for name, member in team.members.items():
+    for name in bases_first(config):
         warmup = config.policies[name].warmup
-        if warmup is None or member.learner is None:
+        if warmup is None:
             continue
+        member = team.members[name]
+        learner = member.learner or _apprentice(config, name, member)
         samples = demonstrations(config, member.policy, team.policies)
         chances_N = chances(samples, warmup.shares)
         random = generator(config.run.seed, "warmup", name)
         for step in range(warmup.steps):
             batch = [samples[i] for i in random.choice(len(samples), size=warmup.batch, p=chances_N)]
-            loss = member.learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
+            loss = learner.imitate(batch, warmup.lr * (1 - step / warmup.steps))
             report(name, step + 1, warmup.steps, loss)
             if stop():
                 return False
-        member.publish()
+        member.policy.engine.load_weights(name, learner.weights(), learner.version)
+        if member.learner is None:
+            member.language_model.model.requires_grad_(False)
     return True
+
+
+def _apprentice(config: Config, name: str, member: Member) -> Learner:
+    """Who imitates and then stays as it is: gone after the warm-up, with its optimizer."""
+    if member.language_model.base is None:
+        member.language_model.model.requires_grad_(True)  # frozen for those who are based on it
+    return make_learner(config, name, member.language_model)
 
 
 def chances(samples: Sequence[Sample], shares: Mapping[str, float]) -> NDArray[np.float64]:
@@ -75,7 +89,7 @@ def demonstrations(config: Config, policy: LLMPolicy, policies: Mapping[str, Pol
     return [
         sample
         for episode in play(matches, policies, max_turns=config.play.max_turns)
-        for sample in _as_written(episode, policy, seats[episode.match.label])
+        for sample in as_written(episode, policy.name, policy.reader, seats[episode.match.label])
     ]
 
 
@@ -85,7 +99,8 @@ def _seats(config: Config, game: str, policy: str, agents: Sequence[str]) -> fro
     return own or frozenset(agents)
 
 
-def _as_written(episode: Episode, policy: LLMPolicy, seats: Collection[str]) -> list[Sample]:
+def as_written(episode: Episode, policy: str, reader: Reader, seats: Collection[str]) -> list[Sample]:
+    """One sample per turn of the agents in `seats`, as the policy's model would have read and written it."""
     match = episode.match
     rules = make_game(match.game, match.settings).unwrapped.metadata.get("rules", "")
     histories: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -108,10 +123,10 @@ def _as_written(episode: Episode, policy: LLMPolicy, seats: Collection[str]) -> 
             history=histories.get(turn.agent, ()),
         )
         histories[turn.agent] = (*view.history, (turn.observation, reply))
-        prompt, written = policy.prompt(view), policy.chat.encode_reply(reply)
+        prompt, written = reader.prompt(view), reader.chat.encode_reply(reply)
         samples.append(
             Sample(
-                policy=policy.name,
+                policy=policy,
                 game=match.title,
                 episode=match.id,
                 agent=turn.agent,

@@ -117,12 +117,12 @@ def test_what_is_wrong_with_several_games_is_named(tmp_path: Path, override: str
         load(tmp_path, TWO_GAMES, override)
 
 
-def test_a_warm_up_of_who_does_not_learn_is_refused() -> None:
+def test_a_warm_up_of_who_has_no_model_is_refused() -> None:
     policies = {
-        "a": PolicyConfig(trainable=False, warmup=WarmupConfig(teacher="b")),
+        "a": PolicyConfig(kind="noisy", warmup=WarmupConfig(teacher="b")),
         "b": PolicyConfig(kind="random"),
     }
-    with pytest.raises(ConfigError, match=r"policies\.a\.warmup: only a trainable policy"):
+    with pytest.raises(ConfigError, match=r"policies\.a\.warmup: only a policy of kind llm"):
         Config(policies=policies, matchmaking=MatchmakingConfig(seats={"*": "a"}))
 
 

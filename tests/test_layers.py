@@ -23,13 +23,13 @@ ORDER = (
     ("team",),
     ("evaluation", "warmup", "opponents", "runtime"),
     ("train",),
-    ("live", "standings", "sweep", "doctor", "serve", "report"),
+    ("live", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The parts of one room that are files side by side.
-ROOM = {"episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
+ROOM = {"adapters": "models", "episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
 
 
 def room_of(file: Path) -> str:

@@ -221,6 +221,30 @@ def test_the_trained_policy_is_the_first_that_learns_in_a_seat() -> None:
         check_seats(replace(TWO, matchmaking=MatchmakingConfig(seats={"player_0": "white"})))
 
 
+def test_a_seat_without_a_policy_and_a_model_without_a_seat_are_refused() -> None:
+    def seated(**seats: str) -> Config:
+        return replace(TWO, matchmaking=replace(TWO.matchmaking, seats=seats))
+
+    with pytest.raises(
+        ConfigError, match=r"^matchmaking.seats: nobody sits at 'player_1'; patterns are \['player_0'\]"
+    ):
+        check_seats(seated(player_0="white"))
+    with pytest.raises(ConfigError, match=r"seats.player_1: 'gray' is not allowed; it must be one of policies: \['bl"):
+        seated(player_0="white", player_1="gray")
+    with pytest.raises(ConfigError, match=r"^matchmaking.seats.plyer_1: no such seat; there are \['player_0', 'play"):
+        check_seats(seated(player_0="white", plyer_1="random", player_1="black"))
+    with pytest.raises(ConfigError, match=r"^policies.white: it is trainable and has no seat in {'\*': 'black'}"):
+        check_seats(seated(**{"*": "black"}))
+    frozen = replace(TWO, policies={**TWO.policies, "white": replace(AGENT, trainable=False)})
+    alone = replace(frozen, matchmaking=replace(TWO.matchmaking, seats={"*": "black"}))
+    with pytest.raises(
+        ConfigError, match=r"^policies.white: it is a model that has no seat in {'\*': 'black'}, is nob"
+    ):
+        check_seats(alone)
+    check_seats(replace(alone, evaluation=EvaluationConfig(opponents=["white"])))
+    check_seats(frozen)
+
+
 def test_seats_that_cannot_be_shared_evenly_are_refused() -> None:
     making = MatchmakingConfig(group_size=3, swap_seats=True, seats=TWO.matchmaking.seats)
     with pytest.raises(ConfigError, match=r"group_size: 3 is not allowed; .*swap_seats it must be a multiple of the 2"):

@@ -170,8 +170,28 @@ class Config:
                 for game in warmup.shares:
                     allowed = f"a game that is imitated: {imitated}"
                     require(game in imitated, f"policies.{name}.warmup.shares", game, allowed)
-                if not policy_config.learns:
-                    raise ConfigError(f"policies.{name}.warmup: only a trainable policy of kind llm is warmed up")
+                if policy_config.kind != "llm":
+                    raise ConfigError(f"policies.{name}.warmup: only a policy of kind llm is warmed up")
+            if policy_config.base is not None:
+                self._check_base(name, policy_config, policy_config.base)
+
+    def _check_base(self, name: str, policy: PolicyConfig, base: str) -> None:
+        models = sorted(n for n, other in self.policies.items() if other.kind == "llm" and other.base is None)
+        allowed = f"one of the policies of kind llm with a model of their own: {models}"
+        require(base in models, f"policies.{name}.base", base, allowed)
+        shared = self.policies[base]
+        if shared.learns and shared.lora is None:
+            raise ConfigError(
+                f"policies.{base}.trainable: True is not allowed; it must be false, or {base} must have a lora section "
+                f"too, since {name} is based on it and its weights must stay as they are"
+            )
+        device, ours = shared.learner.device, policy.learner.device
+        require(
+            ours == device,
+            f"policies.{name}.learner.device",
+            ours,
+            f"that of {base}, whose weights it shares: {device}",
+        )
 
     def teachers(self, policy: str) -> dict[str, str]:
         """Game to whom the policy imitates there in its warm-up; empty without one."""

@@ -30,6 +30,22 @@ class TinyModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """An adapter of low rank beside each of a model's linear layers; it alone is trained (LoRA, arXiv 2106.09685)."""
+
+    rank: int = 8
+    """Inner width."""
+    alpha: float = 16.0
+    """What an adapter adds is scaled by alpha / rank."""
+    targets: list[str] = field(default_factory=list)
+    """Which linear layers, by the last part of their names, for example [q_proj, v_proj]; empty: all but the head."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "lora.rank", self.rank, "1 or more")
+        require(0 < self.alpha < inf, "lora.alpha", self.alpha, "more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class WarmupConfig:
     """Supervised imitation of a scripted player before self-play, so that the model can read and answer."""
 
@@ -253,10 +269,14 @@ class PolicyConfig:
     """Folder or hub name of a Hugging Face causal language model; None: make a tiny one."""
     tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
     """The model to make when `model` is None."""
+    base: str | None = None
+    """Another policy of kind llm, whose model this one shares and has an adapter on; None: a model of its own."""
+    lora: LoraConfig | None = None
+    """The adapter that is trained in place of the model's weights; None: none."""
     warmup: WarmupConfig | None = None
-    """Imitation before training; None: none."""
+    """Imitation before training; None: none. Whom others are based on is warmed up first."""
     trainable: bool = True
-    """Whether an `llm` learns."""
+    """Whether an `llm` learns after its warm-up."""
     temperature: float = 1.0
     """Of sampling, and of the learner."""
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -283,3 +303,10 @@ class PolicyConfig:
             self.learner.minibatches,
             "1 where there is objective.preference, since pairs stay together",
         )
+        if self.kind != "llm":
+            require(self.lora is None, "policy.lora", "a section", f"null in a policy of kind {self.kind}")
+            require(self.base is None, "policy.base", self.base, f"null in a policy of kind {self.kind}")
+        if self.base is not None:
+            require(self.lora is not None, "policy.lora", None, f"a section, with base: {self.base}")
+            require(self.model is None, "policy.model", self.model, f"null, with base: {self.base}")
+            require(self.tiny == TinyModelConfig(), "policy.tiny", "a section", f"left out, with base: {self.base}")

@@ -1,7 +1,7 @@
 """The engine `hf`: continuous batching of a transformers model in this process, on CPU or one GPU."""
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -50,8 +50,9 @@ class HFEngine:
         version: int = 0,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        shared: Mapping[str, torch.nn.Parameter] | None = None,
     ) -> None:
-        """Copy the model, which stays as it is.
+        """Copy the model, which stays as it is. What is frozen in it needs no weights later on.
 
         Args:
             model: any causal language model whose layers all have full attention.
@@ -63,6 +64,8 @@ class HFEngine:
             version: of the weights in `model`.
             device: where the copy goes; None: where the model is.
             dtype: precision of the copy and of the cache; None: the model's.
+            shared: by name in the model, frozen parameters of another engine to be read in place of copies; they must
+                be on this device, of this precision. Keys and values are never shared.
 
         Raises:
             ModelError: the model has other than full attention, cannot be run by this engine, or does not know
@@ -72,7 +75,12 @@ class HFEngine:
         self.context_tokens = context_tokens
         self._eos = eos_token_id
         self._version = version
-        self._model = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        shared = shared or {}
+        theirs: dict[int, Any] = {id(p): shared[name] for name, p in model.named_parameters() if name in shared}
+        self._model = copy.deepcopy(model, theirs).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._shared = frozenset(shared)
+        learning = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+        self._needed = learning or frozenset(name for name, _ in model.named_parameters())
         self._config = self._model.config.get_text_config()
         self._device: torch.device = self._model.device
         self._dtype: torch.dtype = self._model.dtype
@@ -164,13 +172,23 @@ class HFEngine:
         from exactly what the new weights say about the sequence so far. A tied tensor may go by any of its names.
         """
         self._check_policy(policy)
-        parameters = dict(self._model.named_parameters(remove_duplicate=False))
-        _check_weights(parameters, weights)
+        every = self._model.named_parameters(remove_duplicate=False)
+        parameters = {name: parameter for name, parameter in every if name not in self._shared}
+        _check_weights(parameters, weights, self._needed)
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
         self._version = version
         self._slots.forget()
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The engine's own weights, to be read by engines that share them."""
+        return dict(self._model.named_parameters())
+
+    @property
+    def precision(self) -> tuple[torch.device, torch.dtype]:
+        """Where the weights are, and of which type."""
+        return self._device, self._dtype
 
     def stats(self) -> dict[str, float]:
         """Totals since the start, for metrics.
@@ -371,10 +389,12 @@ def _check_positions(config: Any, context_tokens: int) -> None:
         raise ModelError(f"the model knows {known} positions, fewer than the {context_tokens} tokens of context")
 
 
-def _check_weights(parameters: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+def _check_weights(
+    parameters: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], needed: Collection[str]
+) -> None:
     unknown = sorted(weights.keys() - parameters.keys())
     given = {id(parameters[name]) for name in weights.keys() & parameters.keys()}
-    missing = sorted(name for name, parameter in parameters.items() if id(parameter) not in given)
+    missing = sorted(name for name in needed if name in parameters and id(parameters[name]) not in given)
     if unknown or missing:
         parts = [
             f"{what} {names[0]!r} and {len(names) - 1} more"

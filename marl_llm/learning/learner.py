@@ -43,7 +43,7 @@ def learning_rate(config: LearnerConfig, step: int, total_steps: int) -> float:
 
 
 class Learner:
-    """Trains one model on samples of its own play.
+    """Trains one model on samples of its own play: those parameters that require gradients, as an adapter's do.
 
     The model is moved to the configured device and to float32 and from then on belongs to the learner. It
     stays in evaluation mode: dropout would make the learner disagree with the engine. Every random choice
@@ -78,7 +78,8 @@ class Learner:
         self._seed = seed
         self._keys_per_token = keys_per_token(self.model)
         self._model_s = 0.0
-        self._names = {p: name for name, p in self.model.named_parameters()}
+        self._names = {p: name for name, p in self.model.named_parameters() if p.requires_grad}
+        self._partial = len(self._names) < len(list(self.model.parameters()))
         self._optimizer = self._make_optimizer()
         self._imitation_optimizer: torch.optim.Optimizer | None = None
         moving = objective.kl.reference != "none"
@@ -219,8 +220,10 @@ class Learner:
         return total
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """The model's state dict: detached, not copied, so that the next `update` changes it."""
+        """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it."""
         weights: Mapping[str, torch.Tensor] = self.model.state_dict()
+        if self._partial:
+            return {name: weights[name] for name in self._names.values()}
         return weights
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -235,12 +238,14 @@ class Learner:
         return tensors, {"version": self.version, "stepped": bool(self._optimizer.state)}
 
     def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Begin anew from other weights, which are copied; `version`, and with it the learning rate, goes on.
+        """Begin anew from other weights, as `weights` gives them, which are copied; `version`, and with it the learning
+        rate, goes on.
 
         Raises:
             RuntimeError: a weight is missing or has another shape.
         """
-        self.model.load_state_dict(weights)
+        frozen = {name: own for name, own in self.model.state_dict().items() if name not in self.weights()}
+        self.model.load_state_dict({**frozen, **weights})
         self._optimizer = self._make_optimizer()
         if self._reference is not None:
             self._reference.copy_policy()

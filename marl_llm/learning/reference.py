@@ -15,11 +15,18 @@ from marl_llm.errors import RunError
 
 
 class Reference:
-    """A copy of the policy's model that follows it as `KLConfig.reference` says; it never needs gradients."""
+    """A copy of the policy's model that follows it as `KLConfig.reference` says; it never needs gradients.
+
+    What is frozen in the model is not copied: an adapter's reference is an adapter on the same base.
+    """
 
     def __init__(self, model: PreTrainedModel, config: KLConfig) -> None:
-        self.model: PreTrainedModel = copy.deepcopy(model).requires_grad_(False)
-        self._mine, self._theirs = list(self.model.parameters()), list(model.parameters())
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+        self.model: PreTrainedModel = copy.deepcopy(model, frozen).requires_grad_(False)
+        mine = dict(self.model.named_parameters())
+        self._names = list(trained)
+        self._mine, self._theirs = [mine[name] for name in trained], list(trained.values())
         self._config = config
 
     def copy_policy(self) -> None:
@@ -44,8 +51,8 @@ class Reference:
             torch._foreach_lerp_(self._mine, self._theirs, share)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The weights by parameter name, without a copy."""
-        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        """The weights that follow, by parameter name, without a copy."""
+        return {name: parameter.detach() for name, parameter in zip(self._names, self._mine)}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -54,7 +61,7 @@ class Reference:
         Raises:
             RunError: a weight is missing or has another shape.
         """
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in zip(self._names, self._mine):
             if name not in tensors or tensors[name].shape != parameter.shape:
                 raise RunError(f"learner state: weight {name} of the reference is missing or has another shape")
             parameter.copy_(tensors[name])

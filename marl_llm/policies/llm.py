@@ -14,6 +14,31 @@ from marl_llm.text import Chat, answer_begins, answer_instruction, canonical_rep
 from marl_llm.types import Completion, Tokens, Turn
 
 
+class Reader:
+    """What a model reads in a view; needs its tokenizer alone."""
+
+    def __init__(self, chat: Chat, play: PlayConfig) -> None:
+        self.chat = chat
+        self._play = play
+        self._start = lru_cache(maxsize=65536)(self._render)
+
+    def prompt(self, view: View) -> Tokens:
+        """The exact tokens that the model reads in this view."""
+        if self._play.context == "turn":
+            return self._start(view.rules, view.observation)
+        if view.conversation is not None:
+            return self.chat.extend(view.conversation, view.observation)
+        observations = [observation for observation, _ in view.history] + [view.observation]
+        tokens = self._start(view.rules, observations[0])
+        for (_, reply), observation in zip(view.history, observations[1:], strict=True):
+            tokens = self.chat.extend(tokens + self.chat.encode_reply(reply), observation)
+        return tokens
+
+    def _render(self, rules: str, observation: str) -> Tokens:
+        system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
+        return self.chat.start(system, observation)
+
+
 class LLMPolicy:
     """Plays with the weights called `name` of an engine. Keeps nothing about a match but its requests in flight."""
 
@@ -31,12 +56,12 @@ class LLMPolicy:
         self.name = name
         self.engine = engine
         self.chat = chat
+        self.reader = Reader(chat, play)
         self._play = play
         self._temperature = temperature
         self._samples = samples
         self._asked: dict[Hashable, tuple[View, Tokens]] = {}
         self._overflowed: list[tuple[Hashable, Reply]] = []
-        self._start = lru_cache(maxsize=65536)(self._render)
         self._understood = lru_cache(maxsize=4096)(self._understand)
 
     @property
@@ -65,15 +90,7 @@ class LLMPolicy:
 
     def prompt(self, view: View) -> Tokens:
         """The exact tokens that the model reads in this view."""
-        if self._play.context == "turn":
-            return self._start(view.rules, view.observation)
-        if view.conversation is not None:
-            return self.chat.extend(view.conversation, view.observation)
-        observations = [observation for observation, _ in view.history] + [view.observation]
-        tokens = self._start(view.rules, observations[0])
-        for (_, reply), observation in zip(view.history, observations[1:], strict=True):
-            tokens = self.chat.extend(tokens + self.chat.encode_reply(reply), observation)
-        return tokens
+        return self.reader.prompt(view)
 
     def check_fits(self, view: View) -> None:
         """Refuse a view whose prompt leaves no room for a full reply.
@@ -182,10 +199,6 @@ class LLMPolicy:
                     counts[index][action] += 1 / self._samples
                 remaining -= 1
         return [_normalised(mass, self._samples) for mass in counts]
-
-    def _render(self, rules: str, observation: str) -> Tokens:
-        system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
-        return self.chat.start(system, observation)
 
     def _request(self, ticket: Hashable, prompt: Tokens, seed: int) -> Request:
         return Request(

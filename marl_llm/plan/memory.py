@@ -1,0 +1,200 @@
+"""Bytes of everything that a policy holds, by arithmetic on the outline of its model; and what a device has."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marl_llm.config import Config, PolicyConfig
+from marl_llm.errors import ConfigError
+from marl_llm.learning.forward import CHUNK_LOGITS
+
+FLOAT = 4
+"""Bytes of a float32, which is what the learner's weights, gradients, moments and reference are."""
+PREFILL_TOKENS = 4096
+"""Tokens that the engine reads in one pass at most."""
+CUDA_CONTEXT = 600 * 2**20
+"""What CUDA takes on a device before any tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes of a model that memory and time depend on."""
+
+    parameters: int
+    """Of the model without adapter."""
+    adapter: int
+    """Of the adapter; 0 without one."""
+    multiplied: int
+    """Parameters that every token is multiplied with: all but the embedding, which is looked up, unless it is tied."""
+    hidden: int
+    """Width."""
+    inner: int
+    """Inner width of the feed-forward part."""
+    layers: int
+    """Number of layers."""
+    queries: int
+    """Heads times head dim."""
+    keys: int
+    """Key/value heads times head dim, for keys and values together."""
+    vocabulary: int
+    """Number of tokens."""
+
+    @staticmethod
+    def of(model: Any, adapter: int = 0) -> "Shape":
+        """That of a transformers model, with or without weights."""
+        config = model.config.get_text_config()
+        heads = config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        parameters = sum(p.numel() for p in model.parameters())
+        embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        return Shape(
+            parameters=parameters,
+            adapter=adapter,
+            multiplied=parameters - (0 if embedding is head else embedding.numel()) + adapter,
+            hidden=config.hidden_size,
+            inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+            layers=config.num_hidden_layers,
+            queries=heads * dim,
+            keys=2 * (getattr(config, "num_key_value_heads", None) or heads) * dim,
+            vocabulary=config.vocab_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Memory for one purpose."""
+
+    policy: str
+    """Whose it is; empty: the program's."""
+    what: str
+    """What it is for."""
+    device: str
+    """Where it is."""
+    bytes: int
+    """How much."""
+    remedy: str = ""
+    """Settings that make it smaller."""
+
+
+def parts(
+    config: Config, name: str, shape: Shape, *, longest: int, packed: int, copies: int, shared: PolicyConfig | None
+) -> list[Part]:
+    """Everything that a policy with a model holds.
+
+    `longest`: tokens of its longest sequence; `packed`: tokens that its learner computes in a step; `copies`: further
+    engines, of opponents that play with its former weights; `shared`: the policy whose model it has an adapter on.
+    """
+    policy = config.policies[name]
+    learner, engine = policy.learner, policy.engine
+    trains = policy.learns or policy.warmup is not None
+    device = learner.device if trains else "cpu"
+    trained = (shape.adapter or shape.parameters) if trains else 0
+    own = shape.adapter + (0 if shared else shape.parameters)
+    beside = shared is not None and (shared.engine.device, shared.engine.dtype) == (engine.device, engine.dtype)
+    width = FLOAT if engine.dtype == "float32" else 2
+    weights = width * (shape.adapter + (0 if beside else shape.parameters))
+    cache = width * (engine.slots + engine.cache_slots) * rounded(longest) * shape.layers * shape.keys
+    own_keys, smaller = f"policies.{name}", f"policies.{name}.lora={{}} (an adapter), or a smaller model"
+    fewer = f"{own_keys}.engine.slots, {own_keys}.engine.cache_slots, play.max_reply_tokens"
+    met = "evaluation.opponents (start), matchmaking.league.per_step"
+    moving = policy.objective.kl.reference != "none"
+    found = [
+        ("weights", device, FLOAT * own, "policies: a smaller model"),
+        ("gradients", device, FLOAT * trained, smaller),
+        ("optimizer", device, 2 * FLOAT * trained, smaller),
+        ("reference", device, FLOAT * trained * moving, f"{own_keys}.objective.kl.reference=none"),
+        (
+            "activations",
+            device,
+            _learning(policy, shape, packed) if trains else 0,
+            f"{own_keys}.learner.micro_batch_tokens",
+        ),
+        ("engine weights", engine.device, weights, f"{own_keys}.engine.dtype=bfloat16"),
+        ("engine cache", engine.device, cache, fewer),
+        ("engine activations", engine.device, _reading(policy, shape, width), f"{own_keys}.engine.slots"),
+        ("former selves' weights", engine.device, copies * width * shape.parameters, met),
+        ("former selves' cache", engine.device, copies * cache, fewer),
+    ]
+    return [
+        Part(policy=name, what=what, device=place, bytes=size, remedy=remedy)
+        for what, place, size, remedy in found
+        if size
+    ]
+
+
+def rounded(tokens: int) -> int:
+    """Positions of the engine's cache for sequences of that many tokens."""
+    return -(-tokens // 64) * 64
+
+
+def _learning(policy: PolicyConfig, shape: Shape, packed: int) -> int:
+    """What a micro-batch leaves for its backward pass: an estimate, about what Llama-like layers keep.
+
+    Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values;
+    of the logits six arrays at once; and the mask.
+    """
+    learner = policy.learner
+    tokens = max(1, min(learner.micro_batch_tokens, packed))
+    width = FLOAT if learner.dtype == "float32" else 2
+    layer = 12 * shape.hidden + 4 * shape.inner + 6 * (shape.queries + shape.keys)
+    logits = min(tokens * shape.vocabulary, CHUNK_LOGITS)
+    return tokens * shape.layers * layer * width + 6 * logits * FLOAT + tokens * learner.row_tokens * FLOAT
+
+
+def _reading(policy: PolicyConfig, shape: Shape, width: int) -> int:
+    """The engine's largest pass; nothing is kept for later."""
+    layer = 6 * shape.hidden + 3 * shape.inner + 3 * (shape.queries + shape.keys)
+    return PREFILL_TOKENS * layer * width + 3 * policy.engine.slots * shape.vocabulary * FLOAT
+
+
+def resident() -> int:
+    """Bytes of this process in memory; 0 where /proc is not."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def available(device: str) -> int | None:
+    """Bytes that are free on a device, this process's own included; None: there is no such device here."""
+    if device == "cpu":
+        return min(_numbers()) + resident()
+    try:
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    except (RuntimeError, AssertionError, ValueError):  # how PyTorch reports missing devices
+        return None
+
+
+def _numbers() -> list[int]:
+    """Free memory of the machine, and of the control group that this process is in, if it has a limit."""
+    found = []
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        found += [int(limit) - int(used)] if limit != "max" else []
+    except OSError:
+        pass
+    return found
+
+
+def stated(given: Sequence[str]) -> dict[str, int]:
+    """Bytes by device, from texts such as `cuda=80` (GiB).
+
+    Raises:
+        ConfigError: a text is of another form.
+    """
+    sizes = {}
+    for text in given:
+        device, _, size = text.partition("=")
+        try:
+            sizes[device] = int(float(size) * 2**30)
+        except ValueError as error:
+            raise ConfigError(f"--memory: {text!r} is not allowed; it must be DEVICE=GIB, as in cuda=80") from error
+    return sizes
