@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from marl_llm.adapters import load_adapter
-from marl_llm.config import Config, GameConfig, PlayedGame
+from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig, PolicyKind
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.learner import Learner
@@ -29,7 +29,8 @@ from marl_llm.text import answer_instruction, canonical_reply
 from marl_llm.types import Turn
 
 CORPUS_GAMES = 200
-"""Random games whose texts a tiny model's tokenizer learns."""
+"""Games whose texts a tiny model's tokenizer learns."""
+RANDOM = PolicyConfig(kind="random")
 LONGEST_CHECKED = 32
 """Observations of random games, the longest in characters, whose tokens are counted."""
 
@@ -172,15 +173,21 @@ def _own_model(config: Config, name: str, home: Home, checkpoint: Path | None) -
     if settings.model is not None:
         return load_model(settings.model)
     seed = derive(config.run.seed, "model", name)
-    return make_tiny(settings.tiny, corpus(config), context_tokens=config.play.context_tokens, seed=seed)
+    return make_tiny(settings.tiny, corpus(config, name), context_tokens=config.play.context_tokens, seed=seed)
 
 
-def corpus(config: Config) -> list[str]:
-    """What a tiny model's tokenizer learns: all games' texts; held-out ones are read too."""
+def corpus(config: Config, policy: str) -> list[str]:
+    """What the tokenizer of the policy's tiny model learns: all games' texts; held-out ones are read too."""
+    teachers = config.teachers(policy) if config.policies[policy].tiny.texts == "teacher" else {}
     return [
         text
-        for game in config.games.values()
-        for text in game_texts(game.trained, seed=config.run.seed, thinking=config.play.thinking)
+        for label, game in config.games.items()
+        for text in game_texts(
+            game.trained,
+            seed=config.run.seed,
+            thinking=config.play.thinking,
+            player=config.policies[teachers[label]] if label in teachers else RANDOM,
+        )
     ]
 
 
@@ -207,25 +214,27 @@ def make_learner(config: Config, name: str, model: LanguageModel) -> Learner:
     )
 
 
-def game_texts(game: GameConfig, *, seed: int, thinking: bool) -> list[str]:
-    """What a model reads and writes in random games: rules, observations, replies, and the words of the template."""
+def game_texts(game: GameConfig, *, seed: int, thinking: bool, player: PolicyConfig = RANDOM) -> list[str]:
+    """What a model reads and writes in games of a scripted player against itself: rules, observations, replies, and the
+    words of the template."""
     agents = make_game(game.name, game.settings).unwrapped
     texts = [agents.metadata.get("rules", ""), answer_instruction(thinking), "system user assistant"]
-    for turn in _random_turns(game, seed):
+    for turn in _turns(game, seed, player):
         texts += [turn.observation, canonical_reply(turn.action or "")]
     return texts
 
 
-def _random_turns(game: GameConfig, seed: int) -> tuple[Turn, ...]:
-    """The turns of random games; kept, since every tokenizer and the check of the prompts look at the same."""
-    return _turns_of(game.name, json.dumps(game.settings, sort_keys=True), seed)
+def _turns(game: GameConfig, seed: int, player: PolicyConfig = RANDOM) -> tuple[Turn, ...]:
+    """The turns of such games; kept, since every tokenizer and the check of the prompts look at the same."""
+    options = json.dumps(player.options, sort_keys=True)
+    return _turns_of(game.name, json.dumps(game.settings, sort_keys=True), seed, player.kind, options)
 
 
 @lru_cache(maxsize=16)
-def _turns_of(name: str, settings: str, seed: int) -> tuple[Turn, ...]:
+def _turns_of(name: str, settings: str, seed: int, kind: PolicyKind, options: str) -> tuple[Turn, ...]:
     game = GameConfig(name=name, settings=json.loads(settings))
-    matches = series(game, {"*": "random"}, name="corpus", games=CORPUS_GAMES, seed=seed)
-    episodes = play(matches, {"random": make_scripted("random", {})})
+    matches = series(game, {"*": kind}, name="corpus", games=CORPUS_GAMES, seed=seed)
+    episodes = play(matches, {kind: make_scripted(kind, json.loads(options))})
     return tuple(turn for episode in episodes for turn in episode.turns)
 
 
@@ -300,7 +309,7 @@ def check_prompts(config: Config, team: Team) -> None:
 
 def _check_prompts(config: Config, game: PlayedGame, team: Team) -> None:
     views = [first_view(game, config.play.max_turns)]
-    turns = [turn for settings in (game, game.trained) for turn in _random_turns(settings, config.run.seed)]
+    turns = [turn for settings in (game, game.trained) for turn in _turns(settings, config.run.seed)]
     actions = sorted({action for turn in turns for action in turn.legal_actions or ()})
     if config.play.context == "turn":
         agents = {turn.observation: turn.agent for turn in turns}

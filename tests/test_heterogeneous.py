@@ -91,7 +91,7 @@ def test_tokenizers_of_one_corpus_differ_by_their_vocabulary() -> None:
     team = found(replace(config, play=replace(config.play, context_tokens=512)), learn=False)
     small, large = (team.members[name].language_model for name in ("small", "large"))
     assert len(small.tokenizer) < len(large.tokenizer)
-    text = "\n".join(corpus(config)[:20])
+    text = "\n".join(corpus(config, next(iter(config.policies)))[:20])
     assert len(small.tokenizer.encode(text)) > len(large.tokenizer.encode(text))
     assert small.model.num_parameters() < large.model.num_parameters()
 

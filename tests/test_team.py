@@ -22,13 +22,14 @@ from marl_llm.config import (
     PlayedGame,
     PolicyConfig,
     RunConfig,
+    WarmupConfig,
 )
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
-from marl_llm.team import Team, check_players, check_prompts, check_seats, found, game_texts, restore
+from marl_llm.team import Team, check_players, check_prompts, check_seats, corpus, found, game_texts, restore
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn
 from marl_llm.types import Episode
@@ -307,3 +308,18 @@ def test_a_tokenizer_learns_what_is_read_and_written_in_the_game() -> None:
     assert {"<answer>check</answer>", "<answer>call</answer>"} <= set(texts)
     assert any("Your card: K." in text for text in texts)
     assert texts == game_texts(TWO.games["game"], seed=0, thinking=True)
+
+
+def test_a_tokenizer_may_learn_from_the_teachers_games() -> None:
+    """Random players say examples, who knows asks for what the question is about."""
+    warmup = WarmupConfig(teacher="knowing", steps=0)
+    knowing = PolicyConfig(kind="informed", options={"accuracy": 1.0})
+    tasks = {"source": "multihop", "documents": 60, "hops": 1}
+    research = PlayedGame(name="deep_research", settings={"tasks": tasks})
+    texts = {}
+    for whose in ("random", "teacher"):
+        agent = PolicyConfig(tiny=replace(TINY, texts=whose), warmup=warmup)
+        config = Config(games={"game": research}, policies={"agent": agent, "knowing": knowing})
+        texts[whose] = "\n".join(corpus(config, "agent"))
+    assert "->" in texts["teacher"]  # an answer that the planner reads
+    assert texts["teacher"].count("search: ") > texts["random"].count("search: ")

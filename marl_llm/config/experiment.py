@@ -158,6 +158,8 @@ class Config:
         for name, policy_config in self.policies.items():
             self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
             warmup = policy_config.warmup
+            taught = warmup is not None or policy_config.tiny.texts == "random"
+            require(taught, f"policies.{name}.tiny.texts", policy_config.tiny.texts, "random where there is no warmup")
             if warmup is not None:
                 scripted = [k for k in known if self.policies[k].kind in get_args(ScriptedKind)]
                 allowed = f"one of the scripted policies: {scripted}"

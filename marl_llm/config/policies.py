@@ -21,6 +21,8 @@ class TinyModelConfig:
     """Inner width of the feed-forward part."""
     vocabulary: int = 512
     """Upper limit of the vocabulary."""
+    texts: Literal["random", "teacher"] = "random"
+    """Whose games the tokenizer learns: random play, or the teacher of the warm-up, who in a pipeline says more."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "mlp"):

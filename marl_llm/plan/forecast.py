@@ -176,16 +176,17 @@ def _outlines(config: Config) -> dict[str, LanguageModel]:
         if settings.kind == "llm" and settings.base is not None:
             models[name] = models[settings.base]
         elif settings.kind == "llm":
-            models[name] = _outline(config, settings)
+            models[name] = _outline(config, name)
         elif settings.kind == "checkpoint":
             models[name] = _played(str(settings.options.get("path")))
     return models
 
 
-def _outline(config: Config, settings: PolicyConfig) -> LanguageModel:
+def _outline(config: Config, name: str) -> LanguageModel:
+    settings = config.policies[name]
     if settings.model is not None:
         return outline(settings.model)
-    return outline_tiny(settings.tiny, corpus(config), context_tokens=config.play.context_tokens)
+    return outline_tiny(settings.tiny, corpus(config, name), context_tokens=config.play.context_tokens)
 
 
 def _played(run: str) -> LanguageModel:

@@ -15,6 +15,7 @@ SMALL = {
     "countdown": {"numbers": 3},
     "knights": {"people": 2},
     "multihop": {"documents": 60},
+    "reading": {"documents": 60},
 }
 """Generators, with settings that leave few different tasks."""
 
@@ -49,6 +50,9 @@ def test_tasks_do_not_change_from_version_to_version():
         "knights": "Knights always tell the truth, knaves always lie. A says: B is a knight. B says: exactly 1 of us "
         "is a knight. C says: B is a knight. Who is what? Answer in this form: A knight, B knave, C knight.",
         "multihop": "What is the birthplace of Hedda Davosen?",
+        "reading": "What is the first year of the Turin Prize? Given: The Turin Prize was first held in the year 2028. "
+        "The Turin Prize is organised by the Ketex School. The Turin Prize takes place in Zitoford. The Turin Prize "
+        "was won by Magda Tineman. The Turin Prize and the Kogil Games are often mixed up.",
     }
 
 
