@@ -21,6 +21,7 @@ from rich.table import Table
 from marl_llm.config import Config, load_config, require_same_settings
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.measure import logged
+from marl_llm.evaluation.team_score import TeamScore
 from marl_llm.run import Run, list_evaluations, read_evaluation, read_metrics
 
 mpl.use("agg")
@@ -143,6 +144,7 @@ def final_measures(run: Path) -> dict[str, float]:
             measures[f"{name}exploitability"] = after.exploitability.value
         if after.illegal_fraction is not None:
             measures[f"{name}illegal fraction"] = after.illegal_fraction
+        measures |= _team_measures(name, before.games[game].team, after.team)
         for opponent, seats in after.opponents.items():
             for seat, score in seats.items():
                 measures[f"{name}return against {opponent} as {seat}"] = score.mean
@@ -154,6 +156,16 @@ def final_measures(run: Path) -> dict[str, float]:
     measures["steps"] = steps[-1]
     measures["minutes"] = (read_metrics(run)[-1]["time_s"] or 0.0) / 60
     return measures
+
+
+def _team_measures(name: str, before: TeamScore | None, after: TeamScore | None) -> dict[str, float]:
+    """What a team's games told, before and after, and what a game costs it."""
+    if before is None or after is None:
+        return {}
+    told = {f"{name}team: {fact} before": mean.mean for fact, mean in before.facts.items()}
+    told |= {f"{name}team: {fact}": mean.mean for fact, mean in after.facts.items()}
+    told[f"{name}team: tokens per game"] = after.sampled_tokens + after.prompt_tokens
+    return dict(sorted(told.items()))
 
 
 def later_exploitability(rows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float]]:

@@ -1,7 +1,8 @@
-"""Two figures of docs/results.md: M-GRPO's two alignments, and what scoring is worth in CoMAS.
+"""Figures of docs/results.md: M-GRPO's two alignments, what scoring is worth in CoMAS, and how teams learn.
 
 python scripts/team_figures.py alignment            # docs/mgrpo_alignment.png, from made-up rollouts
 python scripts/team_figures.py scorers RUN          # docs/comas_scorers.png, from the episodes of a run of `discussion`
+python scripts/team_figures.py curves SWEEP KEY...  # docs/EXPERIMENT.png, from the metrics of a sweep's runs
 """
 
 import argparse
@@ -17,6 +18,7 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.credit.statistics import moments
 from marl_llm.credit.table import FloatArray, Row, TurnTable, table_of
 from marl_llm.episodes import batch_files, read_episodes
+from marl_llm.run import read_metrics
 
 mpl.use("agg")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -114,6 +116,42 @@ def scorers(run: Path, path: Path) -> None:
     print(path)
 
 
+def curves(folder: Path, keys: list[str], path: Path) -> None:
+    """Mean and band (lowest to highest) over seeds of some metrics, against all tokens sampled and read so far."""
+    variants: dict[str, list[list[dict[str, float | None]]]] = {}
+    for run in sorted(found.parent for found in folder.glob("*-seed*/metrics.jsonl")):
+        variants.setdefault(run.name.rpartition("-seed")[0], []).append(list(read_metrics(run)))
+    figure, panels = pyplot.subplots(1, len(keys), figsize=(6 * len(keys), 4), layout="constrained", squeeze=False)
+    for axes, key in zip(panels[0], keys):
+        for variant, runs in variants.items():
+            length = min(map(len, runs))
+            told = [row for row in range(length) if all(run[row].get(key) is not None for run in runs)]
+            values_RS = np.array([[run[row][key] for row in told] for run in runs], dtype=np.float64)
+            tokens_S = np.mean([np.cumsum([_tokens(row) for row in run[:length]])[told] for run in runs], axis=0) / 1e6
+            if len(told) > 12:
+                values_RS = np.array([_smooth(values_S) for values_S in values_RS])
+            (line,) = axes.plot(tokens_S, values_RS.mean(0), label=f"{variant} ({len(runs)} seeds)")
+            axes.fill_between(tokens_S, values_RS.min(0), values_RS.max(0), alpha=0.2, color=line.get_color())
+        axes.set(title=key, xlabel="million tokens, sampled and read in training")
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    print(path)
+
+
+def _tokens(row: Mapping[str, float | None]) -> float:
+    """Tokens that all policies sampled and read in a step."""
+    ends = ("/tokens", "/prompt_tokens")
+    return sum(value or 0 for key, value in row.items() if key.startswith("play/policy_cost/") and key.endswith(ends))
+
+
+def _smooth(values_S: FloatArray, width: int = 5) -> FloatArray:
+    """Mean over up to `width` steps around each."""
+    kernel = np.ones(width)
+    ones_S = np.ones_like(values_S)
+    smoothed: FloatArray = np.convolve(values_S, kernel, "same") / np.convolve(ones_S, kernel, "same")
+    return smoothed
+
+
 def _by_role(table: TurnTable, advantages_N: FloatArray) -> Mapping[str, float]:
     """Mean over tokens; of scorers only what could be read, which earned 0."""
     score_N = table.rewards_NP[:, table.parts.index("score")]
@@ -131,12 +169,15 @@ def _by_role(table: TurnTable, advantages_N: FloatArray) -> Mapping[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", choices=("alignment", "scorers"))
-    parser.add_argument("run", nargs="?", type=Path, help="run directory, for scorers")
+    parser.add_argument("figure", choices=("alignment", "scorers", "curves"))
+    parser.add_argument("run", nargs="?", type=Path, help="run directory, or folder of a sweep")
+    parser.add_argument("keys", nargs="*", help="metrics, for curves")
     given = parser.parse_args()
     if given.figure == "alignment":
         alignment(DOCS / "mgrpo_alignment.png")
     elif given.run is None:
-        parser.error("scorers needs a run directory")
-    else:
+        parser.error(f"{given.figure} needs a folder")
+    elif given.figure == "scorers":
         scorers(given.run, DOCS / "comas_scorers.png")
+    else:
+        curves(given.run, given.keys, DOCS / f"{given.run.name.removeprefix('sweep-')}.png")

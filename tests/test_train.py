@@ -23,6 +23,7 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
+from marl_llm.sweep import final_measures
 from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
@@ -390,6 +391,12 @@ def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Pat
     assert measured is not None
     assert measured.first.team is not None
     assert measured.first.team.games == 4
+    swept = final_measures(path)  # what a sweep's table tells of it
+    assert swept["team: correct"] == measured.first.team.facts["correct"].mean
+    before = logged(path, 0)
+    assert before is not None
+    assert before.first.team is not None
+    assert swept["team: correct before"] == before.first.team.facts["correct"].mean
 
 
 def test_calls_are_credited_with_what_their_caller_loses_without_them(tmp_path: Path) -> None:
