@@ -186,6 +186,11 @@ class HFEngine:
         return dict(self._model.named_parameters())
 
     @property
+    def shares(self) -> bool:
+        """Whether it reads another engine's weights in place of copies."""
+        return bool(self._shared)
+
+    @property
     def precision(self) -> tuple[torch.device, torch.dtype]:
         """Where the weights are, and of which type."""
         return self._device, self._dtype
