@@ -206,6 +206,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
         _check_game(game.trained)
     check_players(config)
     _check_probes(config)
+    _check_replays(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
@@ -223,6 +224,14 @@ def _check_probes(config: Config) -> None:
     known = sorted({role for env in games for role in env.unwrapped.metadata["roles"]})
     for role in config.play.probe:
         require(role in known, "play.probe", role, f"one of the roles of the games: {known}")
+
+
+def _check_replays(config: Config) -> None:
+    """A call is left out by a reply that cannot be read: the game must go on after it."""
+    for label, game in config.trained_games.items() if config.play.replays else ():
+        metadata = make_game(game.name, game.trained.settings).unwrapped.metadata
+        ends = metadata.get("on_illegal") == "forfeit"
+        require(not ends, "play.replays", config.play.replays, f"0 while game {label} has on_illegal: forfeit")
 
 
 def _load_function(name: str) -> Rewards:
@@ -292,7 +301,7 @@ def _episodes(
     Raises:
         RunError: too many ended at fault.
     """
-    wanted, metrics = config.play, dict[str, float]()
+    wanted, metrics, replayed = config.play, dict[str, float](), list[Episode]()
     limits = {"max_turns": wanted.max_turns}
     played = play(matches, policies, **limits)
     episodes = list(tolerated(played, wanted, total=len(matches)))
@@ -304,6 +313,8 @@ def _episodes(
         anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
         metrics["play/replays"] = float(len(replayed))
         metrics["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
+    every = [*episodes, *replayed]
+    list(tolerated(every, wanted, total=len(every)))  # forks fail too
     return sorted(episodes, key=lambda episode: episode.match.id), metrics
 
 

@@ -315,6 +315,8 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
         prepare(replace(config, games={"game": replace(config.games["game"], name="kuhn_pokr")}))
     with pytest.raises(ConfigError, match=r"^play.probe: 'judge' .* one of the roles of the games: \['player_0', "):
         prepare(small(tmp_path, "play.probe=[judge]"))
+    with pytest.raises(ConfigError, match=r"^play.replays: 2 .* 0 while game game has on_illegal: forfeit$"):
+        prepare(small(tmp_path, "play.replays=2"))
     seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         prepare(replace(config, matchmaking=seats))
