@@ -54,6 +54,20 @@ def test_without_weights_the_majority_is_another() -> None:
     assert values(rows, {"vote": {"weigh": "consistency"}}) == [0.0] * 7 + [1.0, 1.0]
 
 
+def test_a_turn_that_forks_share_has_one_vote() -> None:
+    forks = [Row(f"a{number}", action="4", node="a0#0", weight=float(number == 0)) for number in range(3)]
+    rows = [*forks, Row("b", action="5"), Row("c", action="5")]
+    assert values(rows, "vote") == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert values(rows, {"vote": {"keys": ["episode"]}}) == [1.0] * 5
+
+
+def test_a_proposal_that_forks_share_is_no_repetition() -> None:
+    worth = {"challenge": 0.5}
+    forks = [Row(f"a{number}", action="one two", role="proposer", node="a0#0", rewards=worth) for number in range(3)]
+    rows = [*forks, Row("b", action="three four", role="proposer", rewards=worth)]
+    assert values(rows, "reward", "diversify") == pytest.approx([0.7] * 4)
+
+
 @cases("co_reward")
 def test_each_form_of_a_question_is_held_against_the_other(case: Any) -> None:
     inputs, outputs = case["inputs"], case["outputs"]
