@@ -1,10 +1,11 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from math import isnan
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -282,7 +283,9 @@ def advance(
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
         advantages, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
-        metrics |= learn(team, episodes, advantages, weights, pupils(config, team, progress.store))
+        unknown = {turn for turn, value in by_turn(credited, credited.trace[-1][1]).items() if isnan(value)}
+        paced = pupils(config, team, progress.store)
+        metrics |= learn(team, episodes, advantages, weights, paced, unknown)
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -338,18 +341,24 @@ def learn(
     advantages: Advantages,
     weights: Weights,
     paced: Mapping[str, Pupil] = MappingProxyType({}),
+    unknown: Collection[tuple[str, int]] = (),
 ) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
-    `paced`: those that learn from a store, at their own pace.
+    `paced`: those that learn from a store, at their own pace. `unknown`: turns whose value is; their advantage
+    is 0, and who learns from pairs leaves them out.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`. Where credit gave no turn a weight,
             nothing is learned, and that is no error.
     """
     learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
-    samples = {name: to_samples(episodes, advantages, name, weights) for name in learners}
-    if not any(samples.values()) and (not weights or any(weights.values())):
+    known = {turn: value for turn, value in advantages.items() if turn not in unknown}
+    samples = {
+        name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)
+        for name, learner in learners.items()
+    }
+    if not any(samples.values()) and not unknown and (not weights or any(weights.values())):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
     for name, learner in learners.items():

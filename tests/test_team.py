@@ -21,6 +21,7 @@ from marl_llm.config import (
     PlayConfig,
     PlayedGame,
     PolicyConfig,
+    PreferenceConfig,
     RunConfig,
     WarmupConfig,
 )
@@ -170,6 +171,23 @@ def test_a_step_that_credit_gives_no_weight_is_played_and_nothing_is_learned(tal
     assert not any(name.startswith("learn/") for name in metrics)
     assert same(weights(team, "black"), before)
     assert progress.step == 1
+
+
+def test_what_could_not_be_measured_is_neither_better_nor_worse_in_a_pair(talking: Config) -> None:
+    pairs = ObjectiveConfig(kl=KLConfig(reference="frozen"), preference=PreferenceConfig())
+    black = talking.policies["black"]
+    black = replace(black, objective=pairs, learner=replace(black.learner, minibatches=1))
+    team = found(replace(talking, policies={**talking.policies, "black": black}))
+    marked = load_recipe({"stages": [{"reward": {"others": 0, "weights": {"mark": 1}}}]})
+
+    def learned(check: float | None) -> float:
+        def mark(episode: Episode) -> dict[int, dict[str, float | None]]:
+            return {i: {"mark": check if turn.action == "check" else 1.0} for i, turn in enumerate(episode.turns)}
+
+        return advance(talking, team, marked, mark, begin())[0]["learn/black/pairs"]
+
+    assert learned(0.0) > 0
+    assert learned(None) == 0
 
 
 def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talking: Config) -> None:
