@@ -282,6 +282,8 @@ def test_a_model_that_is_not_there_and_a_wrong_setting_are_one_line(
         ModelError, match=r"model no/such: .* not in the cache of the hub, and http://127.0.0.1:9 cannot"
     ):
         invoke(str(SMALL), "policies.agent.model=no/such")
+    with pytest.raises(ConfigError, match=r"^policies.old.options.path: None is not allowed; it must be the directory"):
+        invoke(str(SMALL), "policies.old={kind: checkpoint}", "evaluation.opponents=[old]")
     with pytest.raises(ConfigError, match="no such seat"):
         invoke(str(SMALL), "matchmaking.seats={playr: agent, '*': agent}")
 

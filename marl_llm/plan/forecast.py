@@ -185,7 +185,7 @@ def _outlines(config: Config) -> dict[str, LanguageModel]:
         elif settings.kind == "llm":
             models[name] = _outline(config, name)
         elif settings.kind == "checkpoint":
-            models[name] = _played(str(settings.options.get("path")))
+            models[name] = _played(name, settings.options.get("path"))
     return models
 
 
@@ -196,7 +196,9 @@ def _outline(config: Config, name: str) -> LanguageModel:
     return outline_tiny(settings.tiny, corpus(config, name), context_tokens=config.play.context_tokens)
 
 
-def _played(run: str) -> LanguageModel:
+def _played(name: str, run: Any) -> LanguageModel:
+    if not isinstance(run, str):
+        raise ConfigError(f"policies.{name}.options.path: {run!r} is not allowed; it must be the directory of a run")
     latest = latest_checkpoint(run)
     if latest is None:
         raise RunError(f"{run}: has no checkpoint yet")
