@@ -24,6 +24,7 @@ from marl_llm.config import (
     PreferenceConfig,
     RunConfig,
     WarmupConfig,
+    load_config,
 )
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
@@ -341,3 +342,15 @@ def test_a_tokenizer_may_learn_from_the_teachers_games() -> None:
         texts[whose] = "\n".join(corpus(config, "agent"))
     assert "->" in texts["teacher"]  # an answer that the planner reads
     assert texts["teacher"].count("search: ") > texts["random"].count("search: ")
+
+
+ALREADY_WARM = {"marshal_tiny.yaml": ["policies.agent.warmup=null"]}
+"""How a file's own comment says that its variants are run."""
+CONFIGS = {file.name: file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml")}
+VARIANTS = [(name, variant) for name, file in sorted(CONFIGS.items()) for variant in load_config(file).variants]
+
+
+@pytest.mark.parametrize(("name", "variant"), [v for v in VARIANTS if v[0] != "comas_qwen2_5_3b.yaml"])  # from a hub
+def test_in_every_variant_of_our_experiments_all_seats_are_taken(name: str, variant: str) -> None:
+    changes = load_config(CONFIGS[name]).variants[variant]
+    check_seats(load_config(CONFIGS[name], [*ALREADY_WARM.get(name, []), *changes]))
