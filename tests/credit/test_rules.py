@@ -61,6 +61,14 @@ def test_a_turn_that_forks_share_has_one_vote() -> None:
     assert values(rows, {"vote": {"keys": ["episode"]}}) == [1.0] * 5
 
 
+def test_a_moving_average_leaves_out_what_has_no_weight() -> None:
+    """b goes from 0 to 1/2 with the first turn, and not to 3/4 with the same turn of a fork."""
+    fork = Row("a1", rewards={"outcome": 1.0}, node="a0#0", weight=0.0)
+    rows = [Row("a0", rewards={"outcome": 1.0}), fork, Row("b", rewards={"outcome": 1.0})]
+    found = values(rows, "reward", {"history": {"keys": ["game"], "alpha": 0.5, "per": "turn"}})
+    assert (found[0], found[2]) == (1.0, 0.5)
+
+
 def test_a_proposal_that_forks_share_is_no_repetition() -> None:
     worth = {"challenge": 0.5}
     forks = [Row(f"a{number}", action="one two", role="proposer", node="a0#0", rewards=worth) for number in range(3)]
