@@ -248,6 +248,9 @@ def check_seats(config: Config) -> None:
     making = config.matchmaking
     agents = {label: agents_of(game) for label, game in config.trained_games.items()}
     seated = {seat_policy(config.seats(label), agent) for label, names in agents.items() for agent in names}
+    for label, game in config.games.items() if config.evaluation.team else ():
+        for agent in agents_of(game):  # held-out games, and others with more agents than the training
+            seat_policy(config.seats(label), agent)
     trained_policy(config)
     if making.league is not None:
         seated |= making.league.exploiters.keys()
@@ -332,7 +335,7 @@ def check_players(config: Config) -> None:
     members = set(league.members if league else ())
     for label, game in config.games.items():
         needed = set(config.opponents(label))
-        if game.share:
+        if game.share or config.evaluation.team:
             needed |= set(config.seats(label).values()) | members
         needed |= {config.teachers(name).get(label, "") for name in config.policies}
         view = first_view(game, config.play.max_turns)

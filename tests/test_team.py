@@ -344,6 +344,18 @@ def test_a_tokenizer_may_learn_from_the_teachers_games() -> None:
     assert texts["teacher"].count("search: ") > texts["random"].count("search: ")
 
 
+def test_a_team_that_is_measured_needs_all_seats_of_held_out_games_too() -> None:
+    held_out = ("games.other={name: debate, share: 0, opponents: []}", "matchmaking.seats={'player_*': agent}")
+    small = Path(__file__).parent / "small.yaml"
+    check_seats(load_config(small, held_out))
+    with pytest.raises(ConfigError, match=r"^matchmaking.seats: nobody sits at 'debater_0'"):
+        check_seats(load_config(small, [*held_out, "evaluation.team=true"]))
+    seated = ("games.other.seats={'*': perfect}", "policies.perfect={kind: minimax}")
+    check_players(load_config(small, [*held_out, *seated]))
+    with pytest.raises(ConfigError, match=r"^policies.perfect: game debate: only the random scripted"):
+        check_players(load_config(small, [*held_out, *seated, "evaluation.team=true"]))
+
+
 ALREADY_WARM = {"marshal_tiny.yaml": ["policies.agent.warmup=null"]}
 """How a file's own comment says that its variants are run."""
 CONFIGS = {file.name: file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml")}
