@@ -73,6 +73,15 @@ class Team:
     members: Mapping[str, Member]
     """The language models among them."""
 
+    def publish(self) -> None:
+        """Give every engine its learner's weights, and an empty cache: what a step plays does not depend on earlier
+        ones."""
+        for member in self.members.values():
+            member.publish()
+        for name, policy in self.policies.items():
+            if isinstance(policy, LLMPolicy) and (name not in self.members or self.members[name].learner is None):
+                policy.engine.forget()
+
     def learner_states(self) -> dict[str, tuple[Mapping[str, torch.Tensor], Any]]:
         """Tensors and JSON-able values of every learner besides its weights, by policy."""
         return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}

@@ -263,8 +263,7 @@ def advance(
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
-        for member in team.members.values():
-            member.publish()
+        team.publish()
         parts = curriculum.parts(config, progress.averages)
         matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
@@ -386,8 +385,7 @@ def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
         return {}
     clock = Clock()
     with clock("evaluate"):
-        for member in team.members.values():
-            member.publish()
+        team.publish()
         wanted = replace(config.evaluation, games=config.evaluation.games_during, best_response=0)
         measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
     return measured.metrics() | clock.spent()
@@ -401,8 +399,7 @@ def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: in
         return
     start = checkpoint_path(run.path, 0)
     team = team if step else found(config, start, learn=False)
-    for member in team.members.values():
-        member.publish()
+    team.publish()
     evaluation = evaluate(config, team.policies, start)
     run.evaluation(step, evaluation.to_json())
     observer.evaluated(step, evaluation)

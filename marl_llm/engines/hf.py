@@ -179,6 +179,10 @@ class HFEngine:
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
         self._version = version
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all keys and values; see `Engine.forget`."""
         self._slots.forget()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
