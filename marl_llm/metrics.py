@@ -153,8 +153,9 @@ def _told(episodes: Iterable[Episode]) -> dict[str, float]:
     result: dict[str, float] = {}
     for game, played in sorted(games.items()):
         sampled: dict[str, list[Turn]] = defaultdict(list)
-        for turn in (turn for episode in played for turn in episode.turns if turn.completion is not None):
-            sampled[turn.policy].append(turn)
+        for turn in (turn for episode in played for turn in episode.turns[episode.match.begins :]):
+            if turn.completion is not None:
+                sampled[turn.policy].append(turn)
         for policy, turns in sorted(sampled.items()):
             result |= {f"play/action/{game}{policy}/{action}": share for action, share in action_shares(turns).items()}
         result |= {f"play/fact/{game}{name}": value for name, value in facts(played).items()}

@@ -73,6 +73,15 @@ class Team:
     members: Mapping[str, Member]
     """The language models among them."""
 
+    def publish(self) -> None:
+        """Give every engine its learner's weights, and an empty cache: what a step plays does not depend on earlier
+        ones."""
+        for member in self.members.values():
+            member.publish()
+        for name, policy in self.policies.items():
+            if isinstance(policy, LLMPolicy) and (name not in self.members or self.members[name].learner is None):
+                policy.engine.forget()
+
     def learner_states(self) -> dict[str, tuple[Mapping[str, torch.Tensor], Any]]:
         """Tensors and JSON-able values of every learner besides its weights, by policy."""
         return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}
@@ -248,6 +257,9 @@ def check_seats(config: Config) -> None:
     making = config.matchmaking
     agents = {label: agents_of(game) for label, game in config.trained_games.items()}
     seated = {seat_policy(config.seats(label), agent) for label, names in agents.items() for agent in names}
+    for label, game in config.games.items() if config.evaluation.team else ():
+        for agent in agents_of(game):  # held-out games, and others with more agents than the training
+            seat_policy(config.seats(label), agent)
     trained_policy(config)
     if making.league is not None:
         seated |= making.league.exploiters.keys()
@@ -332,7 +344,7 @@ def check_players(config: Config) -> None:
     members = set(league.members if league else ())
     for label, game in config.games.items():
         needed = set(config.opponents(label))
-        if game.share:
+        if game.share or config.evaluation.team:
             needed |= set(config.seats(label).values()) | members
         needed |= {config.teachers(name).get(label, "") for name in config.policies}
         view = first_view(game, config.play.max_turns)

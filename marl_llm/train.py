@@ -1,10 +1,11 @@
 """The loop: matches, episodes, credit, samples, a better policy; again."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from math import isnan
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -206,6 +207,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
         _check_game(game.trained)
     check_players(config)
     _check_probes(config)
+    _check_replays(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
@@ -223,6 +225,14 @@ def _check_probes(config: Config) -> None:
     known = sorted({role for env in games for role in env.unwrapped.metadata["roles"]})
     for role in config.play.probe:
         require(role in known, "play.probe", role, f"one of the roles of the games: {known}")
+
+
+def _check_replays(config: Config) -> None:
+    """A call is left out by a reply that cannot be read: the game must go on after it."""
+    for label, game in config.trained_games.items() if config.play.replays else ():
+        metadata = make_game(game.name, game.trained.settings).unwrapped.metadata
+        ends = metadata.get("on_illegal") == "forfeit"
+        require(not ends, "play.replays", config.play.replays, f"0 while game {label} has on_illegal: forfeit")
 
 
 def _load_function(name: str) -> Rewards:
@@ -253,8 +263,7 @@ def advance(
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
-        for member in team.members.values():
-            member.publish()
+        team.publish()
         parts = curriculum.parts(config, progress.averages)
         matches = schedule(config, step, parts, _agents(config), progress.league)
         policies = {**team.policies, **seat(matches)}
@@ -273,7 +282,9 @@ def advance(
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
         advantages, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
-        metrics |= learn(team, episodes, advantages, weights, pupils(config, team, progress.store))
+        unknown = {turn for turn, value in by_turn(credited, credited.trace[-1][1]).items() if isnan(value)}
+        paced = pupils(config, team, progress.store)
+        metrics |= learn(team, episodes, advantages, weights, paced, unknown)
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -292,7 +303,7 @@ def _episodes(
     Raises:
         RunError: too many ended at fault.
     """
-    wanted, metrics = config.play, dict[str, float]()
+    wanted, metrics, replayed = config.play, dict[str, float](), list[Episode]()
     limits = {"max_turns": wanted.max_turns}
     played = play(matches, policies, **limits)
     episodes = list(tolerated(played, wanted, total=len(matches)))
@@ -304,6 +315,8 @@ def _episodes(
         anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
         metrics["play/replays"] = float(len(replayed))
         metrics["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
+    every = [*episodes, *replayed]
+    list(tolerated(every, wanted, total=len(every)))  # forks fail too
     return sorted(episodes, key=lambda episode: episode.match.id), metrics
 
 
@@ -327,18 +340,24 @@ def learn(
     advantages: Advantages,
     weights: Weights,
     paced: Mapping[str, Pupil] = MappingProxyType({}),
+    unknown: Collection[tuple[str, int]] = (),
 ) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
-    `paced`: those that learn from a store, at their own pace.
+    `paced`: those that learn from a store, at their own pace. `unknown`: turns whose value is; their advantage
+    is 0, and who learns from pairs leaves them out.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`. Where credit gave no turn a weight,
             nothing is learned, and that is no error.
     """
     learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
-    samples = {name: to_samples(episodes, advantages, name, weights) for name in learners}
-    if not any(samples.values()) and (not weights or any(weights.values())):
+    known = {turn: value for turn, value in advantages.items() if turn not in unknown}
+    samples = {
+        name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)
+        for name, learner in learners.items()
+    }
+    if not any(samples.values()) and not unknown and (not weights or any(weights.values())):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     metrics: dict[str, float] = {}
     for name, learner in learners.items():
@@ -366,8 +385,7 @@ def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
         return {}
     clock = Clock()
     with clock("evaluate"):
-        for member in team.members.values():
-            member.publish()
+        team.publish()
         wanted = replace(config.evaluation, games=config.evaluation.games_during, best_response=0)
         measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
     return measured.metrics() | clock.spent()
@@ -381,8 +399,7 @@ def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: in
         return
     start = checkpoint_path(run.path, 0)
     team = team if step else found(config, start, learn=False)
-    for member in team.members.values():
-        member.publish()
+    team.publish()
     evaluation = evaluate(config, team.policies, start)
     run.evaluation(step, evaluation.to_json())
     observer.evaluated(step, evaluation)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.config import Config
+from marl_llm.engines.hf import HFEngine
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series
 from marl_llm.play import agents_of, make_game, play
@@ -50,7 +51,16 @@ def warm_up(
         member.policy.engine.load_weights(name, learner.weights(), learner.version)
         if member.learner is None:
             member.language_model.model.requires_grad_(False)
+            _pass_on(config, name, team)
     return True
+
+
+def _pass_on(config: Config, base: str, team: Team) -> None:
+    """Give what a base has learned to the engines of its adapters, those that have a copy of it."""
+    for name, member in team.members.items():
+        engine = member.policy.engine
+        if config.policies[name].base == base and isinstance(engine, HFEngine) and not engine.shares:
+            engine.load_weights(name, member.language_model.model.state_dict(), 0)
 
 
 def _apprentice(config: Config, name: str, member: Member) -> Learner:

@@ -350,6 +350,18 @@ def test_a_warmed_up_base_that_is_frozen_teaches_its_adapters_first(tmp_path: Pa
     assert team.policies["black"].strategies([view])[0] != planner
 
 
+def test_an_engine_with_a_copy_of_the_base_plays_with_what_the_base_was_taught(tmp_path: Path) -> None:
+    config = roles(tmp_path, "policies.white.engine.dtype=bfloat16")
+    team = found(config)
+    assert warm_up(config, team, lambda *_: None)
+    white = team.members["white"]
+    engine = white.policy.engine
+    assert isinstance(engine, HFEngine)
+    taught = dict(white.language_model.model.named_parameters())
+    for name, parameter in engine.parameters().items():
+        assert parameter.equal(taught[name].to(torch.bfloat16)), name
+
+
 SHORT = (
     "run.steps=4",
     "evaluation.every=0",

@@ -1,5 +1,6 @@
 """Training against an endpoint that fails: what is left of its games, and when training stops."""
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from marl_llm.errors import RunError
 from marl_llm.evaluation.measure import evaluate, measure_exploitability
 from marl_llm.evaluation.tournament import head_to_head
 from marl_llm.metrics import play_metrics
+from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.run import list_checkpoints, read_episodes, read_metrics
 from marl_llm.team import found
-from marl_llm.train import train
+from marl_llm.train import Progress, advance, train
 from tests.endpoint import Answer, saying
 from tests.test_train import SMALL, Silent
 
@@ -73,6 +75,41 @@ def test_too_many_faults_stop_training_and_it_goes_on_once_the_endpoint_does(ser
     broken[0] = False
     train(config, Silent(), path=path, resume=True)
     assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
+class DownInForks:
+    """Plays at random, but not in forks."""
+
+    def __init__(self) -> None:
+        self._inner = make_scripted("random", {})
+        self._down: list[tuple[Hashable, Reply]] = []
+
+    def submit(self, ticket: Hashable, view: View) -> None:
+        if "/t" in view.match:
+            self._down.append((ticket, Reply(text="", action=None, fault="gone")))
+        else:
+            self._inner.submit(ticket, view)
+
+    def poll(self) -> list[tuple[Hashable, Reply]]:
+        down, self._down = self._down, []
+        return [*self._inner.poll(), *down]
+
+    def strategies(self, views: Sequence[View]) -> list[Strategy]:
+        return self._inner.strategies(views)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("play.on_fault=stop", "play.on_fault is stop: far: gone"), ("play.max_faults=0.4", "7 of 16 episodes")],
+)
+def test_a_fork_that_ends_at_fault_counts_as_any_episode(tmp_path: Path, limit: str, message: str) -> None:
+    """The first turn is played; the second is far's, and tried once more in a fork of each of eight games."""
+    seats = "matchmaking.seats={player_0: random, player_1: far}"
+    far = "policies.far={kind: random}"
+    config = load_config(SMALL, [f"run.dir={tmp_path}", "play.tree={width: 2, turns: 1}", limit, seats, far])
+    team = found(config)
+    with pytest.raises(RunError, match=message):
+        advance(config, team, load_recipe("grpo"), None, Progress(step=0, credit={}), lambda _: {"far": DownInForks()})
 
 
 def test_a_limit_is_a_share_of_the_steps_games(serve: Any, tmp_path: Path) -> None:

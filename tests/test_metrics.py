@@ -8,7 +8,7 @@ import pytest
 
 from games.base import counted
 from marl_llm.metrics import action_shares, cost_metrics, facts, identical_replies, play_metrics, win_rates
-from marl_llm.types import Completion, Episode, Match, Turn
+from marl_llm.types import Branch, Completion, Episode, Match, Turn
 
 SAMPLED = Completion(tokens=(1, 2), logprobs=(0.0, 0.0), stop="eos", versions=(0, 0))
 CHOICE = ("call", "fold")
@@ -44,6 +44,14 @@ def test_several_games_are_kept_apart() -> None:
         "play/return/y/b": 0.0,
     }
     assert (metrics["play/win_rate/x/a"], metrics["play/win_rate/y/a"]) == (1.0, 0.5)
+
+
+def test_actions_before_a_fork_are_counted_once() -> None:
+    first = episode({"a": 0.0}, [turn("0", "call"), turn("1", "call")])
+    forked = replace(first.match, id="m/t1n1", branch=Branch(episode="m", turn=1))
+    fork = replace(first, match=forked, turns=(replace(first.turns[0], weight=0.0), turn("1", "fold")))
+    metrics = play_metrics([first, fork])
+    assert (metrics["play/turns"], metrics["play/action/p/call"]) == (3, 2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from marl_llm.models import load_model, outline
 from marl_llm.plan.forecast import Plan, forecast
 from marl_llm.plan.memory import Shape, available, stated
 from marl_llm.plan.tokens import Load
-from marl_llm.run import read_episodes, read_metrics
+from marl_llm.run import Run, read_episodes, read_metrics
 from marl_llm.team import found
 from marl_llm.train import train
 from tests.test_adapters import adapted, roles
@@ -124,6 +124,21 @@ def test_in_a_dialogue_earlier_replies_may_be_as_long_as_allowed(tmp_path: Path)
     assert two.read == one.read, "what was sampled is in the cache"
 
 
+def test_a_tree_is_forecast_with_its_forks(tmp_path: Path) -> None:
+    """Of 4 games each has an answer, a verification and a refinement, of which 1, 2 and 4 are played."""
+    chain = (
+        "games.game.name=generate_verify_refine",
+        "games.game.settings={tasks: {source: arithmetic, level: 1}}",
+        "matchmaking={groups: 2, group_size: 2, seats: {'*': agent}}",
+        "policies.agent.warmup=null",
+    )
+    plain, forked = (plan(tmp_path, *chain, *more) for more in ((), ("play.tree={width: 2, turns: 2}",)))
+    one, two = plain.policies["agent"].load, forked.policies["agent"].load
+    assert (one.turns, two.turns) == (4 * 3, 4 * (1 + 2 + 4))
+    assert two.sampled == one.sampled * 7 / 3
+    assert plan(tmp_path, "play.replays=1").assumed[-1] == "replays: not counted"
+
+
 def test_a_step_larger_than_what_is_played_is_taken_to_be_like_it(tmp_path: Path) -> None:
     one = plan(tmp_path, "matchmaking.groups=64", "matchmaking.group_size=4").policies["agent"].load
     ten = plan(tmp_path, "matchmaking.groups=640", "matchmaking.group_size=4").policies["agent"].load
@@ -158,6 +173,13 @@ def test_an_earlier_run_gives_tokens_and_times(tmp_path: Path) -> None:
     assert double.policies["agent"].load.sampled == pytest.approx(sum(sampled))
     with pytest.raises(RunError, match="nowhere"):
         forecast(config, like=tmp_path / "nowhere")
+
+
+def test_forks_of_an_earlier_run_are_no_further_games(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    with Run.create(config, tmp_path / "run") as run:  # eight games, and a fork of each
+        run.step(1, {"play/games": 16.0, "time/play_s": 3.0, "time/learn_s": 1.0})
+    assert forecast(config, like=tmp_path / "run").step_s == 4.0
 
 
 def test_who_has_no_model_has_turns_only(tmp_path: Path) -> None:
@@ -204,10 +226,25 @@ def test_memory_can_be_told_and_is_otherwise_what_is_free() -> None:
     assert stated(["cuda=80", "cpu=0.5"]) == {"cuda": 80 * 2**30, "cpu": 2**29}
     with pytest.raises(ConfigError, match=r"--memory: 'cuda' is not allowed; it must be DEVICE=GIB"):
         stated(["cuda"])
+    with pytest.raises(ConfigError, match=r"--memory: 'cpu=inf' is not allowed; it must be DEVICE=GIB"):
+        stated(["cpu=inf"])
     free = available("cpu")
     assert free is not None
     assert free > 2**20
     assert available("cuda:99") is None
+
+
+def test_memory_of_what_is_not_used_and_a_speed_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--memory: 'gpu' is not allowed; it must be one that is used: \['cpu'\]$"):
+        forecast(small(tmp_path), flops=FAST, has={"gpu": 2**40})
+    with pytest.raises(ConfigError, match=r"^--flops: 0 is not allowed; it must be more than 0$"):
+        forecast(small(tmp_path), flops=0.0)
+
+
+def test_a_machine_too_small_for_the_program_alone_is_told_so(tmp_path: Path) -> None:
+    far = ("policies.agent.engine.device=cuda:99", "policies.agent.learner.device=cuda:99")
+    told = forecast(small(tmp_path, *far), flops=FAST, has={"cpu": 1, "cuda:99": 2**40})
+    assert told.verdicts[0].endswith("does not fit: the program itself needs as much")
 
 
 def test_an_adapter_on_a_model_of_its_own_has_both(tmp_path: Path) -> None:
@@ -245,6 +282,8 @@ def test_a_model_that_is_not_there_and_a_wrong_setting_are_one_line(
         ModelError, match=r"model no/such: .* not in the cache of the hub, and http://127.0.0.1:9 cannot"
     ):
         invoke(str(SMALL), "policies.agent.model=no/such")
+    with pytest.raises(ConfigError, match=r"^policies.old.options.path: None is not allowed; it must be the directory"):
+        invoke(str(SMALL), "policies.old={kind: checkpoint}", "evaluation.opponents=[old]")
     with pytest.raises(ConfigError, match="no such seat"):
         invoke(str(SMALL), "matchmaking.seats={playr: agent, '*': agent}")
 

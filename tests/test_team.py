@@ -21,8 +21,10 @@ from marl_llm.config import (
     PlayConfig,
     PlayedGame,
     PolicyConfig,
+    PreferenceConfig,
     RunConfig,
     WarmupConfig,
+    load_config,
 )
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.errors import ConfigError, TrainingError
@@ -170,6 +172,23 @@ def test_a_step_that_credit_gives_no_weight_is_played_and_nothing_is_learned(tal
     assert not any(name.startswith("learn/") for name in metrics)
     assert same(weights(team, "black"), before)
     assert progress.step == 1
+
+
+def test_what_could_not_be_measured_is_neither_better_nor_worse_in_a_pair(talking: Config) -> None:
+    pairs = ObjectiveConfig(kl=KLConfig(reference="frozen"), preference=PreferenceConfig())
+    black = talking.policies["black"]
+    black = replace(black, objective=pairs, learner=replace(black.learner, minibatches=1))
+    team = found(replace(talking, policies={**talking.policies, "black": black}))
+    marked = load_recipe({"stages": [{"reward": {"others": 0, "weights": {"mark": 1}}}]})
+
+    def learned(check: float | None) -> float:
+        def mark(episode: Episode) -> dict[int, dict[str, float | None]]:
+            return {i: {"mark": check if turn.action == "check" else 1.0} for i, turn in enumerate(episode.turns)}
+
+        return advance(talking, team, marked, mark, begin())[0]["learn/black/pairs"]
+
+    assert learned(0.0) > 0
+    assert learned(None) == 0
 
 
 def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talking: Config) -> None:
@@ -323,3 +342,27 @@ def test_a_tokenizer_may_learn_from_the_teachers_games() -> None:
         texts[whose] = "\n".join(corpus(config, "agent"))
     assert "->" in texts["teacher"]  # an answer that the planner reads
     assert texts["teacher"].count("search: ") > texts["random"].count("search: ")
+
+
+def test_a_team_that_is_measured_needs_all_seats_of_held_out_games_too() -> None:
+    held_out = ("games.other={name: debate, share: 0, opponents: []}", "matchmaking.seats={'player_*': agent}")
+    small = Path(__file__).parent / "small.yaml"
+    check_seats(load_config(small, held_out))
+    with pytest.raises(ConfigError, match=r"^matchmaking.seats: nobody sits at 'debater_0'"):
+        check_seats(load_config(small, [*held_out, "evaluation.team=true"]))
+    seated = ("games.other.seats={'*': perfect}", "policies.perfect={kind: minimax}")
+    check_players(load_config(small, [*held_out, *seated]))
+    with pytest.raises(ConfigError, match=r"^policies.perfect: game debate: only the random scripted"):
+        check_players(load_config(small, [*held_out, *seated, "evaluation.team=true"]))
+
+
+ALREADY_WARM = {"marshal_tiny.yaml": ["policies.agent.warmup=null"]}
+"""How a file's own comment says that its variants are run."""
+CONFIGS = {file.name: file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml")}
+VARIANTS = [(name, variant) for name, file in sorted(CONFIGS.items()) for variant in load_config(file).variants]
+
+
+@pytest.mark.parametrize(("name", "variant"), [v for v in VARIANTS if v[0] != "comas_qwen2_5_3b.yaml"])  # from a hub
+def test_in_every_variant_of_our_experiments_all_seats_are_taken(name: str, variant: str) -> None:
+    changes = load_config(CONFIGS[name]).variants[variant]
+    check_seats(load_config(CONFIGS[name], [*ALREADY_WARM.get(name, []), *changes]))

@@ -22,8 +22,12 @@ from marl_llm.config import Config, load_config
 from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.measure import Evaluation, logged
+from marl_llm.league import League
+from marl_llm.matchmaking import schedule
+from marl_llm.play import play
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
 from marl_llm.sweep import final_measures
+from marl_llm.team import found
 from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
@@ -172,6 +176,20 @@ def test_stopping_saves_and_resuming_equals_the_uninterrupted_run(
     assert same_checkpoints(path, finished[0], 6)
 
 
+def test_who_does_not_learn_plays_the_same_after_an_interruption(tmp_path: Path) -> None:
+    """Keys and values that were kept differ in the last bits from those that are read anew."""
+    tiny = "{hidden: 96, layers: 3, heads: 4, mlp: 384, vocabulary: 400}"
+    fixed = f"policies.fixed={{trainable: false, tiny: {tiny}, engine: {{slots: 7, cache_slots: 8}}}}"
+    seats = "matchmaking={groups: 8, group_size: 4, seats: {player_0: fixed, player_1: random}}"
+    config = small(tmp_path, fixed, seats)
+    team, played = found(config), []
+    for _ in range(2):
+        team.publish()
+        matches = schedule(config, 1, {"game": 1.0}, {"game": ["player_0", "player_1"]}, League())
+        played.append({episode.match.id: episode for episode in play(matches, team.policies)})
+    assert played[0] == played[1]
+
+
 def test_an_alarm_is_told_once_logged_while_it_is_on_and_survives_an_interruption(tmp_path: Path) -> None:
     # Some reply is the most frequent one, so that its share is above 0.
     config = small(tmp_path, "evaluation.games=0", "alarms.window=2", "alarms.identical_replies=0")
@@ -315,6 +333,8 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
         prepare(replace(config, games={"game": replace(config.games["game"], name="kuhn_pokr")}))
     with pytest.raises(ConfigError, match=r"^play.probe: 'judge' .* one of the roles of the games: \['player_0', "):
         prepare(small(tmp_path, "play.probe=[judge]"))
+    with pytest.raises(ConfigError, match=r"^play.replays: 2 .* 0 while game game has on_illegal: forfeit$"):
+        prepare(small(tmp_path, "play.replays=2"))
     seats = replace(config.matchmaking, seats={"player_0": "agent"})
     with pytest.raises(ConfigError, match="nobody sits at 'player_1'"):
         prepare(replace(config, matchmaking=seats))

@@ -18,6 +18,8 @@ def named(names: Sequence[str], *, sandbox: Mapping[str, Any]) -> tuple[Tool, ..
         ValueError: a setting of the sandbox is unknown or out of range, or nothing isolates programs here
             (`games.tools.sandbox.NoIsolation`).
     """
+    if not isinstance(sandbox, Mapping):
+        raise ValueError(f"sandbox: {sandbox!r} is not allowed; it must be a mapping of settings")
     makers: Mapping[str, Callable[[], Tool]] = {"calculate": Calculator, "python": lambda: _python(sandbox)}
     return tuple(makers[name]() for name in dict.fromkeys(names))
 

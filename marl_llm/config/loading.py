@@ -130,6 +130,10 @@ def _explain(error: OmegaConfBaseException, given: Any) -> str:
     if known and key.rpartition(".")[2] not in known:
         near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
         return f"{key}: unknown key; nearest valid name: {near[0]}; allowed: {', '.join(known)}"
+    if "is not a ListConfig" in reason:
+        reason = "it must be a list, as in [a, b]"
+    elif "is not a subclass of" in reason:
+        reason = f"{reason.rpartition('value: ')[2]} is not allowed; it must be a mapping of settings"
     return f"{key}: {reason}" if key else reason
 
 

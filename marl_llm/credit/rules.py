@@ -34,18 +34,22 @@ def vote(
     """1 for every answer that is the elected one, 0 for all else; nobody needs to know the truth.
 
     Answers are the final answers of turns of `roles` (of all turns, if none is named), compared as texts without case,
-    articles and punctuation; a turn without one neither votes nor earns. Rows that share `keys` hold one election: the
-    answer with most votes, of equals the one seen first in the order of (episode, turn) (majority vote: TTRL, arXiv
-    2504.16084). `by`: what makes a voter. `consistency` weighs a voter's votes by the share of its most frequent
-    answer (RLCCF, arXiv 2508.12338). `label: others`: each voter is held against what the others elect (Co-Reward,
-    arXiv 2508.00410).
+    articles and punctuation; a turn without one neither votes nor earns, and one that several episodes share votes
+    once. Rows that share `keys` hold one election: the answer with most votes, of equals the one seen first in the
+    order of (episode, turn) (majority vote: TTRL, arXiv 2504.16084). `by`: what makes a voter. `consistency` weighs a
+    voter's votes by the share of its most frequent answer (RLCCF, arXiv 2508.12338). `label: others`: each voter is
+    held against what the others elect (Co-Reward, arXiv 2508.00410).
     """
     elections_N, _ = table.key(keys)
     voters_N, _ = table.key((*keys, *by))
     said = {row: _answer(table.actions[row]) for row in np.flatnonzero(_in_roles(table, roles)).tolist()}
+    cast: set[tuple[int, int]] = set()
     ballots: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for row, answer in said.items():
-        ballots[int(elections_N[row])].append((int(voters_N[row]), answer))
+        election, node = int(elections_N[row]), int(table.codes["node"][row])
+        if (election, node) not in cast:
+            cast.add((election, node))
+            ballots[election].append((int(voters_N[row]), answer))
     elected: dict[tuple[int, int | None], str] = {}
     values_N = np.zeros(len(table))
     for row, answer in said.items():
@@ -165,15 +169,17 @@ def diversify(
     2511.11881), which compares with the last 100 questions; here with all others of the step, so that order is nothing.
     """
     codes_N, _ = table.key(keys)
+    nodes_N = table.codes["node"]  # a turn that several episodes share is one text
     words: dict[int, frozenset[str]] = {}
     for row in np.flatnonzero(_in_roles(table, roles)).tolist():
         text = _between(table.actions[row] or "", after, before)
         if text.split():
             words[row] = frozenset(text.casefold().split())
+    texts = {(int(codes_N[row]), int(nodes_N[row])): said for row, said in words.items()}
     values_N = signal.values_N.copy()
     for row, mine in words.items():
         if values_N[row] > 0:
-            others = [theirs for other, theirs in words.items() if other != row and codes_N[other] == codes_N[row]]
+            others = [said for (code, node), said in texts.items() if code == codes_N[row] and node != nodes_N[row]]
             different = diversity(mine, others, overlap)
             values_N[row] = values_N[row] + bonus * different if different > least else 0.0
     return replace(signal, values_N=values_N)

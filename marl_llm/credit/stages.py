@@ -281,7 +281,7 @@ def history(
     whose release subtracts before it updates. Returns the signal and the new averages, by key as a JSON list.
     """
     codes_N, _ = table.key(keys)
-    units_N, known_N = _units(table, keys, per), ~np.isnan(signal.values_N)
+    units_N, known_N = _units(table, keys, per), _known(signal)
     num_units = int(units_N.max(initial=-1)) + 1
     mean_U, _ = moments(units_N, num_units, signal.values_N, known_N.astype(np.float64))
     rows = np.flatnonzero(known_N)

@@ -56,6 +56,9 @@ class Engine(Protocol):
             ValueError: the policy is unknown, a prompt is empty, or a pair is longer than the context.
         """
 
+    def forget(self) -> None:
+        """Drop what was kept of earlier sequences, so that nothing depends on them, not even the last bits."""
+
     def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """Replace the policy's weights between polls; requests in flight go on with the new ones.
 

@@ -179,11 +179,20 @@ class HFEngine:
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
         self._version = version
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all keys and values; see `Engine.forget`."""
         self._slots.forget()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The engine's own weights, to be read by engines that share them."""
         return dict(self._model.named_parameters())
+
+    @property
+    def shares(self) -> bool:
+        """Whether it reads another engine's weights in place of copies."""
+        return bool(self._shared)
 
     @property
     def precision(self) -> tuple[torch.device, torch.dtype]:

@@ -1,12 +1,13 @@
 """How a team does: everybody in the seat that the experiment gives, on the games that are evaluated."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import RunError
-from marl_llm.evaluation.tournament import Mean, mean_of, ratio_of
+from marl_llm.evaluation.tournament import Mean, ratio_of
 from marl_llm.matchmaking import Seats, series
 from marl_llm.metrics import told_facts, values_by_role
 from marl_llm.play import play
@@ -21,7 +22,7 @@ class TeamScore:
     games: int
     """Games played to the end; only these count."""
     returns: Mapping[str, Mean]
-    """Role -> return of an agent that had it."""
+    """Role -> return of an agent that had it; agents weigh alike, and those of one game are one draw."""
     facts: Mapping[str, Mean]
     """What the games told (`hidden`), such as the share of right answers; over the games that told it, where all
     that they counted weighs alike."""
@@ -71,11 +72,13 @@ def score_of(episodes: Sequence[Episode]) -> TeamScore:
     """The score of a team from its episodes, of which there is one at least."""
     turns = [turn for episode in episodes for turn in episode.turns]
     sampled = [turn.completion.tokens for turn in turns if turn.completion is not None]
+    returns: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for episode in episodes:
+        for role, values in values_by_role([episode], lambda episode: episode.returns).items():
+            returns[role].append((sum(values), len(values)))
     return TeamScore(
         games=len(episodes),
-        returns={
-            role: mean_of(values) for role, values in values_by_role(episodes, lambda episode: episode.returns).items()
-        },
+        returns={role: ratio_of(parts) for role, parts in sorted(returns.items())},
         facts={name: ratio_of(parts) for name, parts in told_facts(episodes).items()},
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),

@@ -85,6 +85,11 @@ class Learner:
         moving = objective.kl.reference != "none"
         self._reference = Reference(self.model, objective.kl) if moving else None
 
+    @property
+    def by_pairs(self) -> bool:
+        """Whether it compares the values of turns, instead of going by advantages."""
+        return self._objective.preference is not None
+
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """One training step: `epochs` passes over the samples, each of `minibatches` optimizer steps.
 

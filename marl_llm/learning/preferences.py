@@ -31,7 +31,7 @@ class Preferences:
         """All pairs of a value above the threshold and one that is not, after the same prompt; the values of turns are
         in place of their advantages.
 
-        Replies that are equal are one: where the same text leads to both, it is no pair. `table` is that of `samples`.
+        Replies that are equal make no pair, whatever they led to. `table` is that of `samples`.
         """
         prompts: dict[Tokens, list[tuple[int, Tokens, bool]]] = defaultdict(list)
         spans = [(sample, span) for sample in samples for span in sample.spans if span.length]

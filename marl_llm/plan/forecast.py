@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -87,11 +88,12 @@ class Plan:
             return f"{device}: needs {_gib(need)}; does not fit: this machine has no {device} (--memory {device}=GIB)"
         if need <= has:
             return f"{device}: needs {_gib(need)} of {_gib(has)} free; fits"
-        largest = max((p for p in self.memory if p.device == device and p.remedy), key=lambda part: part.bytes)
-        return (
-            f"{device}: needs {_gib(need)} of {_gib(has)} free; does not fit: most is {largest.policy}'s "
-            f"{largest.what}, {_gib(largest.bytes)}; change {largest.remedy}"
-        )
+        told = f"{device}: needs {_gib(need)} of {_gib(has)} free; does not fit"
+        ours = [part for part in self.memory if part.device == device and part.remedy]
+        if not ours:
+            return f"{told}: the program itself needs as much"
+        largest = max(ours, key=lambda part: part.bytes)
+        return f"{told}: most is {largest.policy}'s {largest.what}, {_gib(largest.bytes)}; change {largest.remedy}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values; bytes and seconds."""
@@ -136,6 +138,8 @@ def forecast(
         ConfigError: a seat or a setting is wrong.
         ModelError, RunError: a model's or a run's files cannot be read.
     """
+    if flops is not None and not 0 < flops < inf:
+        raise ConfigError(f"--flops: {flops:g} is not allowed; it must be more than 0")
     check_seats(config)
     models = _outlines(config)
     shapes = {name: _shape(config, name, model) for name, model in models.items()}
@@ -158,13 +162,16 @@ def forecast(
     memory = _memory(config, shapes, loads)
     spent = sum((plan.play_s or 0.0) + (plan.learn_s or 0.0) for plan in policies.values())
     devices = dict.fromkeys(part.device for part in memory)
+    for device in has or {}:
+        if device not in devices:
+            raise ConfigError(f"--memory: {device!r} is not allowed; it must be one that is used: {list(devices)}")
     return Plan(
         policies=policies,
         memory=memory,
         has={device: (has or {}).get(device, available(device)) for device in devices},
         step_s=told.play_s + told.learn_s if told else spent,
         steps=config.run.steps,
-        assumed=tuple(_assumed(like, flops)),
+        assumed=(*_assumed(like, flops), *(("replays: not counted",) if config.play.replays and not told else ())),
     )
 
 
@@ -178,7 +185,7 @@ def _outlines(config: Config) -> dict[str, LanguageModel]:
         elif settings.kind == "llm":
             models[name] = _outline(config, name)
         elif settings.kind == "checkpoint":
-            models[name] = _played(str(settings.options.get("path")))
+            models[name] = _played(name, settings.options.get("path"))
     return models
 
 
@@ -189,7 +196,9 @@ def _outline(config: Config, name: str) -> LanguageModel:
     return outline_tiny(settings.tiny, corpus(config, name), context_tokens=config.play.context_tokens)
 
 
-def _played(run: str) -> LanguageModel:
+def _played(name: str, run: Any) -> LanguageModel:
+    if not isinstance(run, str):
+        raise ConfigError(f"policies.{name}.options.path: {run!r} is not allowed; it must be the directory of a run")
     latest = latest_checkpoint(run)
     if latest is None:
         raise RunError(f"{run}: has no checkpoint yet")

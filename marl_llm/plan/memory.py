@@ -195,6 +195,6 @@ def stated(given: Sequence[str]) -> dict[str, int]:
         device, _, size = text.partition("=")
         try:
             sizes[device] = int(float(size) * 2**30)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigError(f"--memory: {text!r} is not allowed; it must be DEVICE=GIB, as in cuda=80") from error
     return sizes

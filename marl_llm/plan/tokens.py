@@ -1,11 +1,12 @@
 """How many tokens a step reads, samples and learns from: from games of random players, or from an earlier run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from marl_llm import curriculum
+from marl_llm.branches import tree
 from marl_llm.config import Config
 from marl_llm.engines.slots import pack_tokens, shared_prefix
 from marl_llm.errors import RunError
@@ -14,8 +15,8 @@ from marl_llm.matchmaking import schedule, seat_policy
 from marl_llm.play import agents_of, play
 from marl_llm.policies.llm import Reader
 from marl_llm.policies.scripted import make_scripted
-from marl_llm.run import read_metrics
-from marl_llm.types import Sample
+from marl_llm.run import Run, read_metrics
+from marl_llm.types import Episode, Sample
 from marl_llm.warmup import as_written
 
 MOST_GAMES = 256
@@ -45,7 +46,7 @@ class Load:
 def random_play(config: Config, readers: Mapping[str, Reader]) -> dict[str, Load]:
     """Each policy's load if all play at random and every reply is as long as it may be: an upper bound of a reply.
 
-    Matches are those of the first training step, without a league.
+    Matches are those of the first training step, forks included, without a league and replays.
     """
     making = config.matchmaking
     groups = min(making.groups, max(1, MOST_GAMES // making.group_size))
@@ -56,13 +57,20 @@ def random_play(config: Config, readers: Mapping[str, Reader]) -> dict[str, Load
     drawn = [replace(match, seats={"*": "random"}) for match in matches]
     turns: dict[str, int] = dict.fromkeys(config.policies, 0)
     samples: dict[str, list[Sample]] = {name: [] for name in readers}
-    for episode in play(drawn, {"random": make_scripted("random", {})}, max_turns=config.play.max_turns):
-        seated = {turn.agent: seat_policy(seats[episode.match.id], turn.agent) for turn in episode.turns}
-        for turn in episode.turns:
+    policies, limits = {"random": make_scripted("random", {})}, {"max_turns": config.play.max_turns}
+    episodes: Iterable[Episode] = play(drawn, policies, **limits)
+    if config.play.tree is not None:
+        episodes = tree(episodes, policies, width=config.play.tree.width, turns=config.play.tree.turns, **limits)
+    for episode in episodes:
+        match = episode.match
+        seats[match.id] = seats[match.branch.episode if match.branch else match.id]
+        seated = {turn.agent: seat_policy(seats[match.id], turn.agent) for turn in episode.turns}
+        for turn in episode.turns[match.begins :]:
             turns[seated[turn.agent]] += 1
         for name in samples.keys() & set(seated.values()):
             own = {agent for agent, policy in seated.items() if policy == name}
-            samples[name] += as_written(episode, name, readers[name], own)
+            written = as_written(episode, name, readers[name], own)
+            samples[name] += [sample for sample in written if sample.spans[0].turn >= match.begins]
     scale = making.groups / groups
     return {
         name: _load(config, samples[name], scale, config.policies[name].learner.minibatches)
@@ -130,12 +138,11 @@ def measured(path: Path, config: Config, loads: Mapping[str, Load]) -> Measured:
     rows = read_metrics(path)[-LAST_STEPS:]
     if not rows:
         raise RunError(f"--like: {path} has no training step yet")
-    games = config.matchmaking.groups * config.matchmaking.group_size
+    theirs, ours = Run.config(path).matchmaking, config.matchmaking  # not play/games, which counts forks
+    scale = ours.groups * ours.group_size / (theirs.groups * theirs.group_size)
 
     def mean(key: str) -> float:
-        values = [
-            float(row[key] or 0.0) * games / max(1.0, float(row["play/games"] or 0.0)) for row in rows if key in row
-        ]
+        values = [float(row[key] or 0.0) * scale for row in rows if key in row]
         return sum(values) / len(values) if values else 0.0
 
     found = dict(loads)

@@ -8,6 +8,7 @@ from typing import Any
 
 from marl_llm.errors import RunError
 from marl_llm.runtime.store import (
+    DIGEST,
     Clock,
     Committed,
     Counts,
@@ -27,8 +28,6 @@ from marl_llm.runtime.store import (
 
 PATIENCE_S = 60.0
 """How long one process waits for another's transaction, each of which takes milliseconds."""
-DIGEST = 16
-"""Bytes of each."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS groups (

@@ -16,6 +16,8 @@ from marl_llm.types import Sample, Span
 
 STORED = "store.jsonl"
 """The file of a checkpoint that holds what a store held."""
+DIGEST = 16
+"""Bytes of the digest of an entry."""
 Clock = Callable[[], float]
 """Seconds; one clock for all who share a store."""
 Committed = Literal["stored", "known", "dropped"]
@@ -188,8 +190,8 @@ def lost(lease: Lease) -> LeaseLost:
 
 
 def digest(line: str) -> bytes:
-    """16 bytes that differ where entries, as lines, do."""
-    return hashlib.blake2b(line.encode(), digest_size=16).digest()
+    """`DIGEST` bytes that differ where entries, as lines, do."""
+    return hashlib.blake2b(line.encode(), digest_size=DIGEST).digest()
 
 
 def entry_to_json(entry: Entry) -> str:

@@ -54,6 +54,28 @@ def test_without_weights_the_majority_is_another() -> None:
     assert values(rows, {"vote": {"weigh": "consistency"}}) == [0.0] * 7 + [1.0, 1.0]
 
 
+def test_a_turn_that_forks_share_has_one_vote() -> None:
+    forks = [Row(f"a{number}", action="4", node="a0#0", weight=float(number == 0)) for number in range(3)]
+    rows = [*forks, Row("b", action="5"), Row("c", action="5")]
+    assert values(rows, "vote") == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert values(rows, {"vote": {"keys": ["episode"]}}) == [1.0] * 5
+
+
+def test_a_moving_average_leaves_out_what_has_no_weight() -> None:
+    """b goes from 0 to 1/2 with the first turn, and not to 3/4 with the same turn of a fork."""
+    fork = Row("a1", rewards={"outcome": 1.0}, node="a0#0", weight=0.0)
+    rows = [Row("a0", rewards={"outcome": 1.0}), fork, Row("b", rewards={"outcome": 1.0})]
+    found = values(rows, "reward", {"history": {"keys": ["game"], "alpha": 0.5, "per": "turn"}})
+    assert (found[0], found[2]) == (1.0, 0.5)
+
+
+def test_a_proposal_that_forks_share_is_no_repetition() -> None:
+    worth = {"challenge": 0.5}
+    forks = [Row(f"a{number}", action="one two", role="proposer", node="a0#0", rewards=worth) for number in range(3)]
+    rows = [*forks, Row("b", action="three four", role="proposer", rewards=worth)]
+    assert values(rows, "reward", "diversify") == pytest.approx([0.7] * 4)
+
+
 @cases("co_reward")
 def test_each_form_of_a_question_is_held_against_the_other(case: Any) -> None:
     inputs, outputs = case["inputs"], case["outputs"]

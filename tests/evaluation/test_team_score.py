@@ -44,6 +44,13 @@ def test_returns_are_told_by_role_and_tokens_by_game() -> None:
     assert score.facts["correct"].high == 0.5 + 1.959964 * (0.5 / 2) ** 0.5
 
 
+def test_agents_that_share_an_outcome_are_no_more_evidence_than_the_game_is() -> None:
+    solvers = [turn(f"a_{number}", "solver", tokens=1) for number in range(4)]
+    games = [episode(str(i), {f"a_{n}": float(i) for n in range(4)}, *solvers, correct=float(i)) for i in range(2)]
+    score = score_of(games)
+    assert score.returns["solver"] == score.facts["correct"]
+
+
 def test_the_informed_are_always_right_and_the_same_seed_asks_the_same() -> None:
     knowing = {"all": make_scripted("informed", {"accuracy": 1.0})}
     scores = [team_score(SUMS, knowing, {"*": "all"}, num_games=5, seed=3) for _ in range(2)]

@@ -226,6 +226,7 @@ def test_a_wrong_node_is_refused(nodes: dict[str, Any], message: str) -> None:
         ({"tool_seconds": 0}, "tool_seconds=0 is not allowed; it must be more than 0"),
         ({"output": 0}, "output=0 is not allowed"),
         ({"nodes": CODER, "sandbox": {"colour": 1}}, "sandbox: {'colour': 1} is not allowed"),
+        ({"nodes": CODER, "sandbox": 3}, "sandbox: 3 is not allowed; it must be a mapping of settings"),
     ],
 )
 def test_a_wrong_setting_of_tools_is_refused(settings: dict[str, Any], message: str) -> None:
