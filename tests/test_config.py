@@ -330,6 +330,7 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
 def test_a_run_goes_on_with_the_settings_it_began_with() -> None:
     running = Config(run=RunConfig(seed=1))
     require_same_settings(Config(run=RunConfig(seed=1)), running)
+    require_same_settings(Config(run=RunConfig(seed=1), variants={"cold": ["policies.agent.temperature=0.5"]}), running)
     wanted = Config(run=RunConfig(seed=2), games={"game": PlayedGame(name="kuhn_poker", settings={"players": 3})})
     with pytest.raises(ConfigError, match=r"run.seed is 1, not 2; games.game.settings.players is None, not 3"):
         require_same_settings(wanted, running)

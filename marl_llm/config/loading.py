@@ -96,7 +96,8 @@ def to_yaml(config: Config) -> str:
 
 
 def require_same_settings(wanted: Config, running: Config) -> None:
-    """Refuse to resume a run with settings other than those it began with.
+    """Refuse to resume a run with settings other than those it began with; which variants it has beside it does not
+    change it.
 
     Raises:
         ConfigError: names every key that differs, with both values.
@@ -108,7 +109,8 @@ def require_same_settings(wanted: Config, running: Config) -> None:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    return dict(_leaves("", OmegaConf.to_container(OmegaConf.structured(config))))
+    tree = OmegaConf.to_container(OmegaConf.structured(replace(config, variants={})))
+    return dict(_leaves("", tree))
 
 
 def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
