@@ -16,7 +16,7 @@ from games.tasks.corpus import Corpus
 from games.tasks.corpus import corpus as made_corpus
 from games.tasks.multihop import ask, read_question
 from games.text_game import TextGame
-from games.tools.base import Tool, ToolError, parse_call, use
+from games.tools.base import Tool, outcome, parse_call
 from games.tools.reader import Reader
 from games.tools.search import Search
 
@@ -317,10 +317,7 @@ class DeepResearch(TextGame[Inquiry]):
             return replace(log, answer=rest or SILENCE, readable=bool(action))
         call = parse_call(action, self._tools)
         assert call is not None, "`read` lets nothing else pass"
-        try:
-            result = use(*call, seconds=self._seconds, characters=self._output)
-        except ToolError as error:
-            result = str(error)
+        result = outcome(*call, seconds=self._seconds, characters=self._output)
         return replace(log, steps=(*log.steps, (action, result)))
 
     def _correct(self, position: Inquiry) -> float:

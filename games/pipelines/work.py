@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from games.tasks import Task, final_answer
-from games.tools.base import Tool, ToolError, use
+from games.tools.base import Tool, outcome
 
 MARKS = range(-1, 4)
 """What a judge may say of a message: -1 it did harm, 0 nothing, up to 3 it was decisive."""
@@ -29,10 +29,7 @@ class Kit:
         Raises:
             ToolFault: the tool hangs or is broken.
         """
-        try:
-            return use(tool, argument, seconds=self.seconds, characters=self.characters)
-        except ToolError as error:
-            return str(error)
+        return outcome(tool, argument, seconds=self.seconds, characters=self.characters)
 
 
 PLAIN = Kit()

@@ -84,6 +84,18 @@ def use(tool: Tool, argument: str, *, seconds: float = 60.0, characters: int = M
     return cut(output, characters)
 
 
+def outcome(tool: Tool, argument: str, *, seconds: float = 60.0, characters: int = MAX_OUTPUT) -> str:
+    """What an agent is told of a call: as `use`, where what it got wrong is told as well.
+
+    Raises:
+        ToolFault: see `use`.
+    """
+    try:
+        return use(tool, argument, seconds=seconds, characters=characters)
+    except ToolError as error:
+        return str(error)
+
+
 def cut(text: str, characters: int) -> str:
     """The text, or its beginning and how much of it is left out."""
     left_out = len(text) - characters
