@@ -154,20 +154,23 @@ class Learner:
         preferences = Preferences.make(samples, replace(table, tokens_N=targets_N), self._objective.preference)
         steps = []
         for _ in range(self._config.epochs):
-            now_N, reference_N = self._both(batches, targets_N)
+            now_N, reference_N = self._logprobs(batches, targets_N, reference=True)
             coefficient_N, metrics = preferences.coefficients(now_N, reference_N)
             norm = self._weighted_step(coefficient_N, targets_N, samples, batches, lr) if coefficient_N.any() else 0.0
             steps.append({**metrics, "grad_norm": norm})
         return {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
 
     @torch.no_grad()
-    def _both(self, batches: Sequence[MicroBatch], targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities under the present weights and under the reference's."""
+    def _logprobs(
+        self, batches: Sequence[MicroBatch], targets_N: torch.Tensor, *, reference: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities under the present weights and, if wanted, under the reference's, else zeros."""
         now_N, reference_N = torch.zeros(2, len(targets_N), device=self._device)
         for batch in batches:
-            values = self._values(batch, targets_N, reference=True)
-            assert values.reference_M is not None
-            now_N[batch.sampled_M], reference_N[batch.sampled_M] = values.logprobs_M, values.reference_M
+            values = self._values(batch, targets_N, reference=reference)
+            now_N[batch.sampled_M] = values.logprobs_M
+            if values.reference_M is not None:
+                reference_N[batch.sampled_M] = values.reference_M
         return now_N, reference_N
 
     def _weighted_step(
@@ -317,7 +320,7 @@ class Learner:
                 targets_N[batch.sampled_M],
                 temperature=self._temperature,
                 reference=other,
-                full_kl=other is not None and self._objective.kl.kind == "full",
+                full_kl=other is not None and self._objective.kl.kind == "full" and not self.by_pairs,
                 entropy_gradient=bool(self._objective.entropy or self._objective.entropy_final),
             )
 
@@ -327,9 +330,7 @@ class Learner:
     ) -> list[torch.Tensor]:
         """Log-probabilities under the present weights, one vector per sample; `batches` if they are packed already."""
         targets_N = table.tokens_N.to(self._device)
-        result_N = torch.zeros(len(targets_N), device=self._device)
-        for batch in batches or self._micro_batches(samples):
-            result_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).logprobs_M
+        result_N, _ = self._logprobs(batches or self._micro_batches(samples), targets_N, reference=False)
         return list(torch.split(result_N, torch.bincount(table.sequences_N).tolist()))
 
     def _optimizer_step(self, minibatch: Minibatch, batches: Sequence[MicroBatch], lr: float, tally: Tally) -> None:
