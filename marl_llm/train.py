@@ -221,6 +221,8 @@ def _check_game(game: GameConfig) -> None:
 
 
 def _check_probes(config: Config) -> None:
+    if not config.play.probe:
+        return
     games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
     known = sorted({role for env in games for role in env.unwrapped.metadata["roles"]})
     for role in config.play.probe:
@@ -315,8 +317,9 @@ def _episodes(
         anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
         metrics["play/replays"] = float(len(replayed))
         metrics["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
-    every = [*episodes, *replayed]
-    list(tolerated(every, wanted, total=len(every)))  # forks fail too
+    if len(episodes) + len(replayed) > len(matches):  # forks fail too
+        every = [*episodes, *replayed]
+        list(tolerated(every, wanted, total=len(every)))
     return sorted(episodes, key=lambda episode: episode.match.id), metrics
 
 
