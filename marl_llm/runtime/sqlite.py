@@ -1,5 +1,6 @@
 """A store in one SQLite file, for any number of processes on one machine."""
 
+import fcntl
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,12 +66,20 @@ class SQLiteStore:
             self._db = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             try:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                with self._alone():
+                    self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
-            except sqlite3.Error:
+            except (sqlite3.Error, OSError):
                 self._db.close()
                 raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within the block nobody else opens the store: SQLite does not wait when two change the journal's mode."""
+        with self._path.with_name(f"{self._path.name}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def commit(self, entry: Entry) -> Committed:
         """See `Store.commit`."""
@@ -228,7 +237,7 @@ class SQLiteStore:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise RunError(f"store {self._path}: {error}") from error
 
 

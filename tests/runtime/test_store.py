@@ -576,7 +576,8 @@ def test_consumers_in_several_processes_share_the_groups_among_them(tmp_path: Pa
     store.close()
 
 
-def test_a_store_may_be_made_by_many_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(20))
+def test_a_store_may_be_made_by_many_at_once(tmp_path: Path, attempt: int) -> None:
     file = tmp_path / "store.sqlite"
     failed: list[Exception] = []
 
