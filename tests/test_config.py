@@ -8,6 +8,7 @@ import pytest
 
 from marl_llm import config as config_module
 from marl_llm.config import (
+    ClusterConfig,
     Config,
     EvaluationConfig,
     LeagueConfig,
@@ -317,6 +318,19 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("policies.agent=???", r"policies.agent: '\?\?\?' is not allowed"),
         ("policies=???", r"policies: '\?\?\?' is not allowed"),
         ("policies.agent.learner.row_tokens=0", "learner.row_tokens: 0 .* 1 or more"),
+        ("runtime=slurm", "runtime: "),
+        ("cluster.workers=0", "cluster.workers: 0 is not allowed; it must be 1 or more"),
+        ("cluster.live=0", "cluster.live: 0 is not allowed; it must be 1 or more"),
+        ("cluster.max_staleness=0", "cluster.max_staleness: 0 is not allowed; it must be 1 or more"),
+        ("cluster.engines=-1", "cluster.engines: -1 is not allowed; it must be 0 or more"),
+        ("cluster.restarts=-1", "cluster.restarts: -1 is not allowed; it must be 0 or more"),
+        ("cluster.evaluators=2", "cluster.evaluators: 2 is not allowed; it must be 0 or 1"),
+        ("cluster.hung_s=0", "cluster.hung_s: 0.0 is not allowed; it must be more than 0"),
+        ("cluster.lost_s=0", "cluster.lost_s: 0.0 is not allowed; it must be null or more than 0"),
+        ("cluster.worker.cpus=-1", "cluster.cpus: -1.0 is not allowed; it must be 0 or more"),
+        ("cluster.worker.gpus=1.5", "cluster.gpus: 1.5 is not allowed; it must be a whole number, or less than 1"),
+        ("cluster.worker.resources={big: 0}", "cluster.resources.big: 0.0 is not allowed; it must be more than 0"),
+        ("cluster={mode: async, colocate: true}", "cluster.colocate: True .* false with cluster.mode async"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
@@ -327,10 +341,30 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        ("{learners: {bob: {gpus: 1}}}", r"cluster.learners: 'bob' .* policies that learn: \['agent'\]"),
+        ("{mode: async, evaluators: 0}", "cluster.evaluators: 0 .* 1 with cluster.mode async"),
+    ],
+)
+def test_a_wrong_cluster_is_refused_where_there_is_one(tmp_path: Path, cluster: str, message: str) -> None:
+    load(tmp_path, "{}", f"cluster={cluster}")
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, "{runtime: ray}", f"cluster={cluster}")
+
+
+def test_the_steps_that_may_be_played_ahead_follow_from_the_mode() -> None:
+    assert ClusterConfig(mode="sync", max_staleness=5).ahead == 0
+    assert ClusterConfig(mode="one_step_off", max_staleness=5).ahead == 1
+    assert ClusterConfig(mode="async", max_staleness=5).ahead == 5
+
+
 def test_a_run_goes_on_with_the_settings_it_began_with() -> None:
     running = Config(run=RunConfig(seed=1))
     require_same_settings(Config(run=RunConfig(seed=1)), running)
     require_same_settings(Config(run=RunConfig(seed=1), variants={"cold": ["policies.agent.temperature=0.5"]}), running)
+    require_same_settings(Config(run=RunConfig(seed=1), runtime="ray", cluster=ClusterConfig(workers=8)), running)
     wanted = Config(run=RunConfig(seed=2), games={"game": PlayedGame(name="kuhn_poker", settings={"players": 3})})
     with pytest.raises(ConfigError, match=r"run.seed is 1, not 2; games.game.settings.players is None, not 3"):
         require_same_settings(wanted, running)

@@ -3,6 +3,7 @@
 Everybody but `loading` receives frozen dataclasses. Validation refuses, it never rewrites a value.
 """
 
+from marl_llm.config.cluster import ClusterConfig, PlacementConfig
 from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
 from marl_llm.config.loading import game_settings, load_config, require_same_settings, to_yaml
 from marl_llm.config.matches import (
@@ -36,6 +37,7 @@ __all__ = [
     "UNTOLD",
     "Aggregation",
     "AlarmConfig",
+    "ClusterConfig",
     "Config",
     "CurriculumConfig",
     "EngineConfig",
@@ -48,6 +50,7 @@ __all__ = [
     "LoraConfig",
     "MatchmakingConfig",
     "ObjectiveConfig",
+    "PlacementConfig",
     "PlayConfig",
     "PlayedGame",
     "PolicyConfig",

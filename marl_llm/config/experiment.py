@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Any, Literal, get_args
 
+from marl_llm.config.cluster import ClusterConfig
 from marl_llm.config.matches import LeagueConfig, MatchmakingConfig, PlayConfig, PlayedGame, RunConfig
 from marl_llm.config.policies import PolicyConfig, ScriptedKind
 from marl_llm.config.require import require
@@ -123,6 +124,10 @@ class Config:
     """Credit recipe: a name in `configs/credit/`, the path of a YAML file, or the recipe itself."""
     store: StoreConfig | None = None
     """Where groups wait for their learners; None: every step's are learned from at once."""
+    runtime: Literal["local", "ray"] = "local"
+    """`local`: everything in this process. `ray`: as `cluster` says, in many."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Processes, where they are and how far apart they may be in time; only with `runtime: ray`."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
@@ -155,6 +160,8 @@ class Config:
             self._check_opponents(f"games.{game}.opponents", played.opponents or [])
         if self.matchmaking.league is not None:
             self._check_league(self.matchmaking.league)
+        if self.runtime == "ray":
+            self._check_cluster(self.cluster)
         for name, policy_config in self.policies.items():
             self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
             warmup = policy_config.warmup
@@ -194,6 +201,14 @@ class Config:
             ours,
             f"that of {base}, whose weights it shares: {device}",
         )
+
+    def _check_cluster(self, cluster: ClusterConfig) -> None:
+        learning = sorted(name for name, policy in self.policies.items() if policy.learns)
+        for name in cluster.learners:
+            require(name in learning, "cluster.learners", name, f"one of the policies that learn: {learning}")
+        if cluster.mode != "sync" and self.evaluation.every:
+            allowed = f"1 with cluster.mode {cluster.mode}, since workers play on while policies are measured"
+            require(cluster.evaluators == 1, "cluster.evaluators", cluster.evaluators, allowed)
 
     def teachers(self, policy: str) -> dict[str, str]:
         """Game to whom the policy imitates there in its warm-up; empty without one."""

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from marl_llm.config.cluster import ClusterConfig
 from marl_llm.config.experiment import Config
 from marl_llm.errors import ConfigError
 
@@ -97,7 +98,7 @@ def to_yaml(config: Config) -> str:
 
 def require_same_settings(wanted: Config, running: Config) -> None:
     """Refuse to resume a run with settings other than those it began with; which variants it has beside it does not
-    change it.
+    change it, and on which machines it goes on is free.
 
     Raises:
         ConfigError: names every key that differs, with both values.
@@ -109,7 +110,9 @@ def require_same_settings(wanted: Config, running: Config) -> None:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    tree = OmegaConf.to_container(OmegaConf.structured(replace(config, variants={})))
+    tree = OmegaConf.to_container(
+        OmegaConf.structured(replace(config, variants={}, runtime="local", cluster=ClusterConfig()))
+    )
     return dict(_leaves("", tree))
 
 
