@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from marl_llm.play import play
-from marl_llm.policies.base import Policy
+from marl_llm.play import Playing
 from marl_llm.seeds import derive
 from marl_llm.types import Branch, Episode, Match, Turn
 
@@ -42,14 +41,7 @@ def branch(
     )
 
 
-def tree(
-    episodes: Iterable[Episode],
-    policies: Mapping[str, Policy],
-    *,
-    width: int,
-    turns: int,
-    max_turns: int = 1000,
-) -> list[Episode]:
+def tree(episodes: Iterable[Episode], *, width: int, turns: int) -> Playing[list[Episode]]:
     """The episodes, and forks of them: each of their turns 1 to `turns` is decided `width` times (MALT, arXiv
     2412.01928).
 
@@ -64,13 +56,11 @@ def tree(
             if episode.status != "fault" and turn < len(episode.turns)
             for number in range(1, width)
         ]
-        leaves += play(forks, policies, max_turns=max_turns)
+        leaves += yield forks
     return leaves
 
 
-def with_differences(
-    episodes: Iterable[Episode], policies: Mapping[str, Policy], *, replays: int, max_turns: int = 1000
-) -> tuple[list[Episode], list[Episode]]:
+def with_differences(episodes: Iterable[Episode], *, replays: int) -> Playing[tuple[list[Episode], list[Episode]]]:
     """The episodes with the part `difference` for each call, and the replays that it was measured by.
 
     From where the caller speaks again it plays on `replays` times without the call's result: the last turn of the agent
@@ -87,7 +77,7 @@ def with_differences(
             assert fork is not None
             matches.append(branch(played[place], fork, number=last * replays + number, actions={last: None}))
             forks[matches[-1].id] = (place, last)
-    replayed = list(play(matches, policies, max_turns=max_turns))
+    replayed = yield matches
     without: dict[tuple[int, int], list[float]] = {key: [] for key in calls}
     for episode in replayed:
         if episode.status != "fault":

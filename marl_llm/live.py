@@ -101,6 +101,10 @@ class LiveView:
             self._bar.update(self._training, completed=step)
         self._line(f"step {step}/{self._total}: {self._summary()}", last=step == self._total)
 
+    def noted(self, text: str) -> None:
+        """Print it."""
+        self._console.print(text, style="yellow", markup=False, highlight=False)
+
     def _line(self, text: str, *, last: bool) -> None:
         now = perf_counter()
         if not self._console.is_terminal and (last or now - self._last_line >= PLAIN_EVERY_S):

@@ -4,13 +4,13 @@ One thread plays any number of matches side by side. A game that is ready hands 
 that seat (`submit`); whatever a policy has decided (`poll`) is applied to its game. Games never wait for each other.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from pettingzoo import AECEnv
 
@@ -62,38 +62,98 @@ def play(
         GameError: a game raised, with its seed and actions in the message.
         ConfigError: a seat names a policy that is not given.
     """
-    waiting = iter(matches)
-    deals = Deals()
-    tables: dict[str, Table] = {}
-
-    def go_on(table: Table) -> Iterator[Episode]:
-        if table.status is None:
-            _ask(table, policies)
-        else:
-            yield tables.pop(table.match.id).episode()
-
+    hall, waiting = Hall(policies, max_turns=max_turns, live=live), iter(matches)
     while True:
-        begun = list(islice(waiting, live - len(tables)))
-        for match in begun:
-            assert match.id not in tables, f"two live matches are called {match.id}"
-            tables[match.id] = Table(match, max_turns, deals)
-            yield from go_on(tables[match.id])
-        if not tables and not begun:
+        hall.begin(islice(waiting, live - hall.num_matches))
+        if not hall.num_matches:
             return
-        for name, policy in policies.items():
+        yield from hall.poll()
+
+
+class Hall:
+    """Any number of matches being played side by side; more may begin at any time."""
+
+    def __init__(self, policies: Mapping[str, Policy], *, max_turns: int = 1000, live: int = 1024) -> None:
+        """`policies`: looked at in every poll, so that it may change in between; who sits somewhere must stay."""
+        self._policies = policies
+        self._max_turns = max_turns
+        self._live = live
+        self._deals = Deals()
+        self._waiting: deque[Match] = deque()
+        self._tables: dict[str, Table] = {}
+        self._at: tuple[str, ...] = ()
+        """Whose move is being applied, or which policy polled: what may never return."""
+
+    @property
+    def doing(self) -> str:
+        """What the thread that polls is in, for another thread that finds it does not return; empty: nothing."""
+        at = self._at
+        return "" if not at else f"policy {at[0]}" if len(at) == 1 else f"match {at[0]}, agent {at[1]}: the game"
+
+    @property
+    def num_matches(self) -> int:
+        """How many are not over, those that wait for a table included."""
+        return len(self._waiting) + len(self._tables)
+
+    def begin(self, matches: Iterable[Match]) -> None:
+        """Let further matches begin, in this order, as soon as fewer than `live` are being played."""
+        self._waiting.extend(matches)
+
+    def poll(self) -> list[Episode]:
+        """Begin what may begin, let every policy make some progress, and return the episodes that are over.
+
+        Raises:
+            GameError: a game raised, with its seed and actions in the message.
+            ConfigError: a seat names a policy that is not there.
+        """
+        over: list[Episode] = []
+        for _ in range(min(len(self._waiting), self._live - len(self._tables))):
+            match = self._waiting.popleft()
+            assert match.id not in self._tables, f"two live matches are called {match.id}"
+            self._tables[match.id] = Table(match, self._max_turns, self._deals)
+            self._go_on(self._tables[match.id], over)
+        for name, policy in list(self._policies.items()):
+            self._at = (name,)
             for ticket, reply in policy.poll():
                 assert isinstance(ticket, tuple), "as `_ask` made it"
-                match_id, agent = ticket
-                if tables[match_id].take(agent, name, reply):
-                    yield from go_on(tables[match_id])
+                match_id, agent = self._at = ticket
+                table = self._tables[match_id]
+                if table.take(agent, name, reply):
+                    self._go_on(table, over)
+        self._at = ()
+        return over
+
+    def _go_on(self, table: "Table", over: list[Episode]) -> None:
+        if table.status is None:
+            self._ask(table)
+        else:
+            over.append(self._tables.pop(table.match.id).episode())
+
+    def _ask(self, table: "Table") -> None:
+        for agent, view in table.asked.items():
+            name = seat_policy(table.match.seats, agent)
+            if name not in self._policies:
+                there = sorted(self._policies)
+                raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {there}")
+            self._policies[name].submit((table.match.id, agent), view)
 
 
-def _ask(table: "Table", policies: Mapping[str, Policy]) -> None:
-    for agent, view in table.asked.items():
-        name = seat_policy(table.match.seats, agent)
-        if name not in policies:
-            raise ConfigError(f"match {table.match.id}: no policy is called {name!r}; there are {sorted(policies)}")
-        policies[name].submit((table.match.id, agent), view)
+T = TypeVar("T")
+Playing = Generator[Sequence[Match], list[Episode], T]
+"""Yields matches that it wants to have played, is sent their episodes, in the order of its matches, and returns
+something in the end. Several may go on side by side in one hall."""
+
+
+def played(playing: Playing[T], policies: Mapping[str, Policy], *, max_turns: int = 1000) -> T:
+    """Play what it wants, and return what it returns."""
+    try:
+        matches = next(playing)
+        while True:
+            episodes = {episode.match.id: episode for episode in play(matches, policies, max_turns=max_turns)}
+            matches = playing.send([episodes[match.id] for match in matches])
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
 
 
 def rewarded(episode: Episode, rewards: Rewards) -> Episode:

@@ -13,6 +13,7 @@ import torch
 from marl_llm.adapters import shared
 from marl_llm.config import Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
 from marl_llm.devices import available_device
+from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.matchmaking import series, trained_policy
@@ -48,9 +49,15 @@ def make_player(settings: PolicyConfig, *, called: str) -> Policy:
 
 
 def model_policy(
-    config: Config, settings: PolicyConfig, model: LanguageModel, *, called: str, beside: HFEngine | None = None
+    config: Config,
+    settings: PolicyConfig,
+    model: LanguageModel,
+    *,
+    called: str,
+    beside: HFEngine | None = None,
+    engine: Engine | None = None,
 ) -> LLMPolicy:
-    """A policy that plays with a copy of the model.
+    """A policy that plays with a copy of the model, or with `engine`, if it is given.
 
     `beside`: the engine of a policy with the same base, whose copy of it is used if it is on the wanted device, in the
     wanted precision.
@@ -62,7 +69,7 @@ def model_policy(
     device = available_device("engine.device", settings.engine.device)
     dtype: torch.dtype = getattr(torch, settings.engine.dtype)
     theirs = beside.parameters() if beside is not None and beside.precision == (device, dtype) else None
-    engine = HFEngine(
+    engine = engine or HFEngine(
         model.model,
         policy=called,
         slots=settings.engine.slots,

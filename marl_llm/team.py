@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from marl_llm.adapters import load_adapter
 from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig, PolicyKind
+from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
+from marl_llm.learning.base import Trainer
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
 from marl_llm.models import LanguageModel, load_model, make_tiny
@@ -53,10 +55,15 @@ class Member:
     """The weights that learn; the engine has its own copy."""
     policy: LLMPolicy
     """Plays with the engine."""
-    learner: Learner | None
+    learner: Trainer | None
     """Trains it; None when it does not learn here."""
     home: "Home"
     """Where its base is kept, or all of it if it has no adapter."""
+
+    def settle(self) -> None:
+        """Have the learner's weights in `language_model`, where it may be elsewhere."""
+        if self.learner is not None:
+            self.learner.settle()
 
     def publish(self) -> None:
         """Give the learner's weights to the engine."""
@@ -93,6 +100,7 @@ class Team:
         loaded and does not change is not written.
         """
         for name, member in self.members.items():
+            member.settle()
             model, home = member.language_model, member.home
             if model.base is not None:
                 self.write(name, folder / name, checkpoint="..")
@@ -105,11 +113,26 @@ class Team:
     def write(self, name: str, folder: Path, *, checkpoint: str) -> None:
         """Write what is trained of a policy's model; `checkpoint`: the way from the folder to one with the base."""
         member = self.members[name]
+        member.settle()
         place = member.home.place
         member.language_model.save(folder, base=f"{checkpoint}/{place}" if member.home.inside else place)
 
 
-def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True) -> Team:
+@dataclass(frozen=True, kw_only=True)
+class Makers:
+    """How the parts of a team are made that may be in other processes."""
+
+    engine: Callable[[Config, str], Engine] | None = None
+    """From the name of a policy; None: an engine in this process."""
+    learner: Callable[[Config, str, LanguageModel, Path | None], Trainer] | None = None
+    """From the name of a policy, its model and the checkpoint that it is from; None: a learner in this process."""
+
+
+HERE = Makers()
+"""All in this process."""
+
+
+def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True, makers: Makers = HERE) -> Team:
     """Make or load every policy of the experiment.
 
     `checkpoint`: folder written by `Team.save`; None: start anew. `learn`: whether to build learners.
@@ -123,7 +146,7 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True)
     for name in bases_first(config):
         settings = config.policies[name]
         if settings.kind == "llm":
-            members[name] = _member(config, name, checkpoint, members, learn=learn)
+            members[name] = _member(config, name, checkpoint, members, learn=learn, makers=makers)
             policies[name] = members[name].policy
         else:
             policies[name] = make_player(settings, called=name)
@@ -156,14 +179,11 @@ def _home(config: Config, name: str) -> Home:
 
 
 def _language_model(
-    config: Config, name: str, home: Home, checkpoint: Path | None, others: Mapping[str, Member]
+    config: Config, name: str, home: Home, checkpoint: Path | None, shared: LanguageModel | None
 ) -> LanguageModel:
+    """`shared`: the model of the policy that this one is based on."""
     settings = config.policies[name]
-    if settings.base is not None:
-        shared = others[settings.base].language_model
-        base = shared.base or shared
-    else:
-        base = _own_model(config, name, home, checkpoint)
+    base = _own_model(config, name, home, checkpoint) if shared is None else shared.base or shared
     if settings.lora is None:
         return base
     try:
@@ -173,6 +193,18 @@ def _language_model(
     if checkpoint is not None:
         load_adapter(model.model, checkpoint / name)
     return model
+
+
+def one_learner(config: Config, name: str, checkpoint: Path | None) -> Learner:
+    """The learner of one policy, as `found` makes it, and nothing else of the team.
+
+    Raises:
+        ModelError, ConfigError: see `found`.
+    """
+    base = config.policies[name].base
+    shared = None if base is None else _language_model(config, base, _home(config, base), checkpoint, None)
+    model = _language_model(config, name, _home(config, name), checkpoint, shared)
+    return make_learner(config, name, model)
 
 
 def _own_model(config: Config, name: str, home: Home, checkpoint: Path | None) -> LanguageModel:
@@ -200,13 +232,20 @@ def corpus(config: Config, policy: str) -> list[str]:
     ]
 
 
-def _member(config: Config, name: str, checkpoint: Path | None, others: Mapping[str, Member], *, learn: bool) -> Member:
+def _member(
+    config: Config, name: str, checkpoint: Path | None, others: Mapping[str, Member], *, learn: bool, makers: Makers
+) -> Member:
     settings, home = config.policies[name], _home(config, name)
-    model = _language_model(config, name, home, checkpoint, others)
-    beside = None if settings.base is None else others[settings.base].policy.engine
+    based = None if settings.base is None else others[settings.base]
+    model = _language_model(config, name, home, checkpoint, None if based is None else based.language_model)
+    beside = None if based is None else based.policy.engine
     engine = beside if isinstance(beside, HFEngine) else None
-    policy = model_policy(config, settings, model, called=name, beside=engine)
-    learner = make_learner(config, name, model) if learn and settings.learns else None
+    made = makers.engine(config, name) if makers.engine is not None else None
+    policy = model_policy(config, settings, model, called=name, beside=engine, engine=made)
+    learner: Trainer | None = None
+    if learn and settings.learns:
+        elsewhere = makers.learner
+        learner = elsewhere(config, name, model, checkpoint) if elsewhere else make_learner(config, name, model)
     return Member(language_model=model, policy=policy, learner=learner, home=home)
 
 

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from math import isnan
 from pathlib import Path
@@ -16,27 +17,27 @@ import torch
 from games import conformance
 from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
-from marl_llm.branches import tree, with_differences
+from marl_llm.checkpoints import list_checkpoints
 from marl_llm.config import Config, GameConfig
 from marl_llm.config.require import require
 from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
 from marl_llm.credit.table import FloatArray
 from marl_llm.errors import ConfigError, GameError, TrainingError
-from marl_llm.evaluation.measure import Evaluation, evaluate, logged
+from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.league import League
+from marl_llm.learning.base import Trainer
 from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
-from marl_llm.opponents import Opponents, observed
-from marl_llm.play import Rewards, agents_of, make_game, play, rewarded, tolerated
-from marl_llm.policies.base import Policy
-from marl_llm.policies.timed import Timed
-from marl_llm.probes import probed
+from marl_llm.opponents import enlist, observed
+from marl_llm.play import Rewards, agents_of, make_game
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
+from marl_llm.runtime.connect import connected
+from marl_llm.runtime.rollouts import LOCAL, Lost, Rollouts, Runtime, Stopped
 from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
 from marl_llm.runtime.updates import Pupil, pupils, storing
-from marl_llm.team import Team, check_players, check_prompts, check_seats, found, restore
-from marl_llm.types import Episode, Match
+from marl_llm.team import HERE, Makers, Team, check_players, check_prompts, check_seats, found, restore
+from marl_llm.types import Episode, Sample
 from marl_llm.warmup import warm_up
 
 CHECKED_GAMES = 3
@@ -61,6 +62,9 @@ class Observer(Protocol):
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         """One training step is done."""
 
+    def noted(self, text: str) -> None:
+        """Something happened to a process, or does not happen: what, and where."""
+
 
 @dataclass
 class Progress:
@@ -76,6 +80,8 @@ class Progress:
     """What the curriculum goes by."""
     store: Store | None = None
     """What waits for the learners; None: they learn from every step at once."""
+    begun: int = 0
+    """The latest step that is in play, if that is a later one than `step`; of this session alone."""
 
 
 def train(
@@ -86,9 +92,10 @@ def train(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train as configured and return the run directory; `stop` is asked after each step, of the warm-up too.
+    """Train as configured and return the run directory; `stop` is asked again and again, and soon obeyed.
 
-    Stopped during the warm-up nothing is saved, and resuming begins anew; later on there is a checkpoint to go on from.
+    Stopped during the warm-up nothing is saved, and resuming begins anew; later on there is a checkpoint to go on from,
+    that of the last whole step.
 
     `path`: the run directory, by default a new one under `run.dir`. `resume`: it exists, and its latest checkpoint
     is continued, bit-identically on one CPU process.
@@ -97,41 +104,121 @@ def train(
         MarlError: whatever the user can mend; checkpoints up to then stay.
     """
     recipe, rewards = prepare(config)
-    team = None if resume else assemble(config)
-    with _open(config, path, resume) as run, storing(config, run) as store, rare_collections():
-        opponents = Opponents(config, run)
-        begun = (
-            _start(config, team, run, opponents, store, observer, stop)
-            if team
-            else _resume(config, run, opponents, store, observer, stop)
-        )
-        if begun is None or stop():
+    with connected(config) as runtime:
+        team = None if resume else assemble(config)
+        with _open(config, path, resume) as run, rare_collections():
+            session = _Session(config, run, recipe, rewards, observer, stop, runtime)
+            for replaced in range(config.cluster.restarts + 1):
+                try:
+                    session.go(team)
+                    break
+                except Lost as error:
+                    if replaced == config.cluster.restarts:
+                        raise
+                    observer.noted(f"{error}; the run goes on from its last checkpoint")
+                    team = None
             return run.path
-        team, progress = begun
-        assess(config, run, team, observer, step=0)
-        if stop():
-            return run.path
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A run, from its beginning or its latest checkpoint on."""
+
+    config: Config
+    run: Run
+    recipe: Recipe
+    rewards: Rewards | None
+    observer: Observer
+    stop: Callable[[], bool]
+    runtime: Runtime
+
+    def go(self, team: Team | None) -> None:
+        """Train to the end, or until `stop`. `team`: new, to begin with; None: the latest checkpoint is continued.
+
+        Raises:
+            Lost: a part of the team is gone.
+        """
+        with storing(self.config, self.run) as store:
+            begun = self._begin(team, store)
+            if begun is None or self.stop():
+                return
+            team, progress = begun
+            with self.runtime.rollouts(self.config, team, self.run.path, self.rewards, self.observer.noted) as rollouts:
+                self._assess(team, rollouts, step=0)
+                if self.stop():
+                    return
+                try:
+                    stopped = self._train(team, progress, rollouts)
+                except Stopped:
+                    stopped = True
+                    if progress.step not in dict(list_checkpoints(self.run.path / "checkpoints")):
+                        save(self.run, team, progress)
+                if not stopped:
+                    self._assess(team, rollouts, step=progress.step)
+
+    def _begin(self, team: Team | None, store: Store | None) -> tuple[Team, Progress] | None:
+        """None: stopped during the warm-up."""
+        if team is None and self.run.latest_checkpoint() is not None:
+            team, progress = self._continue(store)
+            self.observer.started(self.run.path, self.config, progress.step)
+            return team, progress
+        if team is None:
+            self.run.rewind(None)
+            team = assemble(self.config)
+        self.observer.started(self.run.path, self.config, 0)
+        if not warm_up(self.config, team, self.observer.warming_up, stop=self.stop):
+            return None
+        league = enlist(self.config, self.run, team, League(), 0)
+        progress = Progress(step=0, credit={}, league=league, store=store)
+        save(self.run, team, progress)
+        return self._continue(store) if self.runtime.elsewhere else (team, progress)
+
+    def _continue(self, store: Store | None) -> tuple[Team, Progress]:
+        latest = self.run.latest_checkpoint()
+        assert latest is not None
+        step, checkpoint = latest
+        team = assemble(self.config, checkpoint, self.runtime.makers)
+        self.run.rewind(step)
+        values = checkpoint_values(checkpoint)
+        restore(team, checkpoint, values["learners"])
+        averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
+        league = League.from_json(values["league"])
+        if store is not None:
+            read_entries(store, checkpoint / STORED)
+        return team, Progress(step=step, credit=values["credit"], averages=averages, league=league, store=store)
+
+    def _train(self, team: Team, progress: Progress, rollouts: Rollouts) -> bool:
+        """Whether it was stopped after a step, which is saved then."""
+        config, run = self.config, self.run
         watch = Watch(config.alarms)
         for row in read_metrics(run.path):  # of an interrupted session
             watch.see(row)
         while progress.step < config.run.steps:
-            metrics, episodes = advance(config, team, recipe, rewards, progress, opponents.seat)
-            metrics |= look(config, team, run.path, progress.step)
+            metrics, episodes = advance(config, team, self.recipe, rollouts, progress, self.runtime, self.stop)
+            metrics |= look(config, team, run.path, progress.step, rollouts)
             alarms = watch.see(metrics)
             metrics |= watch.metrics()
             run.episodes(progress.step, episodes, tokens=config.run.tokens)
             run.step(progress.step, metrics)
             for alarm in alarms:
-                observer.alarmed(progress.step, alarm)
-            observer.stepped(progress.step, metrics)
-            progress.league = opponents.enlist(team, progress.league, progress.step)
-            stopping = stop()
+                self.observer.alarmed(progress.step, alarm)
+            self.observer.stepped(progress.step, metrics)
+            progress.league = enlist(config, run, team, progress.league, progress.step)
+            stopping = self.stop()
             if progress.step % config.run.checkpoint_every == 0 or progress.step == config.run.steps or stopping:
                 save(run, team, progress)
             if stopping:
-                return run.path
-        assess(config, run, team, observer, step=progress.step)
-        return run.path
+                return True
+        return False
+
+    def _assess(self, team: Team, rollouts: Rollouts, *, step: int) -> None:
+        """Evaluate as configured, unless the run directory already has the result."""
+        evaluation = logged(self.run.path, step)
+        if evaluation is None:
+            start = checkpoint_path(self.run.path, 0)
+            evaluation = rollouts.evaluate(self.config, team, start, anew=not step)
+            self.run.evaluation(step, evaluation.to_json())
+        self.observer.evaluated(step, evaluation)
 
 
 def _open(config: Config, path: Path | None, resume: bool) -> Run:
@@ -141,58 +228,15 @@ def _open(config: Config, path: Path | None, resume: bool) -> Run:
     return Run.open(path)
 
 
-def assemble(config: Config, checkpoint: Path | None = None) -> Team:
+def assemble(config: Config, checkpoint: Path | None = None, makers: Makers = HERE) -> Team:
     """All policies, new or from a checkpoint, checked against the game.
 
     Raises:
         ModelError, ConfigError: a model cannot be used, or its context is too small for the rules.
     """
-    team = found(config, checkpoint)
+    team = found(config, checkpoint, makers=makers)
     check_prompts(config, team)
     return team
-
-
-def _start(
-    config: Config,
-    team: Team,
-    run: Run,
-    opponents: Opponents,
-    store: Store | None,
-    observer: Observer,
-    stop: Callable[[], bool],
-) -> tuple[Team, Progress] | None:
-    """None: stopped during the warm-up."""
-    observer.started(run.path, config, 0)
-    if not warm_up(config, team, observer.warming_up, stop=stop):
-        return None
-    progress = Progress(step=0, credit={}, league=opponents.enlist(team, League(), 0), store=store)
-    save(run, team, progress)
-    return team, progress
-
-
-def _resume(
-    config: Config,
-    run: Run,
-    opponents: Opponents,
-    store: Store | None,
-    observer: Observer,
-    stop: Callable[[], bool],
-) -> tuple[Team, Progress] | None:
-    latest = run.latest_checkpoint()
-    if latest is None:
-        run.rewind(None)
-        return _start(config, assemble(config), run, opponents, store, observer, stop)
-    step, checkpoint = latest
-    team = assemble(config, checkpoint)
-    run.rewind(step)
-    observer.started(run.path, config, step)
-    values = checkpoint_values(checkpoint)
-    restore(team, checkpoint, values["learners"])
-    averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
-    league = League.from_json(values["league"])
-    if store is not None:
-        read_entries(store, checkpoint / STORED)
-    return team, Progress(step=step, credit=values["credit"], averages=averages, league=league, store=store)
 
 
 def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
@@ -253,40 +297,42 @@ def advance(
     config: Config,
     team: Team,
     recipe: Recipe,
-    rewards: Rewards | None,
+    rollouts: Rollouts,
     progress: Progress,
-    seat: Callable[[Sequence[Match]], Mapping[str, Policy]] = lambda matches: {},
+    runtime: Runtime = LOCAL,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], list[Episode]]:
-    """One training step; mutates the team's weights and `progress`. `seat`: policies that are not in the team.
+    """One training step; mutates the team's weights and `progress`.
 
     Raises:
         RunError: too many episodes ended at fault; nothing was learned in this step then.
+        Stopped: `stop` said so; nothing has changed.
     """
     step = progress.step + 1
     clock = Clock()
     with clock("play"):
-        team.publish()
-        parts = curriculum.parts(config, progress.averages)
-        matches = schedule(config, step, parts, _agents(config), progress.league)
-        policies = {**team.policies, **seat(matches)}
-        timed = {name: Timed(policy) for name, policy in policies.items()}
-        episodes, metrics = _episodes(config, matches, timed)
-    if config.play.probe:
-        with clock("probe"):
-            episodes = probed(episodes, policies, config.play.probe)
+        progress.begun = max(progress.begun, progress.step)
+        if runtime.in_flight or progress.begun == progress.step:
+            rollouts.publish(team)
+        _let_play(config, rollouts, progress, step + (runtime.ahead if runtime.in_flight else 0))
+        played = rollouts.finish(step, stop)
+    if not runtime.in_flight and runtime.ahead:
+        rollouts.publish(team)
+        _let_play(config, rollouts, progress, step + runtime.ahead)
+    episodes, metrics = played.episodes, dict(played.metrics)
     with clock("credit"):
-        if rewards is not None:
-            episodes = [rewarded(episode, rewards) for episode in episodes]
         credited = credit(episodes, recipe, progress.credit)
     metrics |= play_metrics(episodes)
-    metrics |= cost_metrics(episodes, {name: policy.seconds for name, policy in timed.items()})
+    metrics |= cost_metrics(episodes, played.policy_s)
+    metrics |= staleness(episodes, team) if runtime.ahead else {}
+    parts = curriculum.parts(config, progress.averages)
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
         advantages, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
         unknown = {turn for turn, value in by_turn(credited, credited.trace[-1][1]).items() if isnan(value)}
         paced = pupils(config, team, progress.store)
-        metrics |= learn(team, episodes, advantages, weights, paced, unknown)
+        metrics |= learn(team, episodes, advantages, weights, paced, unknown, runtime)
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -297,30 +343,25 @@ def advance(
     return metrics, episodes
 
 
-def _episodes(
-    config: Config, matches: Sequence[Match], policies: Mapping[str, Policy]
-) -> tuple[list[Episode], dict[str, float]]:
-    """A step's episodes in the order of their ids, forks included, and metrics of what else was played.
+def _let_play(config: Config, rollouts: Rollouts, progress: Progress, last: int) -> None:
+    """Begin all steps up to `last` that have not begun, as far as the run goes."""
+    while progress.begun < min(last, config.run.steps):
+        progress.begun += 1
+        parts = curriculum.parts(config, progress.averages)
+        rollouts.begin(progress.begun, schedule(config, progress.begun, parts, _agents(config), progress.league))
 
-    Raises:
-        RunError: too many ended at fault.
-    """
-    wanted, metrics, replayed = config.play, dict[str, float](), list[Episode]()
-    limits = {"max_turns": wanted.max_turns}
-    played = play(matches, policies, **limits)
-    episodes = list(tolerated(played, wanted, total=len(matches)))
-    if wanted.tree is not None:
-        width, turns = wanted.tree.width, wanted.tree.turns
-        episodes = tree(episodes, policies, width=width, turns=turns, **limits)
-    if wanted.replays:
-        episodes, replayed = with_differences(episodes, policies, replays=wanted.replays, **limits)
-        anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
-        metrics["play/replays"] = float(len(replayed))
-        metrics["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
-    if len(episodes) + len(replayed) > len(matches):  # forks fail too
-        every = [*episodes, *replayed]
-        list(tolerated(every, wanted, total=len(every)))
-    return sorted(episodes, key=lambda episode: episode.match.id), metrics
+
+def staleness(episodes: Sequence[Episode], team: Team) -> dict[str, float]:
+    """`play/staleness_mean` and `play/staleness_max`: updates that learners had since their tokens were sampled."""
+    versions = {name: member.learner.version for name, member in team.members.items() if member.learner is not None}
+    ages = [
+        versions[turn.policy] - version
+        for episode in episodes
+        for turn in episode.turns
+        if turn.policy in versions and turn.completion is not None
+        for version in turn.completion.versions
+    ]
+    return {"play/staleness_mean": sum(ages) / len(ages), "play/staleness_max": float(max(ages))} if ages else {}
 
 
 def _agents(config: Config) -> dict[str, list[str]]:
@@ -344,6 +385,7 @@ def learn(
     weights: Weights,
     paced: Mapping[str, Pupil] = MappingProxyType({}),
     unknown: Collection[tuple[str, int]] = (),
+    runtime: Runtime = LOCAL,
 ) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
@@ -362,13 +404,17 @@ def learn(
     }
     if not any(samples.values()) and not unknown and (not weights or any(weights.values())):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
-    metrics: dict[str, float] = {}
+    updates: dict[str, Callable[[], Mapping[str, float]]] = {}
     for name, learner in learners.items():
         if name in paced:
-            metrics |= paced[name].learn(episodes, samples[name])
+            updates[name] = partial(paced[name].learn, episodes, samples[name])
         elif samples[name]:
-            metrics |= {f"learn/{name}/{key}": value for key, value in learner.update(samples[name]).items()}
-    return metrics
+            updates[name] = partial(_update, name, learner, samples[name])
+    return {key: value for metrics in runtime.learn(updates) for key, value in metrics.items()}
+
+
+def _update(name: str, learner: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
+    return {f"learn/{name}/{key}": value for key, value in learner.update(samples).items()}
 
 
 def by_turn(credited: Credited, values_N: FloatArray) -> dict[tuple[str, int], float]:
@@ -378,7 +424,7 @@ def by_turn(credited: Credited, values_N: FloatArray) -> dict[tuple[str, int], f
     return dict(zip(keys, values_N.tolist(), strict=True))
 
 
-def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
+def look(config: Config, team: Team, path: Path, step: int, rollouts: Rollouts) -> dict[str, float]:
     """How the policies play after a step in which that is wanted, held-out games included, by `eval/NAME`.
 
     `path`: the run directory, whose checkpoint of step 0 is the opponent `start`. Empty after the other steps.
@@ -388,24 +434,10 @@ def look(config: Config, team: Team, path: Path, step: int) -> dict[str, float]:
         return {}
     clock = Clock()
     with clock("evaluate"):
-        team.publish()
         wanted = replace(config.evaluation, games=config.evaluation.games_during, best_response=0)
-        measured = evaluate(replace(config, evaluation=wanted), team.policies, checkpoint_path(path, 0))
+        start = checkpoint_path(path, 0)
+        measured = rollouts.evaluate(replace(config, evaluation=wanted), team, start, anew=False)
     return measured.metrics() | clock.spent()
-
-
-def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: int) -> None:
-    """Evaluate as configured, unless the run directory already has the result."""
-    known = logged(run.path, step)
-    if known is not None:
-        observer.evaluated(step, known)
-        return
-    start = checkpoint_path(run.path, 0)
-    team = team if step else found(config, start, learn=False)
-    team.publish()
-    evaluation = evaluate(config, team.policies, start)
-    run.evaluation(step, evaluation.to_json())
-    observer.evaluated(step, evaluation)
 
 
 def save(run: Run, team: Team, progress: Progress) -> None:

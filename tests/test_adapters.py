@@ -20,6 +20,7 @@ from marl_llm.errors import ConfigError, ModelError
 from marl_llm.models import LanguageModel, is_adapter, load_model, saved_weights
 from marl_llm.players import seat_players
 from marl_llm.run import checkpoint_path, read_metrics
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import Team, check_seats, found
 from marl_llm.train import Progress, advance, train
 from marl_llm.warmup import warm_up
@@ -308,7 +309,7 @@ def test_adapters_on_one_base_hold_it_once_and_keep_out_of_each_others_way(tmp_p
     assert warm_up(config, team, lambda *_: None)
     base = copied(models["planner"])
     before = {name: trained_weights(team, name) for name in ("black", "white")}
-    metrics, _ = advance(config, team, load_recipe("mars"), None, Progress(step=0, credit={}))
+    metrics, _ = advance(config, team, load_recipe("mars"), LocalRollouts(config, team), Progress(step=0, credit={}))
     after = {name: trained_weights(team, name) for name in ("black", "white")}
     assert same(copied(models["planner"]), base)
     for name in ("black", "white"):
@@ -327,7 +328,7 @@ def test_what_one_adapter_learns_is_none_of_the_others_business(tmp_path: Path, 
     before, view = trained_weights(team, "white"), first_view()
     said = team.policies["white"].strategies([view])
     assert said == team.policies["black"].strategies([view]) == team.policies["planner"].strategies([view])
-    advance(config, team, load_recipe("mars"), None, Progress(step=0, credit={}))
+    advance(config, team, load_recipe("mars"), LocalRollouts(config, team), Progress(step=0, credit={}))
     for member in team.members.values():
         member.publish()
     assert same(trained_weights(team, "white"), before)
@@ -391,8 +392,8 @@ def test_a_checkpoint_holds_adapters_alone_beside_one_base(finished: Path) -> No
 
 def test_a_run_with_adapters_that_was_stopped_goes_on_bit_for_bit(finished: Path, tmp_path: Path) -> None:
     config = roles(tmp_path, *SHORT)
-    asked = iter([False] * 64 + [True])  # 60 and 2 steps of warm-up, before and after the evaluation, then a step
-    path = train(config, Silent(), stop=lambda: next(asked))
+    seen = Silent()
+    path = train(config, seen, stop=lambda: "step 1" in seen.told)
     assert len(read_metrics(path)) == 1
     train(config, Silent(), path=path, resume=True)
     clocks = ("learn/black/model_s", "learn/white/model_s")

@@ -11,7 +11,7 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import GameError
 from marl_llm.learning.samples import to_samples
 from marl_llm.matchmaking import series
-from marl_llm.play import play
+from marl_llm.play import play, played
 from marl_llm.policies.base import Policy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Branch, Episode
@@ -86,7 +86,7 @@ def test_a_tree_tries_every_later_decision_and_values_what_it_led_to() -> None:
         for match in series(CHAIN, {"*": "all"}, name="m", games=1, seed=1)
         for n in range(3)
     ]
-    leaves = tree(play(matches, guessing), guessing, width=3, turns=2)
+    leaves = played(tree(play(matches, guessing), width=3, turns=2), guessing)
     assert len(leaves) == 27
     credited = credit(leaves, load_recipe("malt"))
     table = credited.table
@@ -115,7 +115,7 @@ def test_what_was_played_before_a_fork_is_not_learned_from_twice() -> None:
 def test_what_a_call_was_worth_is_what_its_caller_loses_without_it() -> None:
     """Both facts are needed, and with three turns there is none left to ask again."""
     parent = episode_of(RESEARCH, KNOWING)
-    (credited,), replayed = with_differences([parent], KNOWING, replays=2)
+    (credited,), replayed = played(with_differences([parent], replays=2), KNOWING)
     last = {turn.agent: index for index, turn in enumerate(parent.turns) if turn.parent is not None}
     assert len(last) == 2
     assert len(replayed) == 4
@@ -127,6 +127,6 @@ def test_what_a_call_was_worth_is_what_its_caller_loses_without_it() -> None:
 def test_a_call_whose_caller_never_speaks_again_was_worth_nothing() -> None:
     parent = episode_of(RESEARCH, KNOWING)
     cut = replace(parent, turns=parent.turns[:3], status="truncated")
-    (credited,), replayed = with_differences([cut], KNOWING, replays=2)
+    (credited,), replayed = played(with_differences([cut], replays=2), KNOWING)
     assert replayed == []
     assert credited.turns[2].rewards["difference"] == 0.0

@@ -40,6 +40,8 @@ class Losses:
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
+    def noted(self, text: str) -> None: ...
+
 
 def run(folder: Path, *overrides: str) -> Path:
     return train(load_config(SMALL, [f"run.dir={folder}", *overrides]), Losses())

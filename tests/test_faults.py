@@ -1,6 +1,7 @@
 """Training against an endpoint that fails: what is left of its games, and when training stops."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.run import list_checkpoints, read_episodes, read_metrics
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import found
 from marl_llm.train import Progress, advance, train
 from tests.endpoint import Answer, saying
@@ -108,8 +110,9 @@ def test_a_fork_that_ends_at_fault_counts_as_any_episode(tmp_path: Path, limit: 
     far = "policies.far={kind: random}"
     config = load_config(SMALL, [f"run.dir={tmp_path}", "play.tree={width: 2, turns: 1}", limit, seats, far])
     team = found(config)
+    team = replace(team, policies={**team.policies, "far": DownInForks()})
     with pytest.raises(RunError, match=message):
-        advance(config, team, load_recipe("grpo"), None, Progress(step=0, credit={}), lambda _: {"far": DownInForks()})
+        advance(config, team, load_recipe("grpo"), LocalRollouts(config, team), Progress(step=0, credit={}))
 
 
 def test_a_limit_is_a_share_of_the_steps_games(serve: Any, tmp_path: Path) -> None:

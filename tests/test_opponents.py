@@ -9,9 +9,8 @@ from safetensors.torch import load_file
 
 from marl_llm.config import Config, load_config
 from marl_llm.league import League
-from marl_llm.matchmaking import series
 from marl_llm.models import load_model
-from marl_llm.opponents import Opponents
+from marl_llm.opponents import Opponents, enlist
 from marl_llm.policies.base import Strategy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, list_checkpoints, read_episodes, read_metrics
@@ -142,18 +141,12 @@ def test_engines_are_few_and_get_the_weights_of_whoever_is_met(tmp_path: Path) -
         for name, action in actions.items():
             step = int(name.partition("@")[2])
             assert run.snapshot("agent", step, dictated(saying({action: 1.0})).save) == name
-        opponents = Opponents(config, run)
-
-        def meet(*names: str) -> dict[str, Any]:
-            return opponents.seat(
-                series(config.games["game"], {str(i): n for i, n in enumerate(names)}, name="m", games=1, seed=0)
-            )
-
-        assert meet("agent", "random") == {}
+        opponents = Opponents(config, run.path)
+        assert opponents.seat(()) == {}
         engines = set()
-        for names in (["agent@0"], ["agent@2", "agent@0"], ["agent@4", "agent@2"], ["agent@2", "random"]):
-            seated = meet(*names)
-            assert seated.keys() == set(names) - {"random"}
+        for names in (["agent@0"], ["agent@2", "agent@0"], ["agent@4", "agent@2"], ["agent@2"]):
+            seated = opponents.seat(names)
+            assert seated.keys() == set(names)
             for name, policy in seated.items():
                 assert isinstance(policy, LLMPolicy)
                 engines.add(id(policy.engine))
@@ -167,5 +160,5 @@ def test_without_a_league_nobody_is_enlisted(tmp_path: Path) -> None:
     config = load_config(SMALL, [f"run.dir={tmp_path}"])
     with Run.create(config) as run:
         run.rewind(None)
-        assert Opponents(config, run).enlist(found(config, learn=False), League(), 0) == League()
+        assert enlist(config, run, found(config, learn=False), League(), 0) == League()
         assert not (run.path / "league").exists()

@@ -31,6 +31,7 @@ from marl_llm.errors import ConfigError, TrainingError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import Team, check_players, check_prompts, check_seats, corpus, found, game_texts, restore
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn
@@ -65,7 +66,7 @@ def with_model(config: Config, folder: Path, actions: Mapping[str, float]) -> Co
 
 
 def step(config: Config, team: Team, progress: Progress) -> tuple[dict[str, float], list[Episode]]:
-    return advance(config, team, load_recipe(config.credit), None, progress)
+    return advance(config, team, load_recipe(config.credit), LocalRollouts(config, team), progress)
 
 
 def begin() -> Progress:
@@ -167,7 +168,7 @@ def test_a_step_that_credit_gives_no_weight_is_played_and_nothing_is_learned(tal
     team, progress = found(talking), begin()
     before = weights(team, "black")
     nothing = load_recipe({"stages": ["reward", {"skip": {"part": "challenge", "above": 0.1}}]})
-    metrics, episodes = advance(talking, team, nothing, None, progress)
+    metrics, episodes = advance(talking, team, nothing, LocalRollouts(talking, team), progress)
     assert len(episodes) == 16
     assert not any(name.startswith("learn/") for name in metrics)
     assert same(weights(team, "black"), before)
@@ -185,7 +186,9 @@ def test_what_could_not_be_measured_is_neither_better_nor_worse_in_a_pair(talkin
         def mark(episode: Episode) -> dict[int, dict[str, float | None]]:
             return {i: {"mark": check if turn.action == "check" else 1.0} for i, turn in enumerate(episode.turns)}
 
-        return advance(talking, team, marked, mark, begin())[0]["learn/black/pairs"]
+        return advance(talking, team, marked, LocalRollouts(talking, team, rewards=mark), begin())[0][
+            "learn/black/pairs"
+        ]
 
     assert learned(0.0) > 0
     assert learned(None) == 0

@@ -26,6 +26,7 @@ from marl_llm.league import League
 from marl_llm.matchmaking import schedule
 from marl_llm.play import play
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.sweep import final_measures
 from marl_llm.team import found
 from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
@@ -53,6 +54,9 @@ class Silent:
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         self.told.append(f"step {step}")
+
+    def noted(self, text: str) -> None:
+        self.told.append(text)
 
 
 def small(folder: Path, *overrides: str) -> Config:
@@ -290,10 +294,11 @@ def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, r
     config = small(tmp_path, f"credit={recipe}")
     team, progress, trained = assemble(config), Progress(step=0, credit={}), load_recipe(recipe)
     used: dict[tuple[str, int], float] = {}
+    rollouts = LocalRollouts(config, team)
     with Run.create(config) as run:
         for step in (1, 2, 3):
             before = progress.credit
-            metrics, episodes = advance(config, team, trained, None, progress)
+            metrics, episodes = advance(config, team, trained, rollouts, progress)
             run.episodes(step, episodes, tokens=True)
             run.step(step, metrics)
             credited = credit(episodes, trained, before)

@@ -61,7 +61,7 @@ class ClusterConfig:
     restarts: int = 20
     """How often lost processes are replaced before the run gives up; its last checkpoint stays."""
     hung_s: float = 120.0
-    """Seconds after which a seat, game or call that does not answer is named."""
+    """Seconds after which a seat, game or call that does not answer is named; with `runtime: local` too."""
     lost_s: float | None = None
     """Seconds after which a worker that does not answer is replaced, and its games played again; None: never."""
 

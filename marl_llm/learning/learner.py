@@ -234,6 +234,9 @@ class Learner:
             return {name: weights[name] for name in self._names.values()}
         return weights
 
+    def settle(self) -> None:
+        """The model that it was made with is the one that it trains."""
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What resuming needs besides the model's weights: named tensors (not copied) and JSON values."""
         tensors = {

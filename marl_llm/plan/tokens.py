@@ -12,7 +12,7 @@ from marl_llm.engines.slots import pack_tokens, shared_prefix
 from marl_llm.errors import RunError
 from marl_llm.league import League
 from marl_llm.matchmaking import schedule, seat_policy
-from marl_llm.play import agents_of, play
+from marl_llm.play import agents_of, play, played
 from marl_llm.policies.llm import Reader
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.run import Run, read_metrics
@@ -60,7 +60,8 @@ def random_play(config: Config, readers: Mapping[str, Reader]) -> dict[str, Load
     policies, limits = {"random": make_scripted("random", {})}, {"max_turns": config.play.max_turns}
     episodes: Iterable[Episode] = play(drawn, policies, **limits)
     if config.play.tree is not None:
-        episodes = tree(episodes, policies, width=config.play.tree.width, turns=config.play.tree.turns, **limits)
+        wanted = tree(episodes, width=config.play.tree.width, turns=config.play.tree.turns)
+        episodes = played(wanted, policies, **limits)
     for episode in episodes:
         match = episode.match
         seats[match.id] = seats[match.branch.episode if match.branch else match.id]

@@ -1,1 +1,1 @@
-"""What stands between the parts of a run that go at their own pace."""
+"""Where the parts of a run are: in this process, or in many; and what waits between those who play and who learn."""

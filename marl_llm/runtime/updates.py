@@ -7,7 +7,7 @@ from math import inf
 from statistics import fmean
 
 from marl_llm.config import Config, StoreConfig
-from marl_llm.learning.learner import Learner
+from marl_llm.learning.base import Trainer
 from marl_llm.run import Run
 from marl_llm.runtime.memory import MemoryStore
 from marl_llm.runtime.sqlite import SQLiteStore
@@ -59,7 +59,7 @@ def pupils(config: Config, team: Team, store: Store | None) -> dict[str, "Pupil"
 class Pupil:
     """A learner, in one step, that takes groups of its policy from a store."""
 
-    def __init__(self, name: str, learner: Learner, store: Store, *, groups: int | None, config: StoreConfig) -> None:
+    def __init__(self, name: str, learner: Trainer, store: Store, *, groups: int | None, config: StoreConfig) -> None:
         """`groups`: how many an update takes; None: all that are there."""
         self._name = name
         self._learner = learner

@@ -40,6 +40,7 @@ from marl_llm.engines import hf
 from marl_llm.engines.hf import HFEngine
 from marl_llm.learning import learner
 from marl_llm.run import Run
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import Team, found
 from marl_llm.train import Clock, Progress, advance, prepare, rare_collections
 from marl_llm.warmup import warm_up
@@ -95,9 +96,10 @@ def measure(config: Config) -> dict[str, float]:
     progress = Progress(step=0, credit={})
     rows: list[dict[str, float]] = []
     with Run.create(config) as run, rare_collections():
+        rollouts = LocalRollouts(config, team, run.path, rewards)
         for _ in range(config.run.steps):
             forward_before, total_before = engine_seconds(team)
-            metrics, episodes = advance(config, team, recipe, rewards, progress)
+            metrics, episodes = advance(config, team, recipe, rollouts, progress)
             forward_after, total_after = engine_seconds(team)
             clock = Clock()
             with clock("log"):

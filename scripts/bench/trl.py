@@ -35,6 +35,7 @@ from marl_llm.config import (
     PolicyConfig,
     RunConfig,
 )
+from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import found
 from marl_llm.train import Progress, advance, prepare
 from marl_llm.types import Episode
@@ -103,10 +104,11 @@ def run_ours(config: Config, folder: Path) -> tuple[dict[str, float], list[str]]
     member = team.members["agent"]
     member.language_model.save(folder / "model")
     progress = Progress(step=0, credit={})
+    rollouts = LocalRollouts(config, team, folder, rewards)
     prompts: list[str] = []
     rows: list[dict[str, float]] = []
     for _ in range(config.run.steps):
-        metrics, episodes = advance(config, team, recipe, rewards, progress)
+        metrics, episodes = advance(config, team, recipe, rollouts, progress)
         by_group = {episode.match.group: episode for episode in episodes}
         prompts += [member.policy.chat.decode(prompt_of(episode)) for episode in by_group.values()]
         sampled = metrics["play/sampled_tokens"]
