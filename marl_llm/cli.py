@@ -123,7 +123,7 @@ def _finish_step_on_interrupt() -> Iterator[list[int]]:
     def handler(number: int, frame: Any) -> None:
         received.append(number)
         # Not through rich, which may be in the middle of printing or of being imported.
-        os.write(2, b"finishing this step, then stopping; press Ctrl-C again to stop at once\n")
+        os.write(2, b"stopping after the last whole step; press Ctrl-C again to stop at once\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -123,6 +123,11 @@ class LiveView:
                 game = key.removeprefix("eval/").removesuffix("exploitability").rstrip("/")
                 parts.append(f"exploitability {game}{' ' if game else ''}{value:.3f}")
         parts.append(f"{shown['play/tokens_per_s']:.0f} tokens/s")
+        if "cluster/busy_mean" in shown:
+            parts.append(f"workers busy {shown['cluster/busy_mean']:.0%}")
+            parts += [f"{shown['cluster/restarts']:.0f} replaced"] if shown["cluster/restarts"] else []
+        if "play/staleness_mean" in shown:
+            parts.append(f"staleness {shown['play/staleness_mean']:.2g}")
         parts += [f"ALARM {name}" for name in self._alarms]
         return ", ".join(parts)
 

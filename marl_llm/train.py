@@ -138,7 +138,7 @@ class _Session:
         Raises:
             Lost: a part of the team is gone.
         """
-        with storing(self.config, self.run) as store:
+        with storing(self.config, self.run, self.runtime) as store:
             begun = self._begin(team, store)
             if begun is None or self.stop():
                 return

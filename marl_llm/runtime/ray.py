@@ -26,6 +26,7 @@ from marl_llm.play import Rewards
 from marl_llm.run import checkpoint_path
 from marl_llm.runtime.coordinator import SLICE_S, Coordinator, Gone, Order, Report, Weights
 from marl_llm.runtime.rollouts import Lost, Rollouts, Step, Stop, Tell, Updates
+from marl_llm.runtime.store import Committed, Counts, Entry, Lease, Store
 from marl_llm.runtime.watchdog import Signs
 from marl_llm.runtime.worker import Worker
 from marl_llm.team import Makers, Team, found, one_learner
@@ -170,7 +171,7 @@ class _SharedEngine:
     """An engine in another process; see `Engine`. Its weights come to that process."""
 
     def __init__(self, engine: Any, config: Config, policy: str) -> None:
-        self.policies = (policy,)
+        self.policies: tuple[str, ...] = (policy,)
         self.context_tokens = config.play.context_tokens
         self._engine = engine
         self._policy = policy
@@ -218,6 +219,19 @@ class _LearnerProcess:
     def weights(self) -> list[Any]:
         """In a list, so that they stay where they are."""
         return [ray.put(_arrays(self._learner.weights()))]
+
+
+class _StoreProcess:
+    """A store."""
+
+    def __init__(self, make: Callable[[], Store]) -> None:
+        self._store = make()
+
+    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        return getattr(self._store, method)(*arguments, **named)
+
+    def entries(self) -> list[Entry]:
+        return list(self._store.entries())
 
 
 # --- in the process that trains --------------------------------------------------------------------------------------
@@ -362,6 +376,60 @@ class RayLearner:
             raise told from error
 
 
+class RayStore:
+    """A store in a process of its own, for any number of threads and nodes; see `Store`."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def commit(self, entry: Entry) -> Committed:
+        """See `Store.commit`."""
+        committed: Committed = self._call("commit", entry)
+        return committed
+
+    def withdraw(self, queue: str, group: str) -> None:
+        """See `Store.withdraw`."""
+        self._call("withdraw", queue, group)
+
+    def lease(
+        self, queue: str, *, groups: int | None, version: int, max_staleness: int | None, seconds: float
+    ) -> Lease | None:
+        """See `Store.lease`."""
+        settings = {"groups": groups, "version": version, "max_staleness": max_staleness, "seconds": seconds}
+        lease: Lease | None = self._call("lease", queue, **settings)
+        return lease
+
+    def acknowledge(self, lease: Lease) -> None:
+        """See `Store.acknowledge`."""
+        self._call("acknowledge", lease)
+
+    def release(self, lease: Lease) -> None:
+        """See `Store.release`."""
+        self._call("release", lease)
+
+    def counts(self, queue: str) -> Counts:
+        """See `Store.counts`."""
+        counts: Counts = self._call("counts", queue)
+        return counts
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Store.entries`."""
+        yield from self._told(self._process.entries.remote())
+
+    def close(self) -> None:
+        """End its process."""
+        ray.kill(self._process)
+
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        return self._told(self._process.call.remote(method, *arguments, **named))
+
+    def _told(self, ref: Any) -> Any:
+        try:
+            return _answer(ref)
+        except Gone as error:
+            raise Lost(f"the store is lost ({error})") from error
+
+
 class RayRollouts:
     """Workers in many processes; see `Rollouts`."""
 
@@ -419,7 +487,8 @@ class RayRollouts:
         return self._workers[number]
 
     def _worker(self, placement: PlacementConfig, engine: Any) -> _RayWorker:
-        actor = ray.remote(concurrency_groups={"watch": 1})(_WorkerProcess).options(**_options(placement))
+        kind: Any = ray.remote(concurrency_groups={"watch": 1})(_WorkerProcess)  # type: ignore[call-overload]
+        actor = kind.options(**_options(placement))
         return _RayWorker(actor.remote(self._config, self._path, self._rewards, engine))
 
     def _engine(self) -> Any:
@@ -491,6 +560,10 @@ class RayRuntime:
             for learner in self._learners:
                 learner.end()
             self._learners.clear()
+
+    def store(self, make: Callable[[], Store]) -> RayStore:
+        """See `Runtime.store`; in a process of its own."""
+        return RayStore(ray.remote(_StoreProcess).options(num_cpus=0).remote(make))
 
     def learn(self, updates: Updates) -> list[Mapping[str, float]]:
         """See `Runtime.learn`; all at the same time."""

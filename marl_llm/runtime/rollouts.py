@@ -11,6 +11,7 @@ from marl_llm.errors import MarlError
 from marl_llm.evaluation.measure import Evaluation, evaluate
 from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards, tolerated
+from marl_llm.runtime.store import Store
 from marl_llm.runtime.watchdog import watched
 from marl_llm.runtime.worker import Played, Worker
 from marl_llm.team import HERE, Makers, Team, found
@@ -83,6 +84,9 @@ class Runtime(Protocol):
 
     def rollouts(self, config: Config, team: Team, path: Path, rewards: Rewards | None, tell: Tell) -> "Opened":
         """Who plays, for as long as the context lasts; `path`: the run directory."""
+
+    def store(self, make: Callable[[], Store]) -> Store:
+        """A store that `make` makes, wherever that is done; for any number of threads where updates run in several."""
 
     def learn(self, updates: Updates) -> list[Mapping[str, float]]:
         """Do all updates; their metrics, in the same order."""
@@ -173,6 +177,10 @@ class LocalRuntime:
         rollouts = LocalRollouts(config, team, path, rewards)
         with watched("this process", rollouts.worker.signs, config.cluster.hung_s, tell):
             yield rollouts
+
+    def store(self, make: Callable[[], Store]) -> Store:
+        """See `Runtime.store`."""
+        return make()
 
     def learn(self, updates: Updates) -> list[Mapping[str, float]]:
         """See `Runtime.learn`."""

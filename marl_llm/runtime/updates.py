@@ -1,8 +1,9 @@
 """Updates at each learner's own pace: credited groups wait in a store, and a learner takes as many as it wants."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from math import inf
 from statistics import fmean
 
@@ -10,6 +11,7 @@ from marl_llm.config import Config, StoreConfig
 from marl_llm.learning.base import Trainer
 from marl_llm.run import Run
 from marl_llm.runtime.memory import MemoryStore
+from marl_llm.runtime.rollouts import LOCAL, Runtime
 from marl_llm.runtime.sqlite import SQLiteStore
 from marl_llm.runtime.store import Entry, Group, Lease, Store, StoreFull
 from marl_llm.team import Team
@@ -21,10 +23,10 @@ MAXIMA = frozenset({"ratio_max", "gap_max", "grad_norm"})
 
 
 @contextmanager
-def storing(config: Config, run: Run) -> Iterator[Store | None]:
+def storing(config: Config, run: Run, runtime: Runtime = LOCAL) -> Iterator[Store | None]:
     """An empty store for this session, if one is wanted; what an earlier session's held is in its checkpoint.
 
-    It is used by one thread, whose leases never end by time, so that no clock decides anything.
+    Its leases never end by time, so that no clock decides anything.
 
     Raises:
         RunError: its file could not be made.
@@ -32,12 +34,12 @@ def storing(config: Config, run: Run) -> Iterator[Store | None]:
     if config.store is None:
         yield None
         return
-    store: Store
+    make: Callable[[], Store]
     if config.store.kind == "sqlite":
-        store = SQLiteStore(run.new_store(), max_groups=config.store.max_groups, clock=_no_time)
+        make = partial(SQLiteStore, run.new_store(), max_groups=config.store.max_groups, clock=_no_time)
     else:
-        store = MemoryStore(max_groups=config.store.max_groups, clock=_no_time)
-    with closing(store):
+        make = partial(MemoryStore, max_groups=config.store.max_groups, clock=_no_time)
+    with closing(runtime.store(make)) as store:
         yield store
 
 
