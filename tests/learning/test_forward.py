@@ -12,7 +12,7 @@ from transformers import (
 
 from marl_llm.errors import ModelError
 from marl_llm.learning.batch import flatten, micro_batches, pack
-from marl_llm.learning.forward import check_model, keys_per_token, token_values
+from marl_llm.learning.forward import Trunk, check_model, keys_per_token, token_values
 from marl_llm.types import Sample, Span
 
 SIZE = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -36,7 +36,7 @@ def packed_logprobs(model, samples, *, row_tokens=40, budget=60, keys=1e6, **set
     tokens_N = flatten(samples).tokens_N
     parts, order = [], []
     for batch in micro_batches(pack(samples, row_tokens, keys_per_token=keys), budget):
-        values = token_values(model, batch, tokens_N[batch.sampled_M], **{"temperature": 1.0} | settings)
+        values = token_values(Trunk(model), batch, tokens_N[batch.sampled_M], **{"temperature": 1.0} | settings)
         parts.append(values.logprobs_M)
         order.append(batch.sampled_M)
     return torch.cat(parts)[torch.cat(order).argsort()]
@@ -92,17 +92,17 @@ def test_computing_the_head_in_chunks_changes_nothing(make_model, samples) -> No
     tokens_N = flatten(samples[1:4]).tokens_N
     (batch,) = micro_batches(pack(samples[1:4], row_tokens=1000), 10**6)
     results = []
-    for chunk_logits in (10**9, 60, 1):
+    for logit_tokens in (None, 3, 1):
         model.zero_grad()
         values = token_values(
-            model,
+            Trunk(model),
             batch,
             tokens_N[batch.sampled_M],
-            temperature=1.0,
-            reference=reference,
+            temperature=0.7,
+            reference=Trunk(reference),
             full_kl=True,
             entropy_gradient=True,
-            chunk_logits=chunk_logits,
+            logit_tokens=logit_tokens,
         )
         assert values.kl_M is not None
         (values.logprobs_M.sum() + 2 * values.entropy_M.sum() + 3 * values.kl_M.sum()).backward()
@@ -116,7 +116,9 @@ def test_entropy_and_full_kl_are_those_of_the_whole_distributions(make_model) ->
     span = Span(start=2, length=1, role="r", turn=0)
     sample = Sample(policy="p", game="g", episode="e", agent="x", tokens=(1, 2, 3), spans=(span,))
     (batch,) = micro_batches(pack([sample], row_tokens=9), 9)
-    values = token_values(model, batch, torch.tensor([3]), temperature=0.5, reference=reference, full_kl=True)
+    values = token_values(
+        Trunk(model), batch, torch.tensor([3]), temperature=0.5, reference=Trunk(reference), full_kl=True
+    )
     with torch.no_grad():
         p, q = (torch.softmax(m(torch.tensor([[1, 2]])).logits[0, -1] / 0.5, -1) for m in (model, reference))
     assert values.kl_M is not None

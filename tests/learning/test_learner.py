@@ -1,12 +1,9 @@
-import copy
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
 from marl_llm.errors import ConfigError, RunError, TrainingError
@@ -130,21 +127,21 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) 
     expected = [timeless(whole.update(make_samples(step))) for step in range(3)][1:]
     first = make_learner(make_model(), **settings)
     first.update(make_samples(0))
-    tensors, values = first.state()
-    save_file(tensors, tmp_path / "state.safetensors")
-    (tmp_path / "state.json").write_text(json.dumps(values))
+    first.save_state(tmp_path / "state")
     model = make_model(seed=5)
     resumed = make_learner(model, **settings)
     model.load_state_dict(copy_weights(first))
-    resumed.load_state(load_file(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text()))
+    resumed.load_state(tmp_path / "state")
     assert [timeless(resumed.update(make_samples(step))) for step in (1, 2)] == expected
     assert resumed.version == 3
     assert same(copy_weights(resumed), copy_weights(whole))
 
 
-def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model) -> None:
-    learner = make_learner(make_model(), EMA)
-    learner.load_state(*make_learner(make_model(), EMA).state())
+@pytest.mark.parametrize("objective", [PLAIN, EMA], ids=["plain", "ema"])
+def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model, tmp_path, objective) -> None:
+    make_learner(make_model(), objective).save_state(tmp_path / "state")
+    learner = make_learner(make_model(), objective)
+    learner.load_state(tmp_path / "state")
     assert learner.version == 0
     learner.update(make_samples())
 
@@ -156,9 +153,9 @@ def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_m
     learner.update(make_samples(0))
     learner.restart(first)
     assert learner.version == 1
-    state = copy.deepcopy(learner.state())
+    learner.save_state(tmp_path / "state")
     restored = make_learner(make_model(), **settings)
-    restored.load_state(*state)
+    restored.load_state(tmp_path / "state")
     for other in (learner, restored):
         other.update(make_samples(1))
     fresh.update(make_samples(1))
@@ -166,13 +163,23 @@ def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_m
     assert same(copy_weights(restored), copy_weights(fresh))
 
 
-def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
-    plain = make_learner(make_model())
+def test_a_state_without_what_the_settings_need_is_refused_and_changes_nothing(make_model, tmp_path) -> None:
+    plain, fresh = make_learner(make_model()), make_learner(make_model())
     plain.update(make_samples())
-    with pytest.raises(RunError, match="reference is missing"):
-        make_learner(make_model(), EMA).load_state(*plain.state())
-    with pytest.raises(RunError, match=r"step of model.embed_tokens.weight is missing"):
-        make_learner(make_model()).load_state({}, {"version": 1, "stepped": True})
+    plain.save_state(tmp_path / "plain")
+    fresh.save_state(tmp_path / "fresh")
+    learner = make_learner(make_model(), EMA)
+    with pytest.raises(RunError, match=r"plain: reference.model.embed_tokens.weight is missing or has another shape"):
+        learner.load_state(tmp_path / "plain")
+    assert learner.state()[1] == fresh.state()[1]
+    (tmp_path / "fresh" / "learner.json").write_text('{"version": 1, "stepped": true}')
+    with pytest.raises(RunError, match=r"optimizer.model.embed_tokens.weight.step is missing"):
+        fresh.load_state(tmp_path / "fresh")
+    wider = make_learner(make_model(vocab_size=24))
+    with pytest.raises(RunError, match=r"optimizer.model.embed_tokens.weight.exp_avg is missing or has another shape"):
+        wider.load_state(tmp_path / "plain")
+    with pytest.raises(RunError, match=r"nowhere: learner.json is missing"):
+        learner.load_state(tmp_path / "nowhere")
 
 
 def test_the_frozen_reference_stays_and_the_ema_follows(make_model) -> None:

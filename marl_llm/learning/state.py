@@ -1,0 +1,73 @@
+"""What a learner needs to go on besides its model's weights, in a folder: safetensors of PyTorch's distributed
+checkpoints, one file per process, and JSON values. Any number of processes reads what any other has written.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from marl_llm.errors import RunError
+
+VALUES = "learner.json"
+
+
+def write_state(
+    folder: Path, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any], *, rank: int, processes: int
+) -> None:
+    """Write each process's part of the tensors, and the values; all processes call it with the same new folder.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    folder.mkdir(exist_ok=processes > 1)
+    if tensors:
+        writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        _together(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=processes == 1))
+    if rank == 0:
+        (folder / VALUES).write_text(json.dumps(values))
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """The values that were written.
+
+    Raises:
+        RunError: they are not there.
+    """
+    try:
+        values: dict[str, Any] = json.loads((folder / VALUES).read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"learner state {folder}: {VALUES} is missing or damaged") from error
+    return values
+
+
+def read_state(folder: Path, tensors: Mapping[str, torch.Tensor], *, processes: int) -> None:
+    """Fill tensors, or each process's part of them, with what was written under their names.
+
+    Raises:
+        RunError: one is missing or has another shape; nothing has been filled.
+    """
+    if not tensors:
+        return
+    reader = dcp.HuggingFaceStorageReader(str(folder))
+    found: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
+    for name, tensor in tensors.items():
+        if name not in found or found[name].size != tensor.shape:
+            raise RunError(f"learner state {folder}: {name} is missing or has another shape")
+    _together(lambda: dcp.load(dict(tensors), storage_reader=reader, no_dist=processes == 1))
+
+
+def _together(act: Callable[[], object]) -> None:
+    """Do it; what failed in any process is raised in all, as what it was."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # meant: there is one process
+            act()
+    except CheckpointException as error:
+        cause, _ = next(iter(error.failures.values()))
+        raise cause from error
