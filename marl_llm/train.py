@@ -187,7 +187,7 @@ def _resume(
     run.rewind(step)
     observer.started(run.path, config, step)
     values = checkpoint_values(checkpoint)
-    restore(team, checkpoint, values["learners"])
+    restore(team, checkpoint)
     averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
     league = League.from_json(values["league"])
     if store is not None:
@@ -410,17 +410,14 @@ def assess(config: Config, run: Run, team: Team, observer: Observer, *, step: in
 
 def save(run: Run, team: Team, progress: Progress) -> None:
     """Write a checkpoint."""
-    states = team.learner_states()
     values = {
         "credit": progress.credit,
         "curriculum": progress.averages,
-        "learners": {name: values for name, (_, values) in states.items()},
         "league": progress.league.to_json(),
     }
-    tensors = {name: tensors for name, (tensors, _) in states.items()}
 
     def write(folder: Path) -> None:
-        team.save(folder, tensors)
+        team.save(folder)
         if progress.store is not None:
             write_entries(progress.store, folder / STORED)
 

@@ -249,8 +249,8 @@ class LearnerConfig:
     """Positions whose logits exist at a time; with more they are computed again for the backward pass. None: as many as
     have 2^25 logits together (128 MiB), 220 with a vocabulary of 150,000."""
     checkpoint_activations: bool = False
-    """Keep only what goes into each layer, and compute the rest again for the backward pass: a third slower, and far less
-    memory."""
+    """Keep only what goes into each layer, and compute the rest again for the backward pass: slower by a third, with
+    far less memory."""
     processes: int = 1
     """Processes among which weights, gradients, optimizer and reference are split, and the work is shared out (FSDP2).
     On GPUs each has one of its own."""
@@ -268,14 +268,15 @@ class LearnerConfig:
         require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
         for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens", "processes"):
             require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
-        require(self.logit_tokens is None or self.logit_tokens >= 1, "learner.logit_tokens", self.logit_tokens, "1 or more")
+        for name in ("groups", "logit_tokens"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"learner.{name}", value, "null or 1 or more")
         require(
             self.processes == 1 or self.device in ("cpu", "cuda"),
             "learner.device",
             self.device,
             "cpu or cuda (each process has the GPU that it sees first) where learner.processes is more than 1",
         )
-        require(self.groups is None or self.groups >= 1, "learner.groups", self.groups, "null or 1 or more")
 
 
 ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]

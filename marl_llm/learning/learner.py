@@ -60,8 +60,8 @@ class Learner:
     follows from (`seed`, `version`).
 
     With `processes` above 1, as many processes that have joined (`sharding.join`) make one each, of equal models, and
-    hold a part of it each. All make the same calls with the same arguments, in the same order: each computes a part of the
-    work, all return the same and raise the same TrainingError.
+    hold a part of it each. All make the same calls with the same arguments, in the same order: each computes a part of
+    the work, all return the same and raise the same TrainingError.
 
     Raises:
         ConfigError: the device is not available, or others have not joined.
@@ -119,12 +119,12 @@ class Learner:
 
         A minibatch is made of whole episodes. Returns metrics: `loss` and its parts (`policy_loss`,
         `kl_loss`, `entropy_loss`; means over optimizer steps), `kl` and `entropy` (nats per token),
-        `clip_fraction`, `masked_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability difference between
-        engine and learner, before the first optimizer step), `grad_norm` (largest, before clipping), `lr`,
-        `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over optimizer
-        steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer, of the slowest process); where it learns from
-        pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients` alone. Mutates weights,
-        optimizer and reference, and increments `version`.
+        `clip_fraction`, `masked_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability
+        difference between engine and learner, before the first optimizer step), `grad_norm` (largest, before
+        clipping), `lr`, `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over
+        optimizer steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer, of the slowest
+        process); where it learns from pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients`
+        alone. Mutates weights, optimizer and reference, and increments `version`.
 
         Raises:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The

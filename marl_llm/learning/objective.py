@@ -117,9 +117,10 @@ def policy_losses(
     `now_M` carries the gradient. `proximal_M` is the learner before the first optimizer step of the update,
     `behaviour_M` the engine. The ratio now / proximal is clipped; proximal / behaviour corrects the gap
     between engine and learner, without gradient: truncated from above at `importance_cap`, or taken as it is where
-    it is within [1 / cap, cap] and as 0 elsewhere (IcePop, arXiv 2510.18855). With `importance_cap: None` the ratio is taken against the behaviour directly (plain PPO). Both are
-    exponentials of the mean log-ratio over `groups_M`: the turn (ReMA, arXiv 2503.09501), the sequence (GSPO,
-    2507.18071), or None for the token itself. The groups must be complete.
+    it is within [1 / cap, cap] and as 0 elsewhere (IcePop, arXiv 2510.18855). With `importance_cap: None` the ratio
+    is taken against the behaviour directly (plain PPO). Both are exponentials of the mean log-ratio over
+    `groups_M`: the turn (ReMA, arXiv 2503.09501), the sequence (GSPO, 2507.18071), or None for the token itself.
+    The groups must be complete.
     """
     cap = objective.importance_cap
     origin_M = behaviour_M if cap is None else proximal_M.detach()
@@ -139,6 +140,4 @@ def policy_losses(
             importance_M = importance_M.clamp(max=cap)
     if cap is not None:
         loss_M = loss_M * importance_M
-    return TokenLosses(
-        policy_M=loss_M, ratio_M=ratio_M.detach(), clipped_M=low_M | high_M | over_M, masked_M=masked_M
-    )
+    return TokenLosses(policy_M=loss_M, ratio_M=ratio_M.detach(), clipped_M=low_M | high_M | over_M, masked_M=masked_M)

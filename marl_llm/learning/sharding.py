@@ -21,8 +21,8 @@ from marl_llm.learning.forward import Trunk, layers_of
 def join(address: str, *, rank: int, processes: int, device: str, timeout_s: float = 1800.0) -> None:
     """Make this process the `rank`-th (from 0) of those that make up one learner; returns when all have come.
 
-    `address`: HOST:PORT where the first of them listens. `device`: `cpu` (gloo) or `cuda` (nccl, and gloo for what is on
-    the CPU); the GPU is the first that the process sees. Who waits longer than `timeout_s` for another gives up.
+    `address`: HOST:PORT where the first of them listens. `device`: `cpu` (gloo) or `cuda` (nccl, and gloo for what is
+    on the CPU); the GPU is the first that the process sees. Who waits longer than `timeout_s` for another gives up.
 
     Raises:
         torch.distributed.DistError: the others did not come.

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from marl_llm.errors import RunError
 
@@ -27,8 +29,8 @@ def write_state(
     """
     folder.mkdir(exist_ok=processes > 1)
     if tensors:
-        writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        _together(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=processes == 1))
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        _together(lambda: save(dict(tensors), storage_writer=writer, no_dist=processes == 1))
     if rank == 0:
         (folder / VALUES).write_text(json.dumps(values))
 
@@ -54,12 +56,12 @@ def read_state(folder: Path, tensors: Mapping[str, torch.Tensor], *, processes: 
     """
     if not tensors:
         return
-    reader = dcp.HuggingFaceStorageReader(str(folder))
+    reader = HuggingFaceStorageReader(str(folder))
     found: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     for name, tensor in tensors.items():
         if name not in found or found[name].size != tensor.shape:
             raise RunError(f"learner state {folder}: {name} is missing or has another shape")
-    _together(lambda: dcp.load(dict(tensors), storage_reader=reader, no_dist=processes == 1))
+    _together(lambda: load(dict(tensors), storage_reader=reader, no_dist=processes == 1))
 
 
 def _together(act: Callable[[], object]) -> None:

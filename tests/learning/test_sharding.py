@@ -53,7 +53,9 @@ def trained(processes: int, kind: str, objective: ObjectiveConfig, settings: dic
 def close(one: Any, two: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> None:
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(torch.as_tensor(two[name]), torch.as_tensor(one[name]), rtol=rtol, atol=atol, msg=name)
+        torch.testing.assert_close(
+            torch.as_tensor(two[name]), torch.as_tensor(one[name]), rtol=rtol, atol=atol, msg=name
+        )
 
 
 @pytest.mark.parametrize(
@@ -234,5 +236,7 @@ def test_a_sharded_model_is_exported_as_any_other(tmp_path, kind) -> None:
 
 def test_a_learner_of_more_processes_than_have_joined_is_refused() -> None:
     config = LearnerConfig(processes=2)
-    with pytest.raises(ConfigError, match=r"learner.processes: 2 is not allowed; it must be as many as there are, .* 1"):
+    with pytest.raises(
+        ConfigError, match=r"learner.processes: 2 is not allowed; it must be as many as there are, .* 1"
+    ):
         Learner(make_qwen3(), config, PLAIN, temperature=1.0, total_steps=1, seed=0)
