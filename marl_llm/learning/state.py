@@ -2,6 +2,7 @@
 checkpoints, one file per process, and JSON values. Any number of processes reads what any other has written.
 """
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from marl_llm.errors import RunError
 
 VALUES = "learner.json"
+FILE_BYTES = 2**32
+"""Of whole tensors, all processes together: what a file takes is in memory twice while it is written."""
 
 
 def write_state(
@@ -29,10 +32,16 @@ def write_state(
     """
     folder.mkdir(exist_ok=processes > 1)
     if tensors:
-        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(folder), fqn_to_index_mapping=_files(tensors), save_distributed=True)
         _together(lambda: save(dict(tensors), storage_writer=writer, no_dist=processes == 1))
     if rank == 0:
         (folder / VALUES).write_text(json.dumps(values))
+
+
+def _files(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Number, from 1, of the file that each tensor, or each process's part of it, goes to."""
+    ends = itertools.accumulate(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return {name: 1 + (end - 1) // FILE_BYTES for name, end in zip(tensors, ends)}
 
 
 def read_values(folder: Path) -> dict[str, Any]:

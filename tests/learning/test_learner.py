@@ -7,6 +7,7 @@ import torch
 
 from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
 from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.learning import state
 from marl_llm.learning.learner import Learner, learning_rate
 from marl_llm.types import Sample, Span
 
@@ -135,6 +136,16 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) 
     assert [timeless(resumed.update(make_samples(step))) for step in (1, 2)] == expected
     assert resumed.version == 3
     assert same(copy_weights(resumed), copy_weights(whole))
+
+
+def test_a_large_state_is_in_several_files(make_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(state, "FILE_BYTES", 20_000)  # 6,128 float32 weights with two moments each: 49,024 bytes
+    learner, other = make_learner(make_model()), make_learner(make_model())
+    learner.update(make_samples())
+    learner.save_state(tmp_path / "state")
+    assert len(list((tmp_path / "state").glob("*.safetensors"))) == 3
+    other.load_state(tmp_path / "state")
+    assert same(learner.state()[0], other.state()[0])
 
 
 @pytest.mark.parametrize("objective", [PLAIN, EMA], ids=["plain", "ema"])
