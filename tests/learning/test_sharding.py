@@ -1,6 +1,7 @@
 """One learner in several processes: what it computes is what one process computes."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from marl_llm.checkpoints import write_whole
 from marl_llm.config import KLConfig, LearnerConfig, LoraConfig, ObjectiveConfig, PreferenceConfig
 from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.files import writing
 from marl_llm.learning.batch import pack, shared_micro_batches
 from marl_llm.learning.learner import Learner
 from marl_llm.models import LanguageModel, load_model
 from tests.learning.small import make_qwen3, together
 from tests.learning.test_learner import EMA, PLAIN, make_learner, make_samples, same, spoiled, timeless
+from tests.test_run import file_size_limit
 
 SNAPSHOT = ObjectiveConfig(ratio="sequence", kl=KLConfig(reference="snapshot", kind="k2", coef=0.3, every=2))
 PAIRS = ObjectiveConfig(kl=KLConfig(reference="frozen"), preference=PreferenceConfig(threshold=0.0, imitation=0.5))
@@ -188,6 +192,27 @@ def test_another_number_of_processes_goes_on_from_a_saved_state(tmp_path, kind, 
     assert version == 2
     close({k: v for k, v in expected.items() if k not in PACKING}, metrics)
     close(dict(whole.weights()), later)
+
+
+def refused(processes: int, folder: Path) -> str:
+    """What the user is told when the disk of the last process is full."""
+    learner = make_learner(make_qwen3(), EMA, processes=processes)
+    learner.update(make_samples())
+    last = processes == 1 or torch.distributed.get_rank() == processes - 1
+    with pytest.raises(RunError) as caught, file_size_limit(1000) if last else nullcontext():
+        if processes == 1:
+            write_whole(folder / "step_1", lambda unfinished: learner.save_state(unfinished / "p-learner"), {})
+        else:
+            with writing(folder / "step_1"):
+                learner.save_state(folder / "p-learner")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_disk_that_is_full_is_said_in_one_line_by_all(tmp_path, processes) -> None:
+    told = [refused(1, tmp_path)] if processes == 1 else together(2, refused, tmp_path)
+    assert told == [f"could not write {tmp_path}/step_1: File too large"] * processes
+    assert processes == 2 or not list(tmp_path.iterdir())
 
 
 def restarted(processes: int, weights: dict[str, torch.Tensor], folder: Path) -> Any:
