@@ -250,6 +250,51 @@ def test_later_optimizer_steps_clip_against_the_policy_before_the_update(make_mo
     assert metrics["gap_mean"] == pytest.approx(again["gap_mean"], rel=1e-5)
 
 
+def test_masked_tokens_have_no_policy_loss_and_are_counted(make_model, separate_logprobs) -> None:
+    samples = make_samples()
+    now = separate_logprobs(make_model(), samples).detach()
+    behaviour = torch.tensor([x for s in samples for x in s.spans[0].logprobs])
+    outside = (now - behaviour).abs() > math.log(1.5)
+    assert 0 < outside.sum() < len(outside)
+    advantages = torch.tensor([x for s in samples for x in s.spans[0].advantages])
+    objective = replace(EMA, importance="mask", importance_cap=1.5)
+    metrics = make_learner(make_model(), objective).update(samples)
+    assert metrics["masked_fraction"] == pytest.approx(outside.float().mean().item())
+    expected = -(torch.exp(now - behaviour) * advantages * ~outside).mean().item()
+    assert metrics["policy_loss"] == pytest.approx(expected, rel=1e-4)
+    truncated = make_learner(make_model(), replace(objective, importance="truncate")).update(samples)
+    assert truncated["masked_fraction"] == 0
+    assert metrics["entropy_loss"] == truncated["entropy_loss"]
+
+
+def test_keeping_only_what_goes_into_layers_changes_no_gradient_and_little_stays(make_model) -> None:
+    def run(**settings):
+        learner = make_learner(make_model(), EMA, grad_clip=1e9, micro_batch_tokens=10**6, row_tokens=10**6, **settings)
+        kept = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            metrics = learner.update(make_samples(episodes=40))
+        return timeless(metrics), gradients(learner), sum(kept)
+
+    metrics, grads, kept = run()
+    again, same_grads, few = run(checkpoint_activations=True)
+    assert again == metrics
+    assert all(a.equal(b) for a, b in zip(grads, same_grads))
+    assert few < kept / 4
+
+
+def test_how_many_positions_have_logits_at_a_time_changes_nothing_but_rounding(make_model) -> None:
+    one, few = (make_learner(make_model(), EMA, grad_clip=1e9, logit_tokens=tokens) for tokens in (None, 3))
+    metrics = [learner.update(make_samples()) for learner in (one, few)]
+    assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], rel=1e-5)
+    for a, b in zip(*map(gradients, (one, few))):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_positive_advantages_make_the_sampled_tokens_likelier(make_model, separate_logprobs) -> None:
     good = [replace(s, spans=tuple(replace(x, advantages=(1.0,) * 3) for x in s.spans)) for s in make_samples()]
     learner = make_learner(make_model(tied=True), schedule="constant")

@@ -199,12 +199,16 @@ def refused(processes: int, folder: Path) -> str:
     learner = make_learner(make_qwen3(), EMA, processes=processes)
     learner.update(make_samples())
     last = processes == 1 or torch.distributed.get_rank() == processes - 1
-    with pytest.raises(RunError) as caught, file_size_limit(1000) if last else nullcontext():
+
+    def save() -> None:
         if processes == 1:
             write_whole(folder / "step_1", lambda unfinished: learner.save_state(unfinished / "p-learner"), {})
-        else:
-            with writing(folder / "step_1"):
-                learner.save_state(folder / "p-learner")
+            return
+        with writing(folder / "step_1"):
+            learner.save_state(folder / "p-learner")
+
+    with pytest.raises(RunError) as caught, file_size_limit(1000) if last else nullcontext():
+        save()
     return str(caught.value)
 
 
