@@ -43,15 +43,20 @@ def adapt(base: PreTrainedModel, settings: LoraConfig, *, seed: int) -> PreTrain
     return model
 
 
-def write_adapter(model: PreTrainedModel, folder: Path, *, base: str) -> None:
-    """Write the adapter alone, in PEFT's format; `base` says where its base is, from the folder if it is a path."""
+def write_adapter(
+    model: PreTrainedModel, folder: Path, *, base: str, weights: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write the adapter alone, in PEFT's format; `base` says where its base is, from the folder if it is a path.
+
+    `weights`: those to write, by their names in the model; None: its own.
+    """
     config = model.peft_config[_NAME].to_dict()
     config |= {"base_model_name_or_path": base, "inference_mode": True}
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
-    weights = {name: p.detach().contiguous() for name, p in _trained(model).items()}
-    save_file({_PREFIX + _outside(name): tensor for name, tensor in weights.items()}, folder / WEIGHTS)
+    written = {name: w.detach().contiguous() for name, w in (_trained(model) if weights is None else weights).items()}
+    save_file({_PREFIX + _outside(name): tensor for name, tensor in written.items()}, folder / WEIGHTS)
 
 
 def read_adapter(folder: Path) -> dict[str, torch.Tensor]:

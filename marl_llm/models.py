@@ -64,15 +64,16 @@ class LanguageModel:
         model = adapters.adapt(self.model, settings, seed=seed)
         return LanguageModel(model=model, tokenizer=self.tokenizer, base=self)
 
-    def save(self, folder: Path, *, base: str = "") -> None:
+    def save(self, folder: Path, *, base: str = "", weights: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write both in the Hugging Face format (safetensors); of an adapted model the adapter alone.
 
-        `base`: where the base of an adapted model is, from the folder if it is a path.
+        `base`: where the base of an adapted model is, from the folder if it is a path. `weights`: what
+        `Learner.weights` gives, if the model's own tensors are not those that are meant.
         """
         if self.base is not None:
-            adapters.write_adapter(self.model, folder, base=base)
+            adapters.write_adapter(self.model, folder, base=base, weights=weights)
             return
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
         self.tokenizer.save_pretrained(folder)
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from marl_llm.adapters import load_adapter
 from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig, PolicyKind
@@ -60,10 +58,9 @@ class Member:
     home: "Home"
     """Where its base is kept, or all of it if it has no adapter."""
 
-    def settle(self) -> None:
-        """Have the learner's weights in `language_model`, where it may be elsewhere."""
-        if self.learner is not None:
-            self.learner.settle()
+    def weights(self) -> Mapping[str, torch.Tensor] | None:
+        """Those that its learner trains; None: it has none, and its model's tensors are all there is."""
+        return None if self.learner is None else self.learner.weights()
 
     def publish(self) -> None:
         """Give the learner's weights to the engine."""
@@ -89,33 +86,27 @@ class Team:
             if isinstance(policy, LLMPolicy) and (name not in self.members or self.members[name].learner is None):
                 policy.engine.forget()
 
-    def learner_states(self) -> dict[str, tuple[Mapping[str, torch.Tensor], Any]]:
-        """Tensors and JSON-able values of every learner besides its weights, by policy."""
-        return {name: member.learner.state() for name, member in self.members.items() if member.learner is not None}
-
-    def save(self, folder: Path, optimizers: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Write each model with its tokenizer to `folder/NAME`, and its learner's tensors beside it.
+    def save(self, folder: Path) -> None:
+        """Write each model with its tokenizer to `folder/NAME`, and its learner's state to `folder/NAME-learner`.
 
         Of one with an adapter that is the adapter; a base that was made on the spot comes along. A model that was
         loaded and does not change is not written.
         """
         for name, member in self.members.items():
-            member.settle()
             model, home = member.language_model, member.home
             if model.base is not None:
                 self.write(name, folder / name, checkpoint="..")
             if home.inside and home.place.split("/")[0] == name:
-                (model.base or model).save(folder / home.place)
-        for name, tensors in optimizers.items():
-            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            save_file(whole, folder / f"{name}-optimizer.safetensors")
+                (model.base or model).save(folder / home.place, weights=None if model.base else member.weights())
+            if member.learner is not None:
+                member.learner.save_state(folder / f"{name}-learner")
 
     def write(self, name: str, folder: Path, *, checkpoint: str) -> None:
         """Write what is trained of a policy's model; `checkpoint`: the way from the folder to one with the base."""
         member = self.members[name]
-        member.settle()
         place = member.home.place
-        member.language_model.save(folder, base=f"{checkpoint}/{place}" if member.home.inside else place)
+        base = f"{checkpoint}/{place}" if member.home.inside else place
+        member.language_model.save(folder, base=base, weights=member.weights())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +152,11 @@ def bases_first(config: Config) -> list[str]:
     return sorted(config.policies, key=lambda name: config.policies[name].base is not None)
 
 
-def restore(team: Team, checkpoint: Path, values: Mapping[str, Any]) -> None:
+def restore(team: Team, checkpoint: Path) -> None:
     """Load the learners' optimizers and references from a checkpoint that `Team.save` wrote."""
     for name, member in team.members.items():
         if member.learner is not None:
-            member.learner.load_state(load_file(checkpoint / f"{name}-optimizer.safetensors"), values[name])
+            member.learner.load_state(checkpoint / f"{name}-learner")
 
 
 def _home(config: Config, name: str) -> Home:

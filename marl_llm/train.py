@@ -180,7 +180,7 @@ class _Session:
         team = assemble(self.config, checkpoint, self.runtime.makers)
         self.run.rewind(step)
         values = checkpoint_values(checkpoint)
-        restore(team, checkpoint, values["learners"])
+        restore(team, checkpoint)
         averages = {key: (fast, slow) for key, (fast, slow) in values["curriculum"].items()}
         league = League.from_json(values["league"])
         if store is not None:
@@ -442,17 +442,14 @@ def look(config: Config, team: Team, path: Path, step: int, rollouts: Rollouts) 
 
 def save(run: Run, team: Team, progress: Progress) -> None:
     """Write a checkpoint."""
-    states = team.learner_states()
     values = {
         "credit": progress.credit,
         "curriculum": progress.averages,
-        "learners": {name: values for name, (_, values) in states.items()},
         "league": progress.league.to_json(),
     }
-    tensors = {name: tensors for name, (tensors, _) in states.items()}
 
     def write(folder: Path) -> None:
-        team.save(folder, tensors)
+        team.save(folder)
         if progress.store is not None:
             write_entries(progress.store, folder / STORED)
 

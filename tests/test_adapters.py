@@ -25,7 +25,7 @@ from marl_llm.team import Team, check_seats, found
 from marl_llm.train import Progress, advance, train
 from marl_llm.warmup import warm_up
 from tests.learning.test_learner import EMA, make_learner, make_samples
-from tests.test_train import SMALL, Silent, without_time
+from tests.test_train import SMALL, STATE, Silent, without_time
 from tests.tiny import TINY, first_view, untrained
 
 IDS = torch.tensor([[1, 2, 3, 4, 5, 6]])
@@ -201,13 +201,12 @@ def test_an_adapters_learner_goes_on_bit_for_bit_and_can_begin_anew(tmp_path: Pa
     one = make_learner(first.model, EMA)
     one.update(make_samples())
     first.save(tmp_path / "adapter", base="elsewhere")
-    tensors, values = one.state()
-    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    one.save_state(tmp_path / "state")
     one.update(make_samples(1))
     second = adapted(untrained(), seed=5)
     load_adapter(second.model, tmp_path / "adapter")
     two = make_learner(second.model, EMA)
-    two.load_state(kept, values)
+    two.load_state(tmp_path / "state")
     two.update(make_samples(1))
     assert same(dict(one.weights()), dict(two.weights()))
     two.restart(saved_weights(tmp_path / "adapter"))
@@ -383,8 +382,8 @@ def test_a_checkpoint_holds_adapters_alone_beside_one_base(finished: Path) -> No
     assert not (folder / "black" / "model.safetensors").exists()
     small = load_file(folder / "white" / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in small.values()) == 2 * 2 * (32 + 32)
-    optimizer = load_file(folder / "white-optimizer.safetensors")
-    assert all("lora_" in name for name in optimizer)
+    (state,) = (folder / "white-learner").glob("*.safetensors")
+    assert all("lora_" in name for name in load_file(state))
     first = load_file(checkpoint_path(finished, 0) / "planner" / "model.safetensors")
     assert same(first, load_file(folder / "planner" / "model.safetensors"))
     assert all(math.isfinite(row["learn/white/loss"]) for row in read_metrics(finished))
@@ -403,7 +402,7 @@ def test_a_run_with_adapters_that_was_stopped_goes_on_bit_for_bit(finished: Path
     )
     assert one == two
     for name in ("black", "white"):
-        for file in (f"{name}/adapter_model.safetensors", f"{name}-optimizer.safetensors"):
+        for file in (f"{name}/adapter_model.safetensors", f"{name}-learner/{STATE}"):
             assert same(load_file(checkpoint_path(finished, 4) / file), load_file(checkpoint_path(path, 4) / file)), (
                 file
             )
@@ -423,14 +422,14 @@ def test_an_adapter_on_a_model_of_its_own_is_saved_with_it_or_names_it(tmp_path:
     made = replace(config, policies={"agent": lora}, matchmaking=replace(config.matchmaking, seats={"*": "agent"}))
     made = replace(made, evaluation=replace(made.evaluation, opponents=[]))
     team = found(made)
-    team.save(tmp_path / "first", {})
+    team.save(tmp_path / "first")
     assert (tmp_path / "first" / "agent" / "base" / "model.safetensors").is_file()
     again = found(made, tmp_path / "first")
     assert same(copied(team.members["agent"].language_model.model), copied(again.members["agent"].language_model.model))
     untrained().save(tmp_path / "model")
     given = replace(made, policies={"agent": replace(lora, model=str(tmp_path / "model"))})
     team = found(given)
-    team.save(tmp_path / "second", {})
+    team.save(tmp_path / "second")
     assert sorted(file.name for file in (tmp_path / "second" / "agent").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -447,13 +446,13 @@ def test_a_model_that_was_loaded_and_stays_as_it_is_is_not_written_again(tmp_pat
     still = replace(config, policies={"black": PolicyConfig(tiny=TINY), "white": frozen})
     still = replace(still, evaluation=replace(still.evaluation, opponents=[]))
     team = found(still)
-    team.save(tmp_path / "saved", {})
-    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["black"]
+    team.save(tmp_path / "saved")
+    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["black", "black-learner"]
     again = found(still, tmp_path / "saved", learn=False)
     assert same(copied(again.members["white"].language_model.model), copied(team.members["white"].language_model.model))
     warmed = replace(frozen, warmup=WarmupConfig(teacher="noisy"))
     warm = replace(still, policies={**still.policies, "white": warmed, "noisy": PolicyConfig(kind="noisy")})
-    found(warm).save(tmp_path / "warm", {})
+    found(warm).save(tmp_path / "warm")
     assert (tmp_path / "warm" / "white" / "model.safetensors").is_file()
 
 

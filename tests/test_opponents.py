@@ -16,7 +16,7 @@ from marl_llm.policies.llm import LLMPolicy
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, list_checkpoints, read_episodes, read_metrics
 from marl_llm.team import found
 from marl_llm.train import train
-from tests.test_train import SMALL, Silent, without_time
+from tests.test_train import SMALL, STATE, Silent, without_time
 from tests.tiny import dictated, first_view, saying
 
 SPOILER = (
@@ -129,8 +129,9 @@ def played(path: Path) -> tuple[list[dict[str, Any]], list[Any]]:
 def assert_same_checkpoint(one: Path, two: Path, step: int) -> None:
     first, second = checkpoint_path(one, step), checkpoint_path(two, step)
     assert checkpoint_values(first) == checkpoint_values(second)
-    for file in ("agent/model", "spoiler/model", "agent-optimizer", "spoiler-optimizer"):
-        assert same(load_file(first / f"{file}.safetensors"), load_file(second / f"{file}.safetensors")), file
+    parts = ("/model.safetensors", f"-learner/{STATE}")
+    for file in (f"{name}{part}" for name in ("agent", "spoiler") for part in parts):
+        assert same(load_file(first / file), load_file(second / file)), file
 
 
 def test_engines_are_few_and_get_the_weights_of_whoever_is_met(tmp_path: Path) -> None:

@@ -206,10 +206,9 @@ def test_the_engine_plays_with_the_learners_weights_once_they_are_published(talk
 def test_a_saved_team_goes_on_bit_for_bit(talking: Config, tmp_path: Path) -> None:
     team, progress = found(talking), begin()
     step(talking, team, progress)
-    states = team.learner_states()
-    team.save(tmp_path / "saved", {name: tensors for name, (tensors, _) in states.items()})
+    team.save(tmp_path / "saved")
     other = found(talking, tmp_path / "saved")
-    restore(other, tmp_path / "saved", {name: values for name, (_, values) in states.items()})
+    restore(other, tmp_path / "saved")
     later = Progress(step=1, credit=progress.credit)
     _, episodes = step(talking, team, progress)
     _, again = step(talking, other, later)
@@ -225,7 +224,7 @@ def test_a_saved_team_goes_on_bit_for_bit(talking: Config, tmp_path: Path) -> No
 
 def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_path: Path) -> None:
     team = found(talking)
-    team.save(tmp_path / "saved", {})
+    team.save(tmp_path / "saved")
     before = first_move(team, "white")
     step(talking, team, begin())
     team.members["white"].publish()

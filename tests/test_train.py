@@ -32,6 +32,8 @@ from marl_llm.team import found
 from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
+STATE = "shard-00001-model-00001-of-00001.safetensors"
+"""Where one process writes its learner's state."""
 
 
 class Silent:
@@ -74,7 +76,7 @@ def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def same_checkpoints(one: Path, two: Path, step: int) -> bool:
     first, second = checkpoint_path(one, step), checkpoint_path(two, step)
     assert checkpoint_values(first) == checkpoint_values(second)
-    for name in ("agent/model.safetensors", "agent-optimizer.safetensors"):
+    for name in ("agent/model.safetensors", f"agent-learner/{STATE}"):
         a, b = load_file(first / name), load_file(second / name)
         assert a.keys() == b.keys()
         assert all(a[key].equal(b[key]) for key in a), name

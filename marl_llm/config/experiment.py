@@ -162,6 +162,9 @@ class Config:
             self._check_league(self.matchmaking.league)
         if self.runtime == "ray":
             self._check_cluster(self.cluster)
+        for name, policy in self.policies.items() if self.runtime == "local" else ():
+            count = policy.learner.processes
+            require(count == 1, f"policies.{name}.learner.processes", count, "1 where runtime is local")
         for name, policy_config in self.policies.items():
             self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
             warmup = policy_config.warmup

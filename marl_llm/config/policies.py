@@ -170,7 +170,10 @@ class ObjectiveConfig:
     entropy_final: float | None = None
     """Its weight at the last step, with a straight line in between; None: it stays."""
     importance_cap: float | None = 2.0
-    """Truncation of the importance weight that corrects the gap between engine and learner; None: no correction."""
+    """Bound of the importance weight that corrects the gap between engine and learner; None: no correction."""
+    importance: Literal["truncate", "mask"] = "truncate"
+    """`truncate`: a weight above the cap is cut to it. `mask`: a token whose weight is not within [1/cap, cap] has no
+    policy loss, and still counts in what is averaged over (IcePop)."""
     kl: KLConfig = field(default_factory=KLConfig)
     """The pull towards a reference policy."""
     preference: PreferenceConfig | None = None
@@ -205,6 +208,12 @@ class ObjectiveConfig:
             self.importance_cap,
             "null or 1 or more",
         )
+        require(
+            self.importance == "truncate" or (self.importance_cap or 1) > 1,
+            "objective.importance_cap",
+            self.importance_cap,
+            "more than 1 where objective.importance is mask",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +245,15 @@ class LearnerConfig:
     """Packed tokens per forward and backward pass; about 2048 keeps a CPU's caches warm, a GPU likes more."""
     row_tokens: int = 512
     """Packed tokens per row; a longer sequence gets a row of its own."""
+    logit_tokens: int | None = None
+    """Positions whose logits exist at a time; with more they are computed again for the backward pass. None: as many as
+    have 2^25 logits together (128 MiB), 220 with a vocabulary of 150,000."""
+    checkpoint_activations: bool = False
+    """Keep only what goes into each layer, and compute the rest again for the backward pass: slower by a third, with
+    far less memory."""
+    processes: int = 1
+    """Processes among which weights, gradients, optimizer and reference are split, and the work is shared out (FSDP2).
+    On GPUs each has one of its own."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -248,9 +266,17 @@ class LearnerConfig:
         require(all(0 <= beta < 1 for beta in self.betas), "learner.betas", self.betas, "from 0 to less than 1, both")
         require(self.weight_decay >= 0, "learner.weight_decay", self.weight_decay, "0 or more")
         require(self.grad_clip > 0, "learner.grad_clip", self.grad_clip, "more than 0")
-        for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens"):
+        for name in ("minibatches", "epochs", "micro_batch_tokens", "row_tokens", "processes"):
             require(getattr(self, name) >= 1, f"learner.{name}", getattr(self, name), "1 or more")
-        require(self.groups is None or self.groups >= 1, "learner.groups", self.groups, "null or 1 or more")
+        for name in ("groups", "logit_tokens"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"learner.{name}", value, "null or 1 or more")
+        require(
+            self.processes == 1 or self.device in ("cpu", "cuda"),
+            "learner.device",
+            self.device,
+            "cpu or cuda (each process has the GPU that it sees first) where learner.processes is more than 1",
+        )
 
 
 ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]

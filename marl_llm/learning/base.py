@@ -1,7 +1,8 @@
 """What every learner does, be it in this process or a group of others."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -27,14 +28,11 @@ class Trainer(Protocol):
     def weights(self) -> Mapping[str, torch.Tensor]:
         """What is trained; fetched when it is looked at, where it is elsewhere."""
 
-    def settle(self) -> None:
-        """Give the model that it was made with the weights that it has now, if it has not."""
+    def save_state(self, folder: Path) -> None:
+        """Write what resuming needs besides the weights to a new folder."""
 
-    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What resuming needs besides the weights."""
+    def load_state(self, folder: Path) -> None:
+        """Continue from what `save_state` wrote."""
 
     def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Begin anew from other weights."""
-
-    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""

@@ -203,6 +203,20 @@ class MicroBatch:
     num_nodes: int
     """Tokens without padding."""
 
+    @staticmethod
+    def empty() -> "MicroBatch":
+        """One token that nothing follows: for who has nothing to do in a pass that all processes make together."""
+        none, one_BT = torch.zeros(0, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64)
+        return MicroBatch(
+            tokens_BT=one_BT,
+            depths_BT=one_BT,
+            ends_BT=None,
+            nodes_K=torch.zeros(1, dtype=torch.int64),
+            visits_M=none,
+            sampled_M=none,
+            num_nodes=0,
+        )
+
     def to(self, device: torch.device) -> "MicroBatch":
         """The same micro-batch on a device."""
         return MicroBatch(
@@ -222,18 +236,40 @@ def micro_batches(rows: Sequence[Row], micro_batch_tokens: int) -> list[MicroBat
     Rows are sorted by length, and a micro-batch ends where one more row would make its padding cost more than starting
     another. Chains stay apart, since they need no explicit mask.
     """
+    return [_collate(part) for part in _cut(rows, micro_batch_tokens)]
+
+
+def shared_micro_batches(
+    rows: Sequence[Row], micro_batch_tokens: int, *, rank: int, processes: int
+) -> list[MicroBatch]:
+    """The micro-batches of one of several processes, which have about as many tokens each.
+
+    All have equally many, some of which may be empty: the passes of all processes go together.
+    """
+    parts: list[list[Row]] = [[] for _ in range(processes)]
+    loads = [0] * processes
+    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+        least = loads.index(min(loads))
+        parts[least].append(row)
+        loads[least] += len(row.tokens)
+    cuts = [_cut(part, micro_batch_tokens) for part in parts]
+    idle = max(map(len, cuts)) - len(cuts[rank])
+    return [*map(_collate, cuts[rank]), *(MicroBatch.empty() for _ in range(idle))]
+
+
+def _cut(rows: Sequence[Row], micro_batch_tokens: int) -> list[list[Row]]:
     order = sorted(rows, key=lambda row: (row.is_chain, len(row.tokens)))
-    batches: list[MicroBatch] = []
+    cut: list[list[Row]] = []
     start = nodes = 0
     for index, row in enumerate(order):
         width = len(row.tokens)
         padded = (index + 1 - start) * width
         too_big = padded > micro_batch_tokens or padded - nodes - width > PADDING_TOKENS
         if index > start and (too_big or row.is_chain != order[start].is_chain):
-            batches.append(_collate(order[start:index]))
+            cut.append(order[start:index])
             start, nodes = index, 0
         nodes += width
-    return [*batches, _collate(order[start:])] if order else batches
+    return [*cut, order[start:]] if order else cut
 
 
 def _collate(rows: Sequence[Row]) -> MicroBatch:

@@ -1,6 +1,7 @@
 """From a micro-batch to log-probabilities, entropies and divergences, as if sequences were run one by one."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,51 @@ from marl_llm.errors import ModelError
 from marl_llm.learning.batch import MicroBatch, attention_mask
 
 CHUNK_LOGITS = 2**25
-"""Most logits that exist at a time (128 MiB in float32); more are recomputed in the backward pass."""
+"""Most logits that exist at a time (128 MiB in float32), unless it is said how many positions have theirs."""
+
+
+class Trunk(torch.nn.Module):
+    """A causal language model up to the head, which is applied to its output in parts (`token_values`).
+
+    One module, so that all that the model's own parameters need before and after a pass can hang on it.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: MicroBatch) -> torch.Tensor:
+        """Last hidden states (K x H) of the nodes that predict sampled tokens."""
+        kwargs: dict[str, Any] = {}
+        if batch.ends_BT is not None:
+            kwargs = {
+                "attention_mask": attention_mask(batch.ends_BT, self.model.dtype),
+                "position_ids": batch.depths_BT,
+            }
+        hidden_BTH = self.model.base_model(input_ids=batch.tokens_BT, use_cache=False, **kwargs).last_hidden_state
+        states_KH: torch.Tensor = hidden_BTH.flatten(0, 1).index_select(0, batch.nodes_K)
+        return states_KH
+
+    @property
+    def head(self) -> torch.nn.Module:
+        """From hidden states to logits."""
+        head = self.model.get_output_embeddings()
+        assert isinstance(head, torch.nn.Module)
+        return head
+
+
+def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The transformer layers, which are all alike and follow each other."""
+    count = model.config.get_text_config().num_hidden_layers
+    lists = (module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList))
+    return next(layers for layers in lists if len(layers) == count)
+
+
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """From now on each layer keeps its input alone, and runs again in the backward pass."""
+    for layer in layers_of(model):
+        again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        setattr(layer, "forward", again)  # noqa: B010
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +113,8 @@ def _trees_are_exact(model: PreTrainedModel) -> bool:
         num_nodes=6,
     )
     expected_KV = model(input_ids=sequences, use_cache=False).logits.flatten(0, 1)
-    logits_KV = _head(model)(node_states(model, tree))
+    trunk = Trunk(model)
+    logits_KV = trunk.head(trunk(tree))
     scale = float(expected_KV.abs().max())
     return bool(torch.allclose(logits_KV, expected_KV, rtol=1e-3, atol=1e-3 * scale))
 
@@ -83,53 +129,35 @@ def keys_per_token(model: PreTrainedModel) -> float:
     return float(weights / (2 * width * config.num_hidden_layers))
 
 
-def node_states(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
-    """Last hidden states (K x H) of the nodes that predict sampled tokens."""
-    kwargs: dict[str, Any] = {}
-    if batch.ends_BT is not None:
-        kwargs = {
-            "attention_mask": attention_mask(batch.ends_BT, model.dtype),
-            "position_ids": batch.depths_BT,
-        }
-    hidden_BTH = model.base_model(input_ids=batch.tokens_BT, use_cache=False, **kwargs).last_hidden_state
-    states_KH: torch.Tensor = hidden_BTH.flatten(0, 1).index_select(0, batch.nodes_K)
-    return states_KH
-
-
-def _head(model: PreTrainedModel) -> torch.nn.Module:
-    head = model.get_output_embeddings()
-    assert isinstance(head, torch.nn.Module)
-    return head
-
-
 def token_values(
-    model: PreTrainedModel,
+    trunk: Trunk,
     batch: MicroBatch,
     targets_M: torch.Tensor,
     *,
     temperature: float,
-    reference: PreTrainedModel | None = None,
+    reference: Trunk | None = None,
     full_kl: bool = False,
     entropy_gradient: bool = False,
-    chunk_logits: int = CHUNK_LOGITS,
+    logit_tokens: int | None = None,
 ) -> TokenValues:
     """Run a micro-batch; `targets_M` are the ids of its sampled tokens. Logits are divided by `temperature`.
 
-    The head is applied once per distinct predicting node, at most `chunk_logits` logits at a time.
+    The head is applied once per distinct predicting node, to `logit_tokens` of them at a time (None: as many as have
+    `CHUNK_LOGITS` logits). Where that is more than once, logits are computed again in the backward pass.
     """
-    states_KH = node_states(model, batch)
+    states_KH = trunk(batch)
     reference_KH = None
     if reference is not None:
         with torch.no_grad():
-            reference_KH = node_states(reference, batch)
+            reference_KH = reference(batch)
     head = _Head(
-        model=_head(model),
-        reference=None if reference is None else _head(reference),
+        model=trunk.head,
+        reference=None if reference is None else reference.head,
         temperature=temperature,
         full_kl=full_kl,
         entropy_gradient=entropy_gradient,
     )
-    size = max(1, chunk_logits // model.config.get_text_config().vocab_size)
+    size = logit_tokens or max(1, CHUNK_LOGITS // trunk.model.config.get_text_config().vocab_size)
     parts = []
     for low in range(0, len(states_KH), size):
         high = min(low + size, len(states_KH))

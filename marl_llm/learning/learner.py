@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,12 +14,21 @@ from transformers import PreTrainedModel
 
 from marl_llm.config import LearnerConfig, ObjectiveConfig
 from marl_llm.devices import available_device
-from marl_llm.errors import RunError, TrainingError
+from marl_llm.errors import TrainingError
 from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
-from marl_llm.learning.forward import TokenValues, check_model, keys_per_token, token_values
+from marl_llm.learning.forward import (
+    TokenValues,
+    Trunk,
+    check_model,
+    checkpoint_layers,
+    keys_per_token,
+    token_values,
+)
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
 from marl_llm.learning.preferences import Preferences
-from marl_llm.learning.reference import Reference
+from marl_llm.learning.reference import Reference, copy_of
+from marl_llm.learning.sharding import Processes, whole
+from marl_llm.learning.state import read_state, read_values, write_state
 from marl_llm.seeds import generator
 from marl_llm.types import Sample
 
@@ -49,8 +59,12 @@ class Learner:
     stays in evaluation mode: dropout would make the learner disagree with the engine. Every random choice
     follows from (`seed`, `version`).
 
+    With `processes` above 1, as many processes that have joined (`sharding.join`) make one each, of equal models, and
+    hold a part of it each. All make the same calls with the same arguments, in the same order: each computes a part of
+    the work, all return the same and raise the same TrainingError.
+
     Raises:
-        ConfigError: the device is not available.
+        ConfigError: the device is not available, or others have not joined.
         ModelError: the model's attention or head cannot be trained on packed samples.
     """
 
@@ -68,7 +82,10 @@ class Learner:
         seed: int,
     ) -> None:
         self._device = available_device("learner.device", config.device)
-        self.model: PreTrainedModel = model.to(device=self._device, dtype=torch.float32).eval()
+        self._processes = Processes(config.processes, self._device)
+        # What is sharded is moved part by part: a device need not hold it all.
+        place = self._device if config.processes == 1 else "cpu"
+        self.model: PreTrainedModel = model.to(device=place, dtype=torch.float32).eval()
         check_model(self.model)
         self.version = 0
         self._config = config
@@ -78,12 +95,19 @@ class Learner:
         self._seed = seed
         self._keys_per_token = keys_per_token(self.model)
         self._model_s = 0.0
+        other = None if objective.kl.reference == "none" else Trunk(copy_of(self.model))
+        if config.checkpoint_activations:
+            checkpoint_layers(self.model)
+        self._trunk = Trunk(self.model)
+        self._trunks = [self._trunk] if other is None else [self._trunk, other]
+        for trunk in self._trunks:
+            self._processes.shard(trunk, bfloat16=config.dtype == "bfloat16")
         self._names = {p: name for name, p in self.model.named_parameters() if p.requires_grad}
         self._partial = len(self._names) < len(list(self.model.parameters()))
         self._optimizer = self._make_optimizer()
         self._imitation_optimizer: torch.optim.Optimizer | None = None
-        moving = objective.kl.reference != "none"
-        self._reference = Reference(self.model, objective.kl) if moving else None
+        trained = {name: parameter for parameter, name in self._names.items()}
+        self._reference = None if other is None else Reference(other, trained, objective.kl)
 
     @property
     def by_pairs(self) -> bool:
@@ -95,12 +119,12 @@ class Learner:
 
         A minibatch is made of whole episodes. Returns metrics: `loss` and its parts (`policy_loss`,
         `kl_loss`, `entropy_loss`; means over optimizer steps), `kl` and `entropy` (nats per token),
-        `clip_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability difference between
-        engine and learner, before the first optimizer step), `grad_norm` (largest, before clipping), `lr`,
-        `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over optimizer
-        steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer); where it learns from
-        pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients` alone. Mutates weights,
-        optimizer and reference, and increments `version`.
+        `clip_fraction`, `masked_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability
+        difference between engine and learner, before the first optimizer step), `grad_norm` (largest, before
+        clipping), `lr`, `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over
+        optimizer steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer, of the slowest
+        process); where it learns from pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients`
+        alone. Mutates weights, optimizer and reference, and increments `version`.
 
         Raises:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
@@ -121,7 +145,7 @@ class Learner:
             "lr": lr,
             "tokens": float(sum(len(sample.tokens) for sample in samples)),
             "sampled_tokens": float(sum(span.length for sample in samples for span in sample.spans)),
-            "model_s": self._model_s,
+            "model_s": self._processes.largest([self._model_s])[0],
         }
 
     def _from_advantages(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
@@ -139,6 +163,7 @@ class Learner:
                 minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device)
                 batches = whole or self._micro_batches(part)
             self._optimizer_step(minibatch, batches, lr, tally)
+        tally.combine(self._processes)
         return tally.metrics()
 
     def _from_pairs(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
@@ -171,7 +196,8 @@ class Learner:
             now_N[batch.sampled_M] = values.logprobs_M
             if values.reference_M is not None:
                 reference_N[batch.sampled_M] = values.reference_M
-        return now_N, reference_N
+        self._processes.rest(*self._trunks)
+        return self._processes.add(now_N), self._processes.add(reference_N)
 
     def _weighted_step(
         self,
@@ -225,64 +251,78 @@ class Learner:
         self._descend(self._imitation_optimizer, lr, samples, self._micro_batches(samples), loss)
         if self._reference is not None and self.version == 0:
             self._reference.copy_policy()
-        return total
+        return self._processes.sums([total])[0]
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it."""
-        weights: Mapping[str, torch.Tensor] = self.model.state_dict()
-        if self._partial:
-            return {name: weights[name] for name in self._names.values()}
-        return weights
+        """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it.
 
-    def settle(self) -> None:
-        """The model that it was made with is the one that it trains."""
+        Of a sharded model they are whole, on the CPU, in the first process, and there is nothing in the others.
+        """
+        if self._partial:
+            weights = {name: parameter.detach() for parameter, name in self._names.items()}
+        else:
+            weights = self.model.state_dict(keep_vars=self._processes.count > 1)
+        return self._processes.gathered(weights) if self._processes.count > 1 else weights
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What resuming needs besides the model's weights: named tensors (not copied) and JSON values."""
-        tensors = {
-            f"optimizer.{self._names[parameter]}.{key}": value
-            for parameter, slots in self._optimizer.state.items()
-            for key, value in slots.items()
-        }
-        if self._reference is not None:
-            tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.tensors().items()}
-        return tensors, {"version": self.version, "stepped": bool(self._optimizer.state)}
+        """What `save_state` writes: named tensors, of which `weights` says where they are, and JSON values."""
+        return self._processes.gathered(self._tensors()), self._values_now()
 
-    def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Begin anew from other weights, as `weights` gives them, which are copied; `version`, and with it the learning
-        rate, goes on.
+    def save_state(self, folder: Path) -> None:
+        """Write what resuming needs besides the model's weights to a new folder, of which all processes see the same.
 
         Raises:
-            RuntimeError: a weight is missing or has another shape.
+            OSError: it could not be written.
         """
-        frozen = {name: own for name, own in self.model.state_dict().items() if name not in self.weights()}
-        self.model.load_state_dict({**frozen, **weights})
-        self._optimizer = self._make_optimizer()
-        if self._reference is not None:
-            self._reference.copy_policy()
+        count, rank = self._processes.count, self._processes.rank
+        write_state(folder, self._tensors(), self._values_now(), rank=rank, processes=count)
 
-    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave, bit for bit, in a learner whose model has the weights of that
-        moment.
+    def load_state(self, folder: Path) -> None:
+        """Continue from what `save_state` wrote, in a learner whose model has the weights of that moment: bit for bit,
+        unless the number of processes is another.
 
         The learning rate needs no state: it follows from `version`.
 
         Raises:
-            RunError: a tensor is missing or has another shape than the model's.
+            RunError: a tensor is missing or has another shape than the model's; this learner is as before.
         """
-        self.version = int(values["version"])
+        values = read_values(folder)
+        optimizer, slots = self._make_optimizer(), {}
+        for parameter in self._names if values["stepped"] else ():
+            moments = {key: torch.zeros_like(parameter).detach() for key in ("exp_avg", "exp_avg_sq")}
+            slots[parameter] = {"step": torch.zeros(())} | moments
+        optimizer.state.update(slots)
+        read_state(folder, self._tensors(optimizer), processes=self._processes.count)
+        self.version, self._optimizer, self._imitation_optimizer = int(values["version"]), optimizer, None
+
+    def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin anew from other weights, as `weights` gives them, which are copied; `version`, and with it the learning
+        rate, goes on. All processes are given the whole weights.
+
+        Raises:
+            RuntimeError: a weight is missing or has another shape.
+        """
+        own = self.model.state_dict()
+        trained = set(self._names.values()) if self._partial else own.keys()
+        given = {name: self._processes.like(weight, own.get(name, weight)) for name, weight in weights.items()}
+        self.model.load_state_dict({**{name: own[name] for name in own.keys() - trained}, **given})
         self._optimizer = self._make_optimizer()
-        self._imitation_optimizer = None
-        for parameter, name in self._names.items() if values["stepped"] else ():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors.get(f"optimizer.{name}.{key}")
-                if value is None or (key != "step" and value.shape != parameter.shape):
-                    raise RunError(f"learner state: {key} of {name} is missing or has another shape")
-                device = value.device if key == "step" else parameter.device
-                self._optimizer.state[parameter][key] = value.to(device, copy=True)
         if self._reference is not None:
-            found = {n.removeprefix("reference."): t for n, t in tensors.items() if n.startswith("reference.")}
-            self._reference.load(found)
+            self._reference.copy_policy()
+
+    def _tensors(self, optimizer: torch.optim.Optimizer | None = None) -> dict[str, torch.Tensor]:
+        """The tensors of the state, not copied; `optimizer`: another than the present one."""
+        tensors = {
+            f"optimizer.{self._names[parameter]}.{key}": value
+            for parameter, slots in (optimizer or self._optimizer).state.items()
+            for key, value in slots.items()
+        }
+        if self._reference is not None:
+            tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.tensors().items()}
+        return tensors
+
+    def _values_now(self) -> dict[str, Any]:
+        return {"version": self.version, "stepped": bool(self._optimizer.state)}
 
     def _objective_now(self) -> ObjectiveConfig:
         """The objective with the entropy bonus of this training step."""
@@ -310,21 +350,22 @@ class Learner:
 
     def _micro_batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
         rows = pack(samples, self._config.row_tokens, keys_per_token=self._keys_per_token)
-        return [b.to(self._device) for b in micro_batches(rows, self._config.micro_batch_tokens)]
+        return [b.to(self._device) for b in self._processes.micro_batches(rows, self._config.micro_batch_tokens)]
 
     def _values(self, batch: MicroBatch, targets_N: torch.Tensor, *, reference: bool) -> TokenValues:
         """Run the model on a micro-batch, and the reference, if there is one and it is wanted."""
-        other = self._reference.model if reference and self._reference is not None else None
-        bfloat16 = self._config.dtype == "bfloat16"
+        other = self._reference.trunk if reference and self._reference is not None else None
+        bfloat16 = self._config.dtype == "bfloat16" and self._processes.count == 1  # else its modules see to it
         with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
             return token_values(
-                self.model,
+                self._trunk,
                 batch,
                 targets_N[batch.sampled_M],
                 temperature=self._temperature,
                 reference=other,
                 full_kl=other is not None and self._objective.kl.kind == "full" and not self.by_pairs,
                 entropy_gradient=bool(self._objective.entropy or self._objective.entropy_final),
+                logit_tokens=self._config.logit_tokens,
             )
 
     @torch.no_grad()
@@ -340,6 +381,8 @@ class Learner:
         def loss(batch: MicroBatch) -> torch.Tensor:
             terms = minibatch.terms(self._values(batch, minibatch.tokens_N, reference=True), batch)
             total = terms.loss
+            if not len(batch.sampled_M):
+                return total
             numbers = stats(terms, total)
             if not all(map(math.isfinite, numbers)):
                 parts = {
@@ -370,14 +413,12 @@ class Learner:
         """One optimizer step on the samples, packed as `batches`; returns the norm of the gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
         for batch in batches:
-            part = loss(batch)
-            with self._in_model():
-                part.backward()  # type: ignore[no-untyped-call]
+            self._backward(loss, batch)
         norm = self._gradient_norm()
-        if not norm.isfinite():
+        if not whole(norm).isfinite():
             culprits = self._without_finite_gradient(optimizer, samples, loss)
             raise TrainingError(
-                f"step {self.version}: the gradient's norm is {norm:g}; no step was taken; "
+                f"step {self.version}: the gradient's norm is {whole(norm):g}; no step was taken; "
                 f"not finite alone: {_listed(culprits)}"
             )
         torch.nn.utils.clip_grads_with_norm_(list(self._names), self._config.grad_clip, norm)
@@ -385,7 +426,23 @@ class Learner:
             group["lr"] = lr
         with self._in_model():
             optimizer.step()
-        return norm.item()
+        return whole(norm).item()
+
+    def _backward(self, loss: Loss, batch: MicroBatch) -> None:
+        """Add the gradient of a micro-batch, at the same time as the other processes that of theirs."""
+        failure = None
+        try:
+            part = loss(batch)
+        except TrainingError as error:
+            failure = error
+        try:
+            self._processes.agree(failure)
+        except TrainingError:
+            self._processes.reset(*self._trunks)
+            raise
+        with self._in_model():
+            part.backward()  # type: ignore[no-untyped-call]
+        self._processes.rest(*self._trunks)
 
     @contextmanager
     def _in_model(self) -> Iterator[None]:
@@ -406,9 +463,9 @@ class Learner:
         culprits: list[int] = []
         for batch in micro_batches(pack(samples, row_tokens=1), micro_batch_tokens=1):
             optimizer.zero_grad(set_to_none=True)
-            batch = batch.to(self._device)
-            loss(batch).backward()  # type: ignore[no-untyped-call]
-            if not self._gradient_norm().isfinite():
+            batch = batch.to(self._device)  # the same in all processes, which need each other's weights
+            self._backward(loss, batch)
+            if not whole(self._gradient_norm()).isfinite():
                 culprits += batch.sampled_M.tolist()
         optimizer.zero_grad(set_to_none=True)
         return span_names(samples, sorted(culprits))

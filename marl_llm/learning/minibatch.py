@@ -9,6 +9,7 @@ from marl_llm.config import ObjectiveConfig
 from marl_llm.learning.batch import MicroBatch, SampledTokens, behaviour
 from marl_llm.learning.forward import TokenValues
 from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
+from marl_llm.learning.sharding import Processes
 from marl_llm.types import Sample
 
 
@@ -30,6 +31,8 @@ class LossTerms:
     """Policy now over the proximal policy, without gradient."""
     clipped_M: torch.Tensor
     """Whether clipping took the gradient away (bool)."""
+    masked_M: torch.Tensor
+    """Whether the importance weight took the token out of the policy loss (bool)."""
     gap_M: torch.Tensor
     """Learner before the update minus engine, in log-probability, without gradient."""
 
@@ -111,6 +114,7 @@ class Minibatch:
             entropy_M=values.entropy_M.detach(),
             ratio_M=policy.ratio_M,
             clipped_M=policy.clipped_M,
+            masked_M=policy.masked_M,
             gap_M=proximal_M - behaviour_M,
         )
 
@@ -124,7 +128,7 @@ class Tally:
     visits: int = 0
     nodes: int = 0
     padded: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 8)
+    sums: list[float] = field(default_factory=lambda: [0.0] * 9)
     ratio_max: float = 0.0
     gap_max: float = 0.0
 
@@ -137,13 +141,19 @@ class Tally:
         self.nodes += batch.num_nodes
         self.padded += batch.tokens_BT.numel()
 
+    def combine(self, processes: Processes) -> None:
+        """Take in what the other processes have added up."""
+        *self.sums, visits, nodes, padded = processes.sums([*self.sums, self.visits, self.nodes, self.padded])
+        self.visits, self.nodes, self.padded = int(visits), int(nodes), int(padded)
+        self.ratio_max, self.gap_max = processes.largest([self.ratio_max, self.gap_max])
+
     def metrics(self) -> dict[str, float]:
         """Losses as means over optimizer steps, token values as means over tokens."""
         losses = [value / self.optimizer_steps for value in self.sums[:4]]
         means = [value / self.visits for value in self.sums[4:]]
         return {
             **dict(zip(("loss", "policy_loss", "kl_loss", "entropy_loss"), losses)),
-            **dict(zip(("kl", "entropy", "clip_fraction", "gap_mean"), means)),
+            **dict(zip(("kl", "entropy", "clip_fraction", "masked_fraction", "gap_mean"), means)),
             "ratio_max": self.ratio_max,
             "gap_max": self.gap_max,
             "grad_norm": self.grad_norm,
@@ -163,6 +173,7 @@ def stats(terms: LossTerms, loss: torch.Tensor) -> list[float]:
         terms.kl_M,
         terms.entropy_M,
         terms.clipped_M,
+        terms.masked_M,
         gap_M,
     )
     numbers = [loss, *(values.sum(dtype=loss.dtype) for values in sums), terms.ratio_M.max(), gap_M.max()]

@@ -100,6 +100,8 @@ class TokenLosses:
     """Policy now over the proximal policy; without gradient."""
     clipped_M: torch.Tensor
     """Whether clipping took the gradient away (bool)."""
+    masked_M: torch.Tensor
+    """Whether the importance weight took the token out (bool)."""
 
 
 def policy_losses(
@@ -114,10 +116,11 @@ def policy_losses(
 
     `now_M` carries the gradient. `proximal_M` is the learner before the first optimizer step of the update,
     `behaviour_M` the engine. The ratio now / proximal is clipped; proximal / behaviour corrects the gap
-    between engine and learner, truncated from above at `importance_cap` and without gradient. With
-    `importance_cap: None` the ratio is taken against the behaviour directly (plain PPO). Both are
-    exponentials of the mean log-ratio over `groups_M`: the turn (ReMA, arXiv 2503.09501), the sequence (GSPO,
-    2507.18071), or None for the token itself. The groups must be complete.
+    between engine and learner, without gradient: truncated from above at `importance_cap`, or taken as it is where
+    it is within [1 / cap, cap] and as 0 elsewhere (IcePop, arXiv 2510.18855). With `importance_cap: None` the ratio
+    is taken against the behaviour directly (plain PPO). Both are exponentials of the mean log-ratio over
+    `groups_M`: the turn (ReMA, arXiv 2503.09501), the sequence (GSPO, 2507.18071), or None for the token itself.
+    The groups must be complete.
     """
     cap = objective.importance_cap
     origin_M = behaviour_M if cap is None else proximal_M.detach()
@@ -128,8 +131,13 @@ def policy_losses(
         high_M = (advantages_M > 0) & (ratio_M > 1 + objective.clip_high)
         dual = objective.dual_clip
         over_M = (advantages_M < 0) & (ratio_M > dual) if dual is not None else torch.zeros_like(low_M)
+        masked_M = torch.zeros_like(low_M)
         if cap is not None:
-            importance_M = torch.exp(group_mean(origin_M - behaviour_M, groups_M)).clamp(max=cap)
+            importance_M = torch.exp(group_mean(origin_M - behaviour_M, groups_M))
+            if objective.importance == "mask":
+                masked_M = (importance_M < 1 / cap) | (importance_M > cap)
+                importance_M = importance_M.masked_fill(masked_M, 0.0)
+            importance_M = importance_M.clamp(max=cap)
     if cap is not None:
         loss_M = loss_M * importance_M
-    return TokenLosses(policy_M=loss_M, ratio_M=ratio_M.detach(), clipped_M=low_M | high_M | over_M)
+    return TokenLosses(policy_M=loss_M, ratio_M=ratio_M.detach(), clipped_M=low_M | high_M | over_M, masked_M=masked_M)

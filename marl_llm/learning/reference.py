@@ -11,22 +11,30 @@ import torch
 from transformers import PreTrainedModel
 
 from marl_llm.config import KLConfig
-from marl_llm.errors import RunError
+from marl_llm.learning.forward import Trunk
+from marl_llm.learning.sharding import local
+
+
+def copy_of(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that never needs gradients; what is frozen in the model is shared with it, such as an adapter's base."""
+    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    copied: PreTrainedModel = copy.deepcopy(model, frozen).requires_grad_(False)
+    return copied
 
 
 class Reference:
-    """A copy of the policy's model that follows it as `KLConfig.reference` says; it never needs gradients.
+    """A copy of the policy's model that follows it as `KLConfig.reference` says.
 
-    What is frozen in the model is not copied: an adapter's reference is an adapter on the same base.
+    `trained` are the policy's parameters that it follows, by their names in both models; of sharded ones each process
+    moves its own part.
     """
 
-    def __init__(self, model: PreTrainedModel, config: KLConfig) -> None:
-        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-        self.model: PreTrainedModel = copy.deepcopy(model, frozen).requires_grad_(False)
-        mine = dict(self.model.named_parameters())
-        self._names = list(trained)
-        self._mine, self._theirs = [mine[name] for name in trained], list(trained.values())
+    def __init__(self, trunk: Trunk, trained: Mapping[str, torch.nn.Parameter], config: KLConfig) -> None:
+        self.trunk = trunk
+        mine = dict(trunk.model.named_parameters())
+        self._parameters = {name: mine[name] for name in trained}
+        self._mine = [local(parameter) for parameter in self._parameters.values()]
+        self._theirs = [local(parameter) for parameter in trained.values()]
         self._config = config
 
     def copy_policy(self) -> None:
@@ -52,16 +60,4 @@ class Reference:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights that follow, by parameter name, without a copy."""
-        return {name: parameter.detach() for name, parameter in zip(self._names, self._mine)}
-
-    @torch.no_grad()
-    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Copy the weights that `tensors()` gave.
-
-        Raises:
-            RunError: a weight is missing or has another shape.
-        """
-        for name, parameter in zip(self._names, self._mine):
-            if name not in tensors or tensors[name].shape != parameter.shape:
-                raise RunError(f"learner state: weight {name} of the reference is missing or has another shape")
-            parameter.copy_(tensors[name])
+        return {name: parameter.detach() for name, parameter in self._parameters.items()}

@@ -21,6 +21,7 @@ from marl_llm.config import Config, PlacementConfig
 from marl_llm.engines.base import Request
 from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.evaluation.measure import Evaluation, evaluate
+from marl_llm.learning import sharding
 from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards
 from marl_llm.run import checkpoint_path
@@ -34,6 +35,7 @@ from marl_llm.types import Completion, Match, Sample, Tokens
 
 try:
     import ray
+    import ray.util
     from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 except ImportError as error:
     raise ConfigError("runtime: ray is not installed; pip install 'marl-llm[ray]'") from error
@@ -209,12 +211,26 @@ class _SharedEngine:
 class _LearnerProcess:
     """One process of a learner."""
 
-    def __init__(self, config: Config, name: str, checkpoint: Path | None) -> None:
+    def address(self) -> str:
+        """Where the others can find it."""
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"  # type: ignore[no-untyped-call]
+
+    def begin(self, config: Config, name: str, checkpoint: Path | None, address: str, rank: int) -> None:
+        """Make the learner, once all its processes are there."""
         _limit_threads(config)
+        settings = config.policies[name].learner
+        if settings.processes > 1:
+            kind = torch.device(settings.device).type
+            sharding.join(address, rank=rank, processes=settings.processes, device=kind)
         self._learner = one_learner(config, name, checkpoint)
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._learner, method)(*arguments)
+
+    def version(self) -> int:
+        return self._learner.version
 
     def weights(self) -> list[Any]:
         """In a list, so that they stay where they are."""
@@ -254,7 +270,7 @@ def _answer(ref: Any) -> Any:
 def _told(error: BaseException) -> BaseException:
     """An error of Ray's as one of ours."""
     cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else error
-    if isinstance(cause, MarlError):
+    if isinstance(cause, (MarlError, OSError)):
         return cause
     if isinstance(cause, ObjectLostError):
         return Lost("weights are lost with their learner")
@@ -305,14 +321,20 @@ class _RayWorker:
 class RayLearner:
     """A learner in other processes; see `Trainer`. All of them are told the same, and the first one's answer counts."""
 
-    def __init__(self, config: Config, name: str, model: Any, processes: Sequence[Any]) -> None:
-        """`model`: gets the weights when a checkpoint is written."""
+    def __init__(self, config: Config, name: str, checkpoint: Path | None) -> None:
+        """Start as many processes as the settings say, which begin from a checkpoint."""
+        placement = config.cluster.learners.get(name, config.cluster.learner)
+        count = config.policies[name].learner.processes
+        kind: Any = ray.remote(_LearnerProcess).options(**_options(placement))
         self.version = 0
         self.by_pairs = config.policies[name].objective.preference is not None
         self._name = name
-        self._model = model
-        self._processes = processes
-        self._settled = 0
+        self._processes = [kind.remote() for _ in range(count)]
+        address = self._processes[0].address.remote() if count > 1 else ""
+        self._beginning = [
+            process.begin.remote(config, name, checkpoint, address, rank)
+            for rank, process in enumerate(self._processes)
+        ]
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """See `Learner.update`."""
@@ -330,23 +352,18 @@ class RayLearner:
         (ref,) = self._all(lambda process: process.weights.remote())
         return _Fetched(ref)
 
-    def settle(self) -> None:
-        """Load the weights into the model that it was made with."""
-        self._model.load_state_dict(dict(self.weights()), strict=False)
+    def save_state(self, folder: Path) -> None:
+        """See `Learner.save_state`; every process writes its part, so that all must see the folder."""
+        self._call("save_state", folder.resolve())
 
-    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """See `Learner.state`."""
-        state: tuple[dict[str, torch.Tensor], dict[str, Any]] = self._call("state")
-        return state
+    def load_state(self, folder: Path) -> None:
+        """See `Learner.load_state`."""
+        self._call("load_state", folder.resolve())
+        self.version = self._all(lambda process: process.version.remote())
 
     def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
         """See `Learner.restart`."""
         self._call("restart", ray.put(dict(weights)))
-
-    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        """See `Learner.load_state`."""
-        self._call("load_state", ray.put(dict(tensors)), values)
-        self.version = int(values["version"])
 
     def end(self) -> None:
         """End its processes."""
@@ -364,7 +381,7 @@ class RayLearner:
         """
         refs = [call(process) for process in self._processes]
         try:
-            waiting = list(refs)
+            waiting, self._beginning = [*self._beginning, *refs], []
             while waiting:
                 ready, waiting = ray.wait(waiting)
                 ray.get(ready)
@@ -545,7 +562,7 @@ class RayRuntime:
         self.makers = Makers(engine=_NoEngine, learner=self._learner)  # type: ignore[arg-type]
         self.ahead = config.cluster.ahead
         self.in_flight = config.cluster.mode == "async"
-        self._learners: list[RayLearner] = []
+        self._learners: dict[str, RayLearner] = {}
 
     @contextmanager
     def rollouts(
@@ -557,7 +574,7 @@ class RayRuntime:
             yield rollouts
         finally:
             rollouts.close()
-            for learner in self._learners:
+            for learner in self._learners.values():
                 learner.end()
             self._learners.clear()
 
@@ -571,12 +588,10 @@ class RayRuntime:
             return [done.result() for done in [threads.submit(update) for update in updates.values()]]
 
     def _learner(self, config: Config, name: str, model: Any, checkpoint: Path | None) -> RayLearner:
-        placement = config.cluster.learners.get(name, config.cluster.learner)
-        actor = ray.remote(_LearnerProcess).options(**_options(placement))
-        where = None if checkpoint is None else checkpoint.resolve()
-        learner = RayLearner(config, name, model.model, [actor.remote(config, name, where)])
-        self._learners.append(learner)
-        return learner
+        if name in self._learners:  # of a session that lost another part
+            self._learners.pop(name).end()
+        self._learners[name] = RayLearner(config, name, None if checkpoint is None else checkpoint.resolve())
+        return self._learners[name]
 
 
 @contextmanager
@@ -622,7 +637,11 @@ def _check_room(config: Config) -> None:
         f"{wanted.workers} workers": [wanted.worker] * wanted.workers,
         f"{wanted.engines} engines": [wanted.engine] * wanted.engines,
         f"{wanted.evaluators} evaluators": [wanted.evaluator] * wanted.evaluators,
-        f"{len(learning)} learners": [wanted.learners.get(name, wanted.learner) for name in learning],
+        "learners": [
+            wanted.learners.get(name, wanted.learner)
+            for name in learning
+            for _ in range(config.policies[name].learner.processes)
+        ],
     }
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     kinds = {name for places in placements.values() for place in places for name in place.resources}

@@ -1,30 +1,13 @@
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from tests.learning.small import make_qwen3
 
 
 @pytest.fixture
 def make_model():
     """A Qwen3 with 20 tokens, 2 layers and grouped keys; equal calls give equal weights."""
-
-    def make(*, tied: bool = False, seed: int = 0, **settings):
-        config = Qwen3Config(
-            vocab_size=20,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            intermediate_size=24,
-            initializer_range=0.3,
-            tie_word_embeddings=tied,
-            **settings,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return Qwen3ForCausalLM(config).eval()
-
-    return make
+    return make_qwen3
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from transformers import (
 )
 
 from marl_llm.errors import ModelError
-from marl_llm.learning.batch import flatten, micro_batches, pack
-from marl_llm.learning.forward import check_model, keys_per_token, token_values
+from marl_llm.learning.batch import MicroBatch, flatten, micro_batches, pack
+from marl_llm.learning.forward import Trunk, check_model, keys_per_token, token_values
 from marl_llm.types import Sample, Span
 
 SIZE = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -36,7 +36,7 @@ def packed_logprobs(model, samples, *, row_tokens=40, budget=60, keys=1e6, **set
     tokens_N = flatten(samples).tokens_N
     parts, order = [], []
     for batch in micro_batches(pack(samples, row_tokens, keys_per_token=keys), budget):
-        values = token_values(model, batch, tokens_N[batch.sampled_M], **{"temperature": 1.0} | settings)
+        values = token_values(Trunk(model), batch, tokens_N[batch.sampled_M], **{"temperature": 1.0} | settings)
         parts.append(values.logprobs_M)
         order.append(batch.sampled_M)
     return torch.cat(parts)[torch.cat(order).argsort()]
@@ -63,6 +63,54 @@ def test_the_packing_of_these_samples_has_branches_and_padding(samples) -> None:
     batches = micro_batches(pack(samples, 40, keys_per_token=1e6), 60)
     assert any(batch.ends_BT is not None for batch in batches)
     assert any(batch.num_nodes < batch.tokens_BT.numel() for batch in batches)
+
+
+def in_one_row(batches) -> MicroBatch:
+    """Several rows behind each other, as trees of one row."""
+    (tokens, depths, ends, nodes, visits, sampled), place, known = ([[] for _ in range(6)]), 0, 0
+    for batch in batches:
+        assert batch.ends_BT is None
+        assert len(batch.tokens_BT) == 1
+        length = batch.tokens_BT.shape[1]
+        tokens.append(batch.tokens_BT)
+        depths.append(batch.depths_BT)
+        ends.append(torch.full((1, length), place + length))
+        nodes.append(batch.nodes_K + place)
+        visits.append(batch.visits_M + known)
+        sampled.append(batch.sampled_M)
+        place, known = place + length, known + len(batch.nodes_K)
+    return MicroBatch(
+        tokens_BT=torch.cat(tokens, dim=1),
+        depths_BT=torch.cat(depths, dim=1),
+        ends_BT=torch.cat(ends, dim=1),
+        nodes_K=torch.cat(nodes),
+        visits_M=torch.cat(visits),
+        sampled_M=torch.cat(sampled),
+        num_nodes=place,
+    )
+
+
+def test_unrelated_long_sequences_behind_each_other_in_a_row_do_not_see_each_other(
+    make_model, separate_logprobs
+) -> None:
+    """The mask of ancestors is then one of blocks on the diagonal."""
+    rng, samples = np.random.default_rng(0), []
+    for index, length in enumerate((700, 31, 450, 2, 260)):
+        span = Span(start=length // 2, length=length - length // 2, role="a", turn=0)
+        tokens = tuple(rng.integers(20, size=length).tolist())
+        samples.append(Sample(policy="p", game="g", episode=f"e{index}", agent="x", tokens=tokens, spans=(span,)))
+    batch = in_one_row(micro_batches(pack(samples, row_tokens=1), micro_batch_tokens=1))
+    assert batch.tokens_BT.shape == (1, 700 + 31 + 450 + 2 + 260 - 5)
+    model, other = make_model(), make_model()
+    tokens_N = flatten(samples).tokens_N
+    weights_M = torch.linspace(-1, 2, len(tokens_N))[batch.sampled_M]
+    values = token_values(Trunk(model), batch, tokens_N[batch.sampled_M], temperature=1.0)
+    (weights_M @ values.logprobs_M).backward()
+    expected_M = separate_logprobs(other, samples)[batch.sampled_M]
+    (weights_M @ expected_M).backward()
+    torch.testing.assert_close(values.logprobs_M, expected_M, rtol=1e-4, atol=1e-4)
+    for mine, theirs in zip(model.parameters(), other.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3 * theirs.grad.abs().max().item())
 
 
 @pytest.mark.parametrize(
@@ -92,17 +140,17 @@ def test_computing_the_head_in_chunks_changes_nothing(make_model, samples) -> No
     tokens_N = flatten(samples[1:4]).tokens_N
     (batch,) = micro_batches(pack(samples[1:4], row_tokens=1000), 10**6)
     results = []
-    for chunk_logits in (10**9, 60, 1):
+    for logit_tokens in (None, 3, 1):
         model.zero_grad()
         values = token_values(
-            model,
+            Trunk(model),
             batch,
             tokens_N[batch.sampled_M],
-            temperature=1.0,
-            reference=reference,
+            temperature=0.7,
+            reference=Trunk(reference),
             full_kl=True,
             entropy_gradient=True,
-            chunk_logits=chunk_logits,
+            logit_tokens=logit_tokens,
         )
         assert values.kl_M is not None
         (values.logprobs_M.sum() + 2 * values.entropy_M.sum() + 3 * values.kl_M.sum()).backward()
@@ -116,7 +164,9 @@ def test_entropy_and_full_kl_are_those_of_the_whole_distributions(make_model) ->
     span = Span(start=2, length=1, role="r", turn=0)
     sample = Sample(policy="p", game="g", episode="e", agent="x", tokens=(1, 2, 3), spans=(span,))
     (batch,) = micro_batches(pack([sample], row_tokens=9), 9)
-    values = token_values(model, batch, torch.tensor([3]), temperature=0.5, reference=reference, full_kl=True)
+    values = token_values(
+        Trunk(model), batch, torch.tensor([3]), temperature=0.5, reference=Trunk(reference), full_kl=True
+    )
     with torch.no_grad():
         p, q = (torch.softmax(m(torch.tensor([[1, 2]])).logits[0, -1] / 0.5, -1) for m in (model, reference))
     assert values.kl_M is not None

@@ -1,15 +1,13 @@
-import copy
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
 from marl_llm.errors import ConfigError, RunError, TrainingError
+from marl_llm.learning import state
 from marl_llm.learning.learner import Learner, learning_rate
 from marl_llm.types import Sample, Span
 
@@ -130,21 +128,31 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_model, tmp_path, reference) 
     expected = [timeless(whole.update(make_samples(step))) for step in range(3)][1:]
     first = make_learner(make_model(), **settings)
     first.update(make_samples(0))
-    tensors, values = first.state()
-    save_file(tensors, tmp_path / "state.safetensors")
-    (tmp_path / "state.json").write_text(json.dumps(values))
+    first.save_state(tmp_path / "state")
     model = make_model(seed=5)
     resumed = make_learner(model, **settings)
     model.load_state_dict(copy_weights(first))
-    resumed.load_state(load_file(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text()))
+    resumed.load_state(tmp_path / "state")
     assert [timeless(resumed.update(make_samples(step))) for step in (1, 2)] == expected
     assert resumed.version == 3
     assert same(copy_weights(resumed), copy_weights(whole))
 
 
-def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model) -> None:
-    learner = make_learner(make_model(), EMA)
-    learner.load_state(*make_learner(make_model(), EMA).state())
+def test_a_large_state_is_in_several_files(make_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(state, "FILE_BYTES", 20_000)  # 6,128 float32 weights with two moments each: 49,024 bytes
+    learner, other = make_learner(make_model()), make_learner(make_model())
+    learner.update(make_samples())
+    learner.save_state(tmp_path / "state")
+    assert len(list((tmp_path / "state").glob("*.safetensors"))) == 3
+    other.load_state(tmp_path / "state")
+    assert same(learner.state()[0], other.state()[0])
+
+
+@pytest.mark.parametrize("objective", [PLAIN, EMA], ids=["plain", "ema"])
+def test_the_state_of_a_learner_that_has_not_trained_loads_too(make_model, tmp_path, objective) -> None:
+    make_learner(make_model(), objective).save_state(tmp_path / "state")
+    learner = make_learner(make_model(), objective)
+    learner.load_state(tmp_path / "state")
     assert learner.version == 0
     learner.update(make_samples())
 
@@ -156,9 +164,9 @@ def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_m
     learner.update(make_samples(0))
     learner.restart(first)
     assert learner.version == 1
-    state = copy.deepcopy(learner.state())
+    learner.save_state(tmp_path / "state")
     restored = make_learner(make_model(), **settings)
-    restored.load_state(*state)
+    restored.load_state(tmp_path / "state")
     for other in (learner, restored):
         other.update(make_samples(1))
     fresh.update(make_samples(1))
@@ -166,13 +174,23 @@ def test_a_learner_that_begins_anew_is_like_a_new_one_but_for_its_version(make_m
     assert same(copy_weights(restored), copy_weights(fresh))
 
 
-def test_a_state_without_what_the_settings_need_is_refused(make_model) -> None:
-    plain = make_learner(make_model())
+def test_a_state_without_what_the_settings_need_is_refused_and_changes_nothing(make_model, tmp_path) -> None:
+    plain, fresh = make_learner(make_model()), make_learner(make_model())
     plain.update(make_samples())
-    with pytest.raises(RunError, match="reference is missing"):
-        make_learner(make_model(), EMA).load_state(*plain.state())
-    with pytest.raises(RunError, match=r"step of model.embed_tokens.weight is missing"):
-        make_learner(make_model()).load_state({}, {"version": 1, "stepped": True})
+    plain.save_state(tmp_path / "plain")
+    fresh.save_state(tmp_path / "fresh")
+    learner = make_learner(make_model(), EMA)
+    with pytest.raises(RunError, match=r"plain: reference.model.embed_tokens.weight is missing or has another shape"):
+        learner.load_state(tmp_path / "plain")
+    assert learner.state()[1] == fresh.state()[1]
+    (tmp_path / "fresh" / "learner.json").write_text('{"version": 1, "stepped": true}')
+    with pytest.raises(RunError, match=r"optimizer.model.embed_tokens.weight.step is missing"):
+        fresh.load_state(tmp_path / "fresh")
+    wider = make_learner(make_model(vocab_size=24))
+    with pytest.raises(RunError, match=r"optimizer.model.embed_tokens.weight.exp_avg is missing or has another shape"):
+        wider.load_state(tmp_path / "plain")
+    with pytest.raises(RunError, match=r"nowhere: learner.json is missing"):
+        learner.load_state(tmp_path / "nowhere")
 
 
 def test_the_frozen_reference_stays_and_the_ema_follows(make_model) -> None:
@@ -230,6 +248,51 @@ def test_later_optimizer_steps_clip_against_the_policy_before_the_update(make_mo
     assert metrics["clip_fraction"] > 0
     again = make_learner(make_model(), epochs=1).update(make_samples())
     assert metrics["gap_mean"] == pytest.approx(again["gap_mean"], rel=1e-5)
+
+
+def test_masked_tokens_have_no_policy_loss_and_are_counted(make_model, separate_logprobs) -> None:
+    samples = make_samples()
+    now = separate_logprobs(make_model(), samples).detach()
+    behaviour = torch.tensor([x for s in samples for x in s.spans[0].logprobs])
+    outside = (now - behaviour).abs() > math.log(1.5)
+    assert 0 < outside.sum() < len(outside)
+    advantages = torch.tensor([x for s in samples for x in s.spans[0].advantages])
+    objective = replace(EMA, importance="mask", importance_cap=1.5)
+    metrics = make_learner(make_model(), objective).update(samples)
+    assert metrics["masked_fraction"] == pytest.approx(outside.float().mean().item())
+    expected = -(torch.exp(now - behaviour) * advantages * ~outside).mean().item()
+    assert metrics["policy_loss"] == pytest.approx(expected, rel=1e-4)
+    truncated = make_learner(make_model(), replace(objective, importance="truncate")).update(samples)
+    assert truncated["masked_fraction"] == 0
+    assert metrics["entropy_loss"] == truncated["entropy_loss"]
+
+
+def test_keeping_only_what_goes_into_layers_changes_no_gradient_and_little_stays(make_model) -> None:
+    def run(**settings):
+        learner = make_learner(make_model(), EMA, grad_clip=1e9, micro_batch_tokens=10**6, row_tokens=10**6, **settings)
+        kept = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            metrics = learner.update(make_samples(episodes=40))
+        return timeless(metrics), gradients(learner), sum(kept)
+
+    metrics, grads, kept = run()
+    again, same_grads, few = run(checkpoint_activations=True)
+    assert again == metrics
+    assert all(a.equal(b) for a, b in zip(grads, same_grads))
+    assert few < kept / 4
+
+
+def test_how_many_positions_have_logits_at_a_time_changes_nothing_but_rounding(make_model) -> None:
+    one, few = (make_learner(make_model(), EMA, grad_clip=1e9, logit_tokens=tokens) for tokens in (None, 3))
+    metrics = [learner.update(make_samples()) for learner in (one, few)]
+    assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], rel=1e-5)
+    for a, b in zip(*map(gradients, (one, few))):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_positive_advantages_make_the_sampled_tokens_likelier(make_model, separate_logprobs) -> None:

@@ -114,6 +114,28 @@ def test_the_importance_weight_corrects_the_gap_and_is_truncated() -> None:
     assert losses.ratio_M.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("case", GOLDEN["importance"], ids=lambda case: case["inputs"]["mode"])
+def test_the_importance_weight_matches_the_golden_cases_and_what_is_masked_still_counts(case) -> None:
+    inputs, outputs = case["inputs"], case["outputs"]
+    proximal = torch.full((5,), -1.0, dtype=torch.float64)
+    config = ObjectiveConfig(importance=inputs["mode"], importance_cap=inputs["cap"])
+    behaviour = proximal - torch.log(vector(inputs["weight"]))
+    losses = policy_losses(config, proximal, proximal, behaviour, vector(inputs["adv"]), None)
+    torch.testing.assert_close(losses.policy_M, vector(outputs["loss_tok"]))
+    assert losses.masked_M.tolist() == outputs["masked"]
+    share = vector(weights("token", sequence=[0] * 5))  # a fifth each, of masked ones too
+    assert (share @ losses.policy_M).item() == pytest.approx(outputs["loss"])
+
+
+def test_where_the_ratio_is_that_of_a_sequence_all_of_it_is_masked() -> None:
+    config = ObjectiveConfig(importance="mask", importance_cap=2.0, ratio="sequence")
+    proximal, sequence = vector([0.0] * 4), torch.tensor([0, 0, 1, 1])
+    behaviour = -torch.log(vector([9.0, 1.0, 3.0, 1.0]))  # geometric means 3 and 1.73
+    losses = policy_losses(config, proximal, proximal, behaviour, vector([1.0] * 4), sequence)
+    assert losses.masked_M.tolist() == [True, True, False, False]
+    torch.testing.assert_close(losses.policy_M, vector([0.0, 0.0, -(3**0.5), -(3**0.5)]))
+
+
 def test_without_a_cap_the_ratio_is_taken_against_the_behaviour() -> None:
     now, behaviour = vector([0.0, 0.0]), torch.log(vector([2.0, 0.5]))
     losses = policy_losses(ObjectiveConfig(importance_cap=None), now, now, behaviour, vector([1.0, 1.0]), None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from safetensors.torch import load_file
 
 from marl_llm.config import (
     Config,
@@ -29,7 +30,7 @@ from marl_llm.types import Episode, Match, Sample, Span
 from tests.endpoint import saying
 from tests.test_faults import DOWN, against
 from tests.test_team import TWO, with_model
-from tests.test_train import SMALL, Silent, same_checkpoints, small, wait_for_steps, without_time
+from tests.test_train import SMALL, STATE, Silent, same_checkpoints, small, wait_for_steps, without_time
 
 QUIET = ("evaluation.games=0", "evaluation.every=0")
 KINDS = ("memory", "sqlite")
@@ -147,8 +148,12 @@ def test_stopped_with_groups_in_the_store_a_run_goes_on_bit_for_bit(own_pace: Pa
     train(config, Silent(), path=path, resume=True)
     assert plain(path) == plain(own_pace)
     assert list(read_episodes(path)) == list(read_episodes(own_pace))
-    for file in ("black/model.safetensors", "white/model.safetensors", "white-optimizer.safetensors", "store.jsonl"):
-        assert (checkpoint_path(path, 6) / file).read_bytes() == (checkpoint_path(own_pace, 6) / file).read_bytes()
+    one, two = checkpoint_path(path, 6), checkpoint_path(own_pace, 6)
+    for file in ("black/model.safetensors", "white/model.safetensors", "store.jsonl"):
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+    moments, again = (load_file(folder / "white-learner" / STATE) for folder in (one, two))
+    assert moments.keys() == again.keys()
+    assert all(moments[name].equal(again[name]) for name in moments)
 
 
 def test_a_killed_run_with_a_store_resumes_bit_for_bit(tmp_path: Path) -> None:
