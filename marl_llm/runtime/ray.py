@@ -5,6 +5,7 @@ Every process makes its part of the team from the run's first checkpoint, and ge
 made anew. Weights go from learners to engines through Ray's object store (shared memory within a node).
 """
 
+import os
 import socket
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -615,6 +616,7 @@ def cluster(config: Config) -> Iterator[RayRuntime]:
 
 def _connect(address: str | None) -> None:
     if address is None:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # processes that learn are no background work here
         ray.init(include_dashboard=False, log_to_driver=False)
         return
     if address != "auto":

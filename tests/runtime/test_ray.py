@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.errors import ConfigError
-from marl_llm.run import checkpoint_path, read_episodes, read_metrics
+from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
 from marl_llm.train import train
 from tests.test_train import SMALL, Silent, same_checkpoints, wait_for_steps, without_time
 
@@ -32,6 +32,7 @@ FAR = {"far": 8.0}
 def cluster() -> Iterator[Cluster]:
     """Two nodes with more cores than there are: most processes wait most of the time."""
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    os.environ["RAY_worker_niceness"] = "0"
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "_system_config": soon})
     nodes.add_node(num_cpus=8, resources=FAR)
     ray.init(address=nodes.address, log_to_driver=False)
@@ -90,7 +91,7 @@ def all_ids(config: Config) -> list[str]:
 
 
 def assert_nothing_lost_or_twice(path: Path, config: Config) -> None:
-    assert sorted(episode.match.id for _, episode in read_episodes(path)) == all_ids(config)
+    assert sorted(episode.match.id for episode in read_episodes(path)) == all_ids(config)
     assert [row["step"] for row in read_metrics(path)] == list(range(1, config.run.steps + 1))
 
 
@@ -125,7 +126,7 @@ def test_a_league_is_met_in_workers_as_it_is_here(tmp_path: Path) -> None:
         for name, overrides in (("here", ()), ("there", ALONE))
     )
     assert list(read_episodes(there)) == list(read_episodes(here))
-    assert same_without_cluster(here, there)
+    assert checkpoint_values(checkpoint_path(there, 3)) == checkpoint_values(checkpoint_path(here, 3))
 
 
 def test_what_workers_share_and_how_many_they_are_changes_no_match_and_no_reward_of_a_played_token(
@@ -135,7 +136,9 @@ def test_what_workers_share_and_how_many_they_are_changes_no_match_and_no_reward
     config = small(tmp_path, "runtime=ray", "cluster={workers: 2, evaluators: 0, engines: 1, engine: {gpus: 0}}")
     path = train(config, Silent())
     assert_nothing_lost_or_twice(path, config)
-    one, two = ({e.match.id: e for step, e in read_episodes(where) if step == 1} for where in (local, path))
+    one, two = (
+        {e.match.id: e for e in read_episodes(where) if e.match.id.startswith("s1/")} for where in (local, path)
+    )
     assert {name: episode.match for name, episode in one.items()} == {name: e.match for name, e in two.items()}
     for name, episode in one.items():
         for mine, theirs in zip(episode.turns, two[name].turns, strict=True):
