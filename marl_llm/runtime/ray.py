@@ -42,6 +42,8 @@ except ImportError as error:
     raise ConfigError("runtime: ray is not installed; pip install 'marl-llm[ray]'") from error
 
 T = TypeVar("T")
+NICENESS = "RAY_worker_niceness"
+"""The environment variable by which Ray ranks its processes behind others; 15 if it is not set."""
 CONNECT_S = 5.0
 """Seconds in which a cluster must answer."""
 
@@ -616,7 +618,7 @@ def cluster(config: Config) -> Iterator[RayRuntime]:
 
 def _connect(address: str | None) -> None:
     if address is None:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # processes that learn are no background work here
+        os.environ.setdefault(NICENESS, "0")  # processes that learn are no background work here
         ray.init(include_dashboard=False, log_to_driver=False)
         return
     if address != "auto":

@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.errors import ConfigError
 from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
+from marl_llm.runtime.ray import NICENESS
 from marl_llm.train import train
 from tests.test_train import SMALL, Silent, same_checkpoints, wait_for_steps, without_time
 
@@ -32,7 +33,7 @@ FAR = {"far": 8.0}
 def cluster() -> Iterator[Cluster]:
     """Two nodes with more cores than there are: most processes wait most of the time."""
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ[NICENESS] = "0"
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "_system_config": soon})
     nodes.add_node(num_cpus=8, resources=FAR)
     ray.init(address=nodes.address, log_to_driver=False)
@@ -164,6 +165,19 @@ def test_played_ahead_no_token_is_older_than_may_be_and_every_step_has_its_own_m
     ages = [row["play/staleness_max"] for row in read_metrics(path)]
     assert max(ages) == 2
     assert all(row["learn/agent/loss"] == row["learn/agent/loss"] for row in read_metrics(path))
+
+
+def test_a_learner_of_two_processes_learns_what_one_does_and_costs_no_more_when_one_is_killed(
+    local: Path, tmp_path: Path
+) -> None:
+    observer, config = killing("_LearnerProcess"), small(tmp_path, *ALONE, "policies.agent.learner.processes=2")
+    path = train(config, observer)
+    assert any("the learner of agent is lost" in told for told in observer.told)
+    assert_nothing_lost_or_twice(path, config)
+    one, two = read_metrics(local), read_metrics(path)
+    for name in ("learn/agent/loss", "learn/agent/kl", "learn/agent/grad_norm"):
+        assert one[0][name] == pytest.approx(two[0][name], rel=1e-3, abs=1e-6)
+        assert one[1][name] == pytest.approx(two[1][name], rel=1e-2, abs=1e-5)
 
 
 def test_an_evaluator_measures_what_the_learners_have(local: Path, tmp_path: Path) -> None:
