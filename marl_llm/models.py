@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,8 @@ def outline(path: str | Path) -> LanguageModel:
         config = AutoConfig.from_pretrained(path, local_files_only=cached)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with suppress(OSError):  # not every model has one
+            model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=cached)
     return LanguageModel(model=model, tokenizer=_ending(tokenizer, path))
 
 

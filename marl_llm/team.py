@@ -18,7 +18,7 @@ from marl_llm.errors import ConfigError
 from marl_llm.learning.base import Trainer
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
-from marl_llm.models import LanguageModel, load_model, make_tiny
+from marl_llm.models import LanguageModel, load_model, make_tiny, outline
 from marl_llm.play import agents_of, make_game, play
 from marl_llm.players import check_player, first_view, make_player, model_policy
 from marl_llm.policies.base import Policy
@@ -170,10 +170,18 @@ def _home(config: Config, name: str) -> Home:
 
 
 def _language_model(
-    config: Config, name: str, home: Home, checkpoint: Path | None, shared: LanguageModel | None
+    config: Config,
+    name: str,
+    home: Home,
+    checkpoint: Path | None,
+    shared: LanguageModel | None,
+    *,
+    outlined: bool = False,
 ) -> LanguageModel:
-    """`shared`: the model of the policy that this one is based on."""
+    """`shared`: the model of the policy that this one is based on. `outlined`: without weights, where that can be."""
     settings = config.policies[name]
+    if outlined and checkpoint is not None and home.place == name and name not in _bases(config):
+        return outline(checkpoint / name)
     base = _own_model(config, name, home, checkpoint) if shared is None else shared.base or shared
     if settings.lora is None:
         return base
@@ -228,7 +236,9 @@ def _member(
 ) -> Member:
     settings, home = config.policies[name], _home(config, name)
     based = None if settings.base is None else others[settings.base]
-    model = _language_model(config, name, home, checkpoint, None if based is None else based.language_model)
+    shared = None if based is None else based.language_model
+    away = makers.learner is not None and learn and settings.learns
+    model = _language_model(config, name, home, checkpoint, shared, outlined=away)
     beside = None if based is None else based.policy.engine
     engine = beside if isinstance(beside, HFEngine) else None
     made = makers.engine(config, name) if makers.engine is not None else None
@@ -331,9 +341,14 @@ def _idle(config: Config, seated: Collection[str]) -> set[str]:
     """Policies that neither play, nor are met or taught from, nor have adapters on them."""
     league = config.matchmaking.league
     met = {name for game in config.games for name in config.opponents(game)} | set(league.members if league else ())
-    bases = {policy.base for policy in config.policies.values()}
+    bases = _bases(config)
     held_out = {name for game in config.games for name in config.seats(game).values()}
     return config.policies.keys() - seated - met - bases - held_out
+
+
+def _bases(config: Config) -> set[str]:
+    """Policies on whose models others are based."""
+    return {policy.base for policy in config.policies.values() if policy.base is not None}
 
 
 def check_prompts(config: Config, team: Team) -> None:
