@@ -36,7 +36,7 @@ def write_whole(final: Path, write: Callable[[Path], None], values: Any) -> None
             sync_tree(unfinished)
             unfinished.rename(final)
             sync(final.parent)
-        except OSError:
+        except BaseException:  # a full disk, a learner that is lost, Ctrl-C: nothing half-written stays
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
