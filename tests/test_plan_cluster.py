@@ -1,11 +1,14 @@
 """The forecast for a cluster: formulas by hand, who is put where, what waits for what, and what is refused."""
 
 import json
+import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 from typer.testing import CliRunner
 
@@ -94,10 +97,10 @@ def test_learning_is_three_passes_and_more_with_a_reference_or_old_chances() -> 
 
 
 def test_weights_go_to_the_host_to_each_further_node_and_into_the_engines() -> None:
-    assert times.moving_s(HALF, DENSE, 1e10, 2e10, 0, 1e9) == pytest.approx(0.2 + 0.1)
-    assert times.moving_s(HALF, DENSE, 1e10, 2e10, 3, 1e9) == pytest.approx(0.2 + 3 * 2 + 0.1)
+    assert times.moving_s(DENSE, 1e10, 2e10, 0, 1e9) == pytest.approx(0.4 + 0.2)
+    assert times.moving_s(DENSE, 1e10, 2e10, 3, 1e9) == pytest.approx(0.4 + 3 * 4 + 0.2)
     adapted = replace(DENSE, adapter=10**6)
-    assert times.moving_s(HALF, adapted, 1e10, 1e10, 0, 1e9) == pytest.approx(4e-4), "the adapter alone"
+    assert times.moving_s(adapted, 1e10, 1e10, 0, 1e9) == pytest.approx(8e-4), "the adapter alone"
 
 
 def test_a_learner_on_two_nodes_gathers_half_of_the_weights_twice_and_gives_gradients_once() -> None:
@@ -200,7 +203,7 @@ def test_processes_are_put_where_there_is_room_and_half_a_gpu_beside_another_hal
     [
         (
             [process(PlacementConfig(gpus=2), index=index) for index in range(5)],
-            r"^cluster.engines: 5 with 2 GPUs each \(cluster.engine.gpus\) is not allowed; .* 10 GPUs, and there are 8$",
+            r"^cluster.engines: 5 with 2 GPUs each \(cluster.engine.gpus\) is not allowed; .* 10 GPUs, .* are 8$",
         ),
         (
             [process(PlacementConfig(gpus=5))],
@@ -233,6 +236,10 @@ def test_a_run_asks_for_what_its_settings_say(tmp_path: Path) -> None:
         ConfigError, match=r"^cluster.learner.gpus: 0 is not allowed; it must be more than 0, since a mod"
     ):
         told(tmp_path, "policies.agent.learner.device=cuda")
+    with pytest.raises(
+        ConfigError, match=r"^cluster.worker.gpus: 0 is not allowed; it must be more than 0, since a mod"
+    ):
+        told(tmp_path, "policies.agent.engine.device=cuda")
 
 
 def test_a_step_on_cores_takes_what_the_formulas_say(tmp_path: Path) -> None:
@@ -300,11 +307,17 @@ def test_the_bottleneck_is_named_with_what_to_change(tmp_path: Path) -> None:
 
 
 def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
-    cuda = ("policies.agent.engine.device=cuda", "policies.agent.learner.device=cuda", "cluster.learner.gpus=1")
-    machines = MachinesConfig(nodes=[NodeConfig(cores=8, memory_gb=64, gpus=4, gpu="h100")])
+    cuda = (
+        "policies.agent.engine.device=cuda",
+        "policies.agent.learner.device=cuda",
+        "cluster.learner.gpus=1",
+        "cluster.evaluator.gpus=1",
+    )
+    machines = MachinesConfig(nodes=[NodeConfig(cores=8, memory_gb=64, gpus=5, gpu="h100")])
     plan = told(tmp_path, *cuda, "cluster.engines=3", machines=machines)
     assert plan.has == {
         "each of 3 h100 (engine)": 80 * 10**9,
+        "h100 (evaluator)": 80 * 10**9,
         "h100 (learner of agent)": 80 * 10**9,
         "node (driver, 3 engines, evaluator, learner of agent, 2 workers)": 64 * 10**9,
     }
@@ -314,18 +327,19 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
         return {part.what: part.bytes for part in plan.memory if part.device == place and part.policy == "agent"}
 
     learner, engine, node = (
-        held(place) for place in ("h100 (learner of agent)", "each of 3 h100 (engine)", [*plan.has][2])
+        held(place) for place in ("h100 (learner of agent)", "each of 3 h100 (engine)", [*plan.has][3])
     )
     assert (learner["weights"], learner["optimizer"], learner["reference"]) == (4 * count, 8 * count, 4 * count)
     assert engine["engine weights"] == 4 * count
-    assert node == {"copy for checkpoints": 4 * count, "weights on their way": 4 * count}
+    assert held("h100 (evaluator)") == engine
+    assert node == {"models as loaded": (1 + 3 + 1 + 2) * 4 * count, "weights on their way": 4 * count}
     assert plan.fits
     shared = (*cuda, "cluster.engines=1", "cluster.engine.gpus=0.5", "cluster.learner.gpus=0.5")
     apart, together = (
         told(tmp_path, *shared, f"cluster.colocate={value}", machines=machines) for value in ("false", "true")
     )
-    (place,) = (name for name in apart.has if name.startswith("h100"))
-    assert place == "h100 (engine, learner of agent)"
+    place = "h100 (engine, learner of agent)"
+    assert place in apart.has
     assert {part.what for part in together.memory if part.device == place} < {
         part.what for part in apart.memory if part.device == place
     }
@@ -336,6 +350,7 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_on_a_gpu_says_so(tmp_path: Path) -> None:
     cuda = ("policies.agent.engine.device=cuda", "policies.agent.learner.device=cuda", "cluster.learner.gpus=1")
+    cuda = (*cuda, "cluster.evaluators=0")
     machines = MachinesConfig(nodes=[NodeConfig(cores=8, memory_gb=64, gpus=2, gpu="l40s")])
     tiny = "policies.agent.tiny={hidden: 4096, layers: 16, heads: 32, mlp: 16384, vocabulary: 400}"
     plan = told(tmp_path, *cuda, tiny, "cluster.engines=1", machines=machines)
@@ -412,3 +427,44 @@ def test_a_kind_of_gpu_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
     )
     assert load_machines(file).device("mine").tflops == 3
     assert load_machines(file).device("h200").memory_gb == 141
+
+
+CLUSTERS = Path(__file__).parents[1] / "scripts" / "cluster"
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def test_the_configurations_for_clusters_have_room_on_the_machines_that_are_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("marl_llm.models.is_offline_mode", lambda: True)
+    fewer = ["matchmaking.groups=2", "games.research.settings.tasks.documents=100"]
+    small = [*fewer, "games.research.training.tasks.documents=100"]
+    config = load_config(CONFIGS / "deep_research_qwen3_30b_a3b.yaml", small)
+    plan = forecast(config, machines=load_machines(CLUSTERS / "4x8xh200.yaml"))
+    assert "h200 (learner of planner)" in " ".join(plan.has)
+    assert {policy.parameters for policy in plan.policies.values()} == {30_532_122_624}
+    where = place(processes(config), load_machines(CLUSTERS / "4x8xh200.yaml"))
+    nodes = {name: {one.node for one in where if one.process.policy == name} for name in ("planner", "searcher")}
+    assert nodes["planner"] <= {0, 1}
+    assert nodes["searcher"] <= {2, 3}
+    marshal = load_config(CONFIGS / "marshal_qwen3_4b.yaml")
+    assert len(place(processes(marshal), load_machines(CLUSTERS / "8xh100.yaml"))) > 8
+
+
+def test_the_script_for_slurm_and_the_manifest_for_kubernetes_can_be_read() -> None:
+    subprocess.run(["bash", "-n", CLUSTERS / "slurm.sbatch"], check=True)
+    job = yaml.safe_load((CLUSTERS / "kuberay.yaml").read_text())
+    assert job["kind"] == "RayJob"
+    subprocess.run(["bash", "-n", "-c", job["spec"]["entrypoint"]], check=True)
+    assert "configs/deep_research_qwen3_30b_a3b.yaml" in job["spec"]["entrypoint"]
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == version("ray")
+    groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    for name, group in groups.items():
+        assert json.loads(json.loads(group["rayStartParams"]["resources"])) == {name: 8}, (
+            "quoted twice, as KubeRay wants"
+        )
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    config = load_config(CONFIGS / "deep_research_qwen3_30b_a3b.yaml")
+    assert {name for need in config.cluster.learners.values() for name in need.resources} == {*groups}

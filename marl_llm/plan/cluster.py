@@ -172,7 +172,7 @@ def _moving_s(
     gpus = split(config.policies[name].engine)
     out = min(_rates(config, one, machines).link for one in mine)
     into = min(_rates(config, one, machines, gpus).link for one in engines)
-    return times.moving_s(config.policies[name], shape, out, into, len(further), _network(machines))
+    return times.moving_s(shape, out, into, len(further), _network(machines))
 
 
 Holding = tuple[str, tuple[int, ...], list[Part]]
@@ -191,17 +191,18 @@ def _memory(
     """What there is on every GPU and node; those that are alike are one line, for each of them."""
     every = {name: _parts(config, name, shapes, loads, copies) for name in shapes}
     cards: dict[tuple[int, int], list[tuple[str, list[Part]]]] = defaultdict(list)
-    nodes: dict[int, list[tuple[str, list[Part]]]] = {0: [("driver", _driver(config, shapes))]}
+    program = [Part(policy="", what="program", device="", bytes=resident()), *_team(config, shapes)]
+    nodes: dict[int, list[tuple[str, list[Part]]]] = {0: [("driver", program)]}
     sizes = {one.node: memory_of(one, machines) for one in placed if one.cards}
     for one in placed:
         role = one.process.role
         held = [*_learner(config, one, every, shapes)] if role == "learner" else []
-        if one in engines or (role == "evaluator" and not config.cluster.engines):
+        if one in engines or role == "evaluator":
             held = [*_engine(config, one, every, shapes, loads, sizes.get(one.node, 0))]
         for card in one.cards:
             cards[one.node, card].append((one.process.label, held))
-        program = Part(policy="", what="program", device="", bytes=resident())
-        nodes.setdefault(one.node, []).append((one.process.label, [program] if one.cards else [program, *held]))
+        here = program[:1] if role == "learner" else program
+        nodes.setdefault(one.node, []).append((one.process.label, here if one.cards else [*here, *held]))
     for node in {one.node for one in engines}:
         nodes[node].append(("", _arriving(config, shapes)))
     told = expanded(machines)
@@ -319,25 +320,29 @@ def _engine(
             yield Part(policy=name, what=part.what, device="", bytes=size, remedy=remedy)
 
 
-def _driver(config: Config, shapes: Mapping[str, Shape]) -> list[Part]:
-    """The program, and a copy of each model that learns, for checkpoints."""
-    found = [Part(policy="", what="program", device="", bytes=resident())]
-    for name, shape in shapes.items():
-        if config.policies[name].learns:
-            size = FLOAT * (shape.adapter + (shape.parameters if config.policies[name].base is None else 0))
-            remedy = f"policies.{name}.lora={{}} (an adapter), or a smaller model"
-            found.append(Part(policy=name, what="copy for checkpoints", device="", bytes=size, remedy=remedy))
-    return found
+def _team(config: Config, shapes: Mapping[str, Shape]) -> list[Part]:
+    """Every model once more in the host's memory: the driver, and whoever plays, loads them all from the checkpoint."""
+    return [
+        Part(
+            policy=name,
+            what="models as loaded",
+            device="",
+            bytes=FLOAT * (shape.adapter + (shape.parameters if config.policies[name].base is None else 0)),
+            remedy="cluster.workers, or a smaller model",
+        )
+        for name, shape in shapes.items()
+        if config.policies[name].kind == "llm"
+    ]
 
 
 def _arriving(config: Config, shapes: Mapping[str, Shape]) -> list[Part]:
-    """Weights on their way to the engines of a node."""
+    """Weights on their way to the engines of a node, in Ray's object store."""
     return [
         Part(
             policy=name,
             what="weights on their way",
             device="",
-            bytes=times.width(config.policies[name]) * (shape.adapter or shape.parameters),
+            bytes=FLOAT * (shape.adapter or shape.parameters),
             remedy=f"policies.{name}.lora={{}} (an adapter), or a smaller model",
         )
         for name, shape in shapes.items()

@@ -41,7 +41,7 @@ class Process:
     number: str
     """Which setting says how many there are."""
     kind: str
-    """Device that its models run on: cpu or cuda; empty: it has none."""
+    """Device that its engines or its learner run on: cpu or cuda; empty: it has none."""
 
     @property
     def label(self) -> str:
@@ -143,17 +143,20 @@ def processes(config: Config) -> list[Process]:
     cluster = config.cluster
     models = [policy for policy in config.policies.values() if policy.kind in ("llm", "checkpoint")]
     engines = sorted({policy.engine.device.partition(":")[0] for policy in models}, reverse=True)[:1]
-    width = max((split(policy.engine) for policy in models), default=1)
-    setting, need = ("cluster.engine", cluster.engine) if cluster.engines else ("cluster.worker", cluster.worker)
-    if width > 1 and need.gpus < width:
-        raise ConfigError(
-            f"{setting}.gpus: {need.gpus:g} is not allowed; it must be at least engine.vllm.tensor_parallel ({width})"
-        )
     own = "" if cluster.engines or not engines else engines[0]
     shared = engines[0] if engines else ""
     found = [*_alike("engine", cluster.engines, cluster.engine, "cluster.engine", "cluster.engines", shared)]
     found += _alike("worker", cluster.workers, cluster.worker, "cluster.worker", "cluster.workers", own)
-    found += _alike("evaluator", cluster.evaluators, cluster.evaluator, "cluster.evaluator", "cluster.evaluators", own)
+    found += _alike(
+        "evaluator", cluster.evaluators, cluster.evaluator, "cluster.evaluator", "cluster.evaluators", shared
+    )
+    width = max((split(policy.engine) for policy in models), default=1)
+    for one in found:
+        if one.kind == "cuda" and 1 < width > one.need.gpus:
+            raise ConfigError(
+                f"{one.setting}.gpus: {one.need.gpus:g} is not allowed; it must be at least "
+                f"engine.vllm.tensor_parallel ({width})"
+            )
     for name, policy in config.policies.items():
         if policy.learns:
             setting = f"cluster.learners.{name}" if name in cluster.learners else "cluster.learner"

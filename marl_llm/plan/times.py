@@ -95,8 +95,8 @@ def gathering_s(policy: PolicyConfig, shape: Shape, load: Load, nodes: int, band
     return batches * 3 * HALF * shape.parameters * (nodes - 1) / nodes / bandwidth
 
 
-def moving_s(policy: PolicyConfig, shape: Shape, out: float, into: float, nodes: int, bandwidth: float) -> float:
-    """Seconds in which what was learned reaches the engines: from a GPU to the host, to each further node in turn, and
-    into each engine's GPUs."""
-    size = width(policy) * (shape.adapter or shape.parameters)
+def moving_s(shape: Shape, out: float, into: float, nodes: int, bandwidth: float) -> float:
+    """Seconds in which what was learned reaches the engines (float32): from a GPU to the host, to each further node in
+    turn, and into each engine's GPUs."""
+    size = FLOAT * (shape.adapter or shape.parameters)
     return size / out + nodes * size / bandwidth + size / into
