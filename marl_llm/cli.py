@@ -17,7 +17,7 @@ from rich.progress import track
 
 import games
 from games.conformance import check as check_game
-from marl_llm.config import GameConfig, game_settings, load_config, require_same_settings, to_yaml
+from marl_llm.config import GameConfig, game_settings, load_config, load_machines, require_same_settings, to_yaml
 from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
@@ -143,14 +143,21 @@ def plan(
     memory: Annotated[
         list[str] | None, typer.Option(help="What a device has, as DEVICE=GIB, for example cuda=80")
     ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="YAML file that describes machines; default with runtime=ray: this one")
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Forecast memory, tokens and time per step of each policy, before anything is loaded; exit code 1: does not fit.
 
+    With --cluster, or runtime=ray, processes are put on machines as the settings of `cluster` say, and what waits for
+    what is told.
+
     Example: marl-llm plan configs/kuhn.yaml policies.agent.tiny.hidden=512 --memory cpu=4
     """
     settings = load_config(_config_file(config), overrides or [])
-    told = forecast(settings, like=like, flops=flops, has=stated(memory or []))
+    machines = None if cluster is None else load_machines(cluster)
+    told = forecast(settings, like=like, flops=flops, has=stated(memory or []), machines=machines)
     if as_json_:
         print(json.dumps(told.to_json()))
     else:
@@ -158,7 +165,8 @@ def plan(
             out.print(part)
         for line in (
             *told.assumed,
-            f"a step takes {told.step_s:.2g} s, {told.steps} steps {told.step_s * told.steps:.2g} s",
+            *told.advice,
+            f"a step takes {told.step_s:.3g} s, {told.steps} steps {told.step_s * told.steps:.3g} s",
         ):
             out.print(line, markup=False)
         for line in told.verdicts:

@@ -223,6 +223,16 @@ def outline_tiny(config: TinyModelConfig, texts: Iterable[str], *, context_token
     return LanguageModel(model=model, tokenizer=tokenizer)
 
 
+def outline_like(
+    architecture: str, sizes: Mapping[str, Any], texts: Iterable[str], *, vocabulary: int
+) -> LanguageModel:
+    """A model of a transformers architecture and of given sizes, without weights; its tokenizer, with that many entries
+    at most, has learned the texts, and only stands for the model's own."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes), dtype=torch.float32)
+    return LanguageModel(model=model, tokenizer=_train_tokenizer(vocabulary, texts))
+
+
 def _tiny_config(config: TinyModelConfig, tokenizer: Any, context_tokens: int) -> Qwen3Config:
     return Qwen3Config(
         vocab_size=len(tokenizer),

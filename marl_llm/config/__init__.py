@@ -5,7 +5,8 @@ Everybody but `loading` receives frozen dataclasses. Validation refuses, it neve
 
 from marl_llm.config.cluster import ClusterConfig, PlacementConfig
 from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
-from marl_llm.config.loading import game_settings, load_config, require_same_settings, to_yaml
+from marl_llm.config.loading import game_settings, load_config, load_machines, require_same_settings, to_yaml
+from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     CurriculumConfig,
     ExploiterConfig,
@@ -37,9 +38,11 @@ __all__ = [
     "UNTOLD",
     "Aggregation",
     "AlarmConfig",
+    "AssumedConfig",
     "ClusterConfig",
     "Config",
     "CurriculumConfig",
+    "DeviceConfig",
     "EngineConfig",
     "EvaluationConfig",
     "ExploiterConfig",
@@ -48,7 +51,9 @@ __all__ = [
     "LeagueConfig",
     "LearnerConfig",
     "LoraConfig",
+    "MachinesConfig",
     "MatchmakingConfig",
+    "NodeConfig",
     "ObjectiveConfig",
     "PlacementConfig",
     "PlayConfig",
@@ -64,6 +69,7 @@ __all__ = [
     "WarmupConfig",
     "game_settings",
     "load_config",
+    "load_machines",
     "require_same_settings",
     "to_yaml",
 ]

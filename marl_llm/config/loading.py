@@ -12,6 +12,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from marl_llm.config.cluster import ClusterConfig
 from marl_llm.config.experiment import Config
+from marl_llm.config.machines import MachinesConfig
 from marl_llm.errors import ConfigError
 
 WHOLE = ("games", "policies", "matchmaking.seats", "variants")
@@ -25,15 +26,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file is missing or malformed, a key is unknown (the nearest valid name is given), or a
             value is of the wrong type or out of range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"config {path}: no such file")
-    try:
-        loaded = OmegaConf.load(path)
-    except Exception as error:  # the YAML library has several unrelated error classes
-        raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
+    loaded = _read(path)
     given: Any = loaded
     try:
         changes = _parse(overrides)
@@ -49,11 +42,40 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
                 raise ConfigError(f"{key}: '???' is not allowed; it must be a value")
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config {path}: {_explain(error, given)}") from error
+        raise ConfigError(f"config {path}: {_explain(error, given, Config)}") from error
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
+
+
+def load_machines(path: str | Path) -> MachinesConfig:
+    """Read the description of a cluster.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    given = _read(path)
+    try:
+        machines = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachinesConfig), given))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config {path}: {_explain(error, given, MachinesConfig)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from error
+    assert isinstance(machines, MachinesConfig)
+    return machines
+
+
+def _read(path: str | Path) -> DictConfig:
+    if not Path(path).is_file():
+        raise ConfigError(f"config {path}: no such file")
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:  # the YAML library has several unrelated error classes
+        raise ConfigError(f"config {path}: not valid YAML: {_one_line(error)}") from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"config {path}: must be a mapping of settings, not {type(loaded).__name__}")
+    return loaded
 
 
 def game_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -128,8 +150,8 @@ def _plain(tree: DictConfig) -> Any:
     return OmegaConf.to_container(tree, resolve=False)
 
 
-def _explain(error: OmegaConfBaseException, given: Any) -> str:
-    key = str(error.full_key or error.key or _culprit(OmegaConf.to_container(given), ""))
+def _explain(error: OmegaConfBaseException, given: Any, kind: type) -> str:
+    key = str(error.full_key or error.key or _culprit(kind, OmegaConf.to_container(given), ""))
     reason = _one_line(error)
     known = _known_keys(error.parent_node)
     if known and key.rpartition(".")[2] not in known:
@@ -142,16 +164,16 @@ def _explain(error: OmegaConfBaseException, given: Any) -> str:
     return f"{key}: {reason}" if key else reason
 
 
-def _culprit(given: Any, prefix: str) -> str:
+def _culprit(kind: type, given: Any, prefix: str) -> str:
     """The deepest key that cannot be merged by itself, for the errors that name none; empty if there is no such."""
     for key, value in given.items() if isinstance(given, dict) else ():
         name = f"{prefix}.{key}" if prefix else str(key)
         alone = OmegaConf.create()
         OmegaConf.update(alone, name, value, force_add=True)
         try:
-            OmegaConf.merge(OmegaConf.structured(Config), alone)
+            OmegaConf.merge(OmegaConf.structured(kind), alone)
         except OmegaConfBaseException:
-            return _culprit(value, name) or name
+            return _culprit(kind, value, name) or name
     return ""
 
 

@@ -1,7 +1,7 @@
 """The forecast of an experiment, and whether it fits this machine."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -12,19 +12,22 @@ import torch
 from rich.table import Table
 
 from marl_llm.adapters import adapt
-from marl_llm.config import Config, PolicyConfig
-from marl_llm.errors import ConfigError, RunError
+from marl_llm.config import Config, MachinesConfig, PolicyConfig
+from marl_llm.errors import ConfigError, ModelError, RunError
 from marl_llm.matchmaking import trained_policy
-from marl_llm.models import LanguageModel, outline, outline_tiny
-from marl_llm.plan.memory import CUDA_CONTEXT, Part, Shape, available, parts, resident
-from marl_llm.plan.tokens import LAST_STEPS, Load, measured, random_play
+from marl_llm.models import LanguageModel, outline, outline_like, outline_tiny
+from marl_llm.plan.advice import Timing, advice, assumptions
+from marl_llm.plan.cluster import on_cluster
+from marl_llm.plan.described import DESCRIBED, VOCABULARY
+from marl_llm.plan.memory import CUDA_CONTEXT, RESERVE, Part, Shape, available, parts, resident
+from marl_llm.plan.placement import here, place, processes
+from marl_llm.plan.times import passes
+from marl_llm.plan.tokens import LAST_STEPS, Load, Measured, measured, random_play
 from marl_llm.policies.llm import Reader
 from marl_llm.run import Run, latest_checkpoint
 from marl_llm.team import bases_first, check_seats, corpus
 from marl_llm.text import Chat
 
-RESERVE = 0.2
-"""On top of everything, for games, episodes and what allocators waste; what was missing in `configs/kuhn.yaml`."""
 BENCHMARK_S = 0.1
 """Seconds for which matrices are multiplied to learn how fast a device is."""
 
@@ -63,6 +66,10 @@ class Plan:
     """Of the experiment."""
     assumed: tuple[str, ...]
     """What the numbers come from."""
+    timing: Timing | None = None
+    """A step's parts in time, on a cluster."""
+    advice: tuple[str, ...] = ()
+    """On a cluster: what waits for what, and what to change."""
 
     @property
     def needs(self) -> dict[str, int]:
@@ -107,6 +114,8 @@ class Plan:
             "step_s": self.step_s,
             "steps": self.steps,
             "assumed": list(self.assumed),
+            "timing": None if self.timing is None else asdict(self.timing),
+            "advice": list(self.advice),
         }
 
     def tables(self) -> list[Table]:
@@ -117,7 +126,7 @@ class Plan:
             who.add_row(name, plan.kind, f"{plan.parameters:,}", f"{plan.trained:,}")
             load = plan.load
             numbers = [load.turns, load.prompt, load.read, load.sampled, load.packed]
-            times = ["-" if time is None else f"{time:.2g} s" for time in (plan.play_s, plan.learn_s)]
+            times = ["-" if time is None else f"{time:.3g} s" for time in (plan.play_s, plan.learn_s)]
             if load.turns:
                 steps.add_row(name, *(f"{number:,.0f}" for number in numbers), *times)
         memory = Table("memory", "of", "on", "MiB")
@@ -127,38 +136,52 @@ class Plan:
 
 
 def forecast(
-    config: Config, *, like: Path | None = None, flops: float | None = None, has: Mapping[str, int] | None = None
+    config: Config,
+    *,
+    like: Path | None = None,
+    flops: float | None = None,
+    has: Mapping[str, int] | None = None,
+    machines: MachinesConfig | None = None,
 ) -> Plan:
     """What a run of these settings will need; no weights are loaded.
 
     `like`: an earlier run whose tokens and times are taken. `flops`: floating-point operations per second; None:
     matrices of each model's widths are multiplied for a moment. `has`: bytes by device, in place of what is free here.
+    `machines`: a cluster that the processes of `cluster` are put on; None: this machine, with `runtime: ray` as a
+    cluster of one node.
 
     Raises:
-        ConfigError: a seat or a setting is wrong.
+        ConfigError: a seat or a setting is wrong, or the cluster has no room for a process.
         ModelError, RunError: a model's or a run's files cannot be read.
     """
     if flops is not None and not 0 < flops < inf:
         raise ConfigError(f"--flops: {flops:g} is not allowed; it must be more than 0")
     check_seats(config)
-    models = _outlines(config)
+    scaled = machines is not None or config.runtime == "ray"
+    if scaled and (flops is not None or has):
+        raise ConfigError("--flops, --memory: a description of the cluster says what there is (--cluster FILE)")
+    if scaled:
+        place(processes(config), machines or here())  # refused before games are played
+    stood_for: list[str] = []
+    models = _outlines(config, stood_for)
     shapes = {name: _shape(config, name, model) for name, model in models.items()}
     llm = {name: model for name, model in models.items() if config.policies[name].kind == "llm"}
     readers = {name: _reader(config, model) for name, model in llm.items()}
     loads = random_play(config, readers)
     told = None if like is None else measured(like, config, loads)
     loads = dict(told.loads) if told else loads
+    assumed = [*_assumed(like), *(() if like or scaled else _speed(flops)), *stood_for]
+    if config.play.replays and not told:
+        assumed.append("replays: not counted")
+    if scaled:
+        return _scaled(config, shapes, loads, told, machines, assumed)
     policies = {}
     for name, settings in config.policies.items():
         shape = shapes.get(name)
         times = (
             (None, None) if told or shape is None or name not in llm else _seconds(settings, shape, loads[name], flops)
         )
-        total = 0 if shape is None else shape.parameters + shape.adapter
-        trained = 0 if shape is None or not settings.learns else shape.adapter or shape.parameters
-        policies[name] = PolicyPlan(
-            kind=settings.kind, parameters=total, trained=trained, load=loads[name], play_s=times[0], learn_s=times[1]
-        )
+        policies[name] = _policy(settings, shape, loads[name], *times)
     memory = _memory(config, shapes, loads)
     spent = sum((plan.play_s or 0.0) + (plan.learn_s or 0.0) for plan in policies.values())
     devices = dict.fromkeys(part.device for part in memory)
@@ -171,28 +194,80 @@ def forecast(
         has={device: (has or {}).get(device, available(device)) for device in devices},
         step_s=told.play_s + told.learn_s if told else spent,
         steps=config.run.steps,
-        assumed=(*_assumed(like, flops), *(("replays: not counted",) if config.play.replays and not told else ())),
+        assumed=tuple(assumed),
     )
 
 
-def _outlines(config: Config) -> dict[str, LanguageModel]:
-    """The models that will be loaded, by policy, without their weights."""
+def _policy(
+    settings: PolicyConfig, shape: Shape | None, load: Load, play_s: float | None, learn_s: float | None
+) -> PolicyPlan:
+    total = 0 if shape is None else shape.parameters + shape.adapter
+    trained = 0 if shape is None or not settings.learns else shape.adapter or shape.parameters
+    return PolicyPlan(kind=settings.kind, parameters=total, trained=trained, load=load, play_s=play_s, learn_s=learn_s)
+
+
+def _scaled(
+    config: Config,
+    shapes: Mapping[str, Shape],
+    loads: Mapping[str, Load],
+    told: Measured | None,
+    machines: MachinesConfig | None,
+    assumed: Sequence[str],
+) -> Plan:
+    """On a cluster; what was measured goes before the formulas."""
+    cluster = machines or here()
+    found = on_cluster(config, shapes, loads, cluster, {name: _copies(config, name) for name in shapes})
+    timing = Timing(
+        mode=config.cluster.mode,
+        play_s=told.play_s if told else found.play_s,
+        learn_s=told.learn_s if told else found.learn_s,
+        move_s=found.move_s,
+    )
+    policies = {}
+    for name, settings in config.policies.items():
+        playing = None if told else found.playing.get(name)
+        play_s = None if playing is None else playing.seconds
+        learn_s = None if told else found.learning.get(name)
+        policies[name] = _policy(settings, shapes.get(name), loads[name], play_s, learn_s)
+    return Plan(
+        policies=policies,
+        memory=found.memory,
+        has=found.has,
+        step_s=timing.total_s,
+        steps=config.run.steps,
+        assumed=(*assumed, *assumptions(config, cluster, described=machines is not None)),
+        timing=timing,
+        advice=tuple(advice(config, found, timing, loads)),
+    )
+
+
+def _outlines(config: Config, stood_for: list[str]) -> dict[str, LanguageModel]:
+    """The models that will be loaded, by policy, without their weights; adds to the list whose files were not there."""
     models: dict[str, LanguageModel] = {}
     for name in bases_first(config):
         settings = config.policies[name]
         if settings.kind == "llm" and settings.base is not None:
             models[name] = models[settings.base]
         elif settings.kind == "llm":
-            models[name] = _outline(config, name)
+            models[name] = _outline(config, name, stood_for)
         elif settings.kind == "checkpoint":
             models[name] = _played(name, settings.options.get("path"))
     return models
 
 
-def _outline(config: Config, name: str) -> LanguageModel:
+def _outline(config: Config, name: str, stood_for: list[str]) -> LanguageModel:
     settings = config.policies[name]
     if settings.model is not None:
-        return outline(settings.model)
+        try:
+            return outline(settings.model)
+        except ModelError:
+            if settings.model not in DESCRIBED:
+                raise
+        stood_for.append(
+            f"{name}: {settings.model} is not here; its sizes are known, its tokens are counted with a tokenizer that "
+            f"has learned the games' texts ({VOCABULARY} entries at most)"
+        )
+        return outline_like(*DESCRIBED[settings.model], corpus(config, name), vocabulary=VOCABULARY)
     return outline_tiny(settings.tiny, corpus(config, name), context_tokens=config.play.context_tokens)
 
 
@@ -266,9 +341,7 @@ def _seconds(settings: PolicyConfig, shape: Shape, load: Load, flops: float | No
     play_s = play / (flops or speed(engine.device, engine.dtype, engine.slots, shape))
     if not settings.learns:
         return play_s, 0.0
-    forward = 2 * shape.multiplied
-    passes = forward * (2 if shape.adapter else 3) + forward * (settings.objective.kl.reference != "none")
-    work = (learner.epochs * passes + forward * (learner.epochs * learner.minibatches > 1)) * load.packed
+    work = 2 * shape.multiplied * passes(settings, adapter=bool(shape.adapter)) * load.packed
     return play_s, work / (flops or speed(learner.device, learner.dtype, learner.micro_batch_tokens, shape))
 
 
@@ -290,22 +363,22 @@ def speed(device: str, dtype: str, rows: int, shape: Shape) -> float:
     return done * 2 * rows * shape.hidden * shape.inner / (perf_counter() - began)
 
 
-def _assumed(like: Path | None, flops: float | None) -> list[str]:
+def _assumed(like: Path | None) -> list[str]:
     if like is not None:
         return [
             f"tokens sampled and learned, and seconds: means of the last {LAST_STEPS} steps of {like}, by game",
             "prompts: those of random games",
         ]
-    rate = (
-        "products of matrices of the models' widths, measured now"
-        if flops is None
-        else f"{flops:.3g} operations a second"
-    )
     return [
-        "prompts: those of a step of random games; learned: one pass, prompts as the prefix tree holds them",
+        "turns and prompts: those of a step of random games; learned: one pass, prompts as the prefix tree holds them",
         "replies: each as long as play.max_reply_tokens allows, so that tokens are an upper bound",
-        f"seconds: {rate}; what is not a product of matrices comes on top, and in small models that is most of it",
     ]
+
+
+def _speed(flops: float | None) -> list[str]:
+    measured = "products of matrices of the models' widths, measured now"
+    rate = measured if flops is None else f"{flops:.3g} operations a second"
+    return [f"seconds: {rate}; what is not a product of matrices comes on top, and in small models that is most of it"]
 
 
 def _gib(size: int) -> str:

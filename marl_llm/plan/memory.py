@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from marl_llm.config import Config, PolicyConfig
+from marl_llm.config import Config, LearnerConfig, PolicyConfig
 from marl_llm.errors import ConfigError
 from marl_llm.learning.forward import CHUNK_LOGITS
 
@@ -16,6 +16,8 @@ FLOAT = 4
 """Bytes of a float32, which is what the learner's weights, gradients, moments and reference are."""
 PREFILL_TOKENS = 4096
 """Tokens that the engine reads in one pass at most."""
+RESERVE = 0.2
+"""On top of everything, for games, episodes and what allocators waste; what was missing in `configs/kuhn.yaml`."""
 CUDA_CONTEXT = 600 * 2**20
 """What CUDA takes on a device before any tensor."""
 
@@ -29,7 +31,8 @@ class Shape:
     adapter: int
     """Of the adapter; 0 without one."""
     multiplied: int
-    """Parameters that every token is multiplied with: all but the embedding, which is looked up, unless it is tied."""
+    """Parameters that every token is multiplied with: all but the embedding, which is looked up, unless it is tied, and
+    but the experts that a token is not sent to."""
     hidden: int
     """Width."""
     inner: int
@@ -42,6 +45,15 @@ class Shape:
     """Key/value heads times head dim, for keys and values together."""
     vocabulary: int
     """Number of tokens."""
+    experts: int = 0
+    """Of the parameters, those of a mixture's experts."""
+    chosen: float = 1.0
+    """Share of a layer's experts that a token is sent to."""
+
+    def touched(self, tokens: float) -> float:
+        """Parameters that a pass over so many tokens reads; each is taken to choose its experts by lot."""
+        others: float = 1 - self.chosen
+        return self.multiplied + self.experts * (others - float(others**tokens))
 
     @staticmethod
     def of(model: Any, adapter: int = 0) -> "Shape":
@@ -51,17 +63,36 @@ class Shape:
         dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         parameters = sum(p.numel() for p in model.parameters())
         embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+        chosen = _chosen(config) if experts else 1.0
+        looked_up = 0 if embedding is head else embedding.numel()
         return Shape(
             parameters=parameters,
             adapter=adapter,
-            multiplied=parameters - (0 if embedding is head else embedding.numel()) + adapter,
+            multiplied=parameters - looked_up - round(experts * (1 - chosen)) + adapter,
             hidden=config.hidden_size,
-            inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+            inner=_inner(config) if experts else getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
             layers=config.num_hidden_layers,
             queries=heads * dim,
             keys=2 * (getattr(config, "num_key_value_heads", None) or heads) * dim,
             vocabulary=config.vocab_size,
+            experts=experts,
+            chosen=chosen,
         )
+
+
+def _inner(config: Any) -> int:
+    """Inner width that a token passes in a mixture's layer, over all its experts."""
+    each = getattr(config, "num_experts_per_tok", None) or getattr(config, "moe_k", None) or 1
+    return int(each * (getattr(config, "moe_intermediate_size", None) or config.intermediate_size))
+
+
+def _chosen(config: Any) -> float:
+    """Share of its experts that a mixture's layer sends a token to, under the names that transformers has for both."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    known = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+    each = getattr(config, "num_experts_per_tok", None) or getattr(config, "moe_k", None)
+    return 1.0 if known is None or each is None else min(1.0, float(each / known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +162,25 @@ def rounded(tokens: int) -> int:
     return -(-tokens // 64) * 64
 
 
+def recomputed(learner: LearnerConfig) -> bool:
+    """Whether activations are computed again for the backward pass."""
+    return bool(getattr(learner, "checkpoint_activations", False))
+
+
 def _learning(policy: PolicyConfig, shape: Shape, packed: int) -> int:
     """What a micro-batch leaves for its backward pass: an estimate, about what Llama-like layers keep.
 
     Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values;
-    of the logits six arrays at once; and the mask.
+    of the logits six arrays at once; and the mask. Where activations are computed again, one layer's at a time and what
+    goes into each.
     """
     learner = policy.learner
     tokens = max(1, min(learner.micro_batch_tokens, packed))
     width = FLOAT if learner.dtype == "float32" else 2
     layer = 12 * shape.hidden + 4 * shape.inner + 6 * (shape.queries + shape.keys)
     logits = min(tokens * shape.vocabulary, CHUNK_LOGITS)
-    return tokens * shape.layers * layer * width + 6 * logits * FLOAT + tokens * learner.row_tokens * FLOAT
+    kept = layer + shape.layers * shape.hidden if recomputed(learner) else shape.layers * layer
+    return tokens * kept * width + 6 * logits * FLOAT + tokens * learner.row_tokens * FLOAT
 
 
 def _reading(policy: PolicyConfig, shape: Shape, width: int) -> int:
