@@ -12,7 +12,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from marl_llm.learning import sharding
 
-
 SIZE = {
     "vocab_size": 20,
     "hidden_size": 16,
