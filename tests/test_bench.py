@@ -1,5 +1,6 @@
 """The benchmarks run, on next to nothing, and their arithmetic is right."""
 
+import argparse
 import json
 import runpy
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import games
 from games.conformance import check
+from tests.learning.small import together
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench"
 
@@ -102,6 +104,52 @@ def test_text_that_makes_a_game_too_slow_is_a_failure(monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as caught:
         script["main"]()
     assert caught.value.code == 1
+
+
+def added(processes: int, logit_tokens: int) -> int:
+    """Bytes that an update takes with 384 positions and a vocabulary of 100,000: 146 MiB of logits."""
+    sys.path.insert(0, str(BENCH))
+    script = runpy.run_path(str(BENCH / "learner.py"))
+    bytes_added: int = script["added"](script["OBJECTIVES"]["with full KL and entropy"], logit_tokens, 100_000, 384)
+    return bytes_added
+
+
+def test_logits_in_chunks_take_less_memory() -> None:
+    """90 positions have 34 MiB: what is smaller than 32, glibc keeps for later, and finds little use for."""
+    (at_once,), (in_chunks,) = (together(1, added, tokens) for tokens in (384, 90))
+    assert at_once > 4 * 146 * 2**20
+    assert in_chunks < 0.5 * at_once
+
+
+def test_operations_of_a_learner_are_counted_as_by_hand() -> None:
+    script = runpy.run_path(str(BENCH / "learner_gpu.py"))
+    size = script["Size"](hidden=4, layers=2, heads=2, inner=6, keys=1, dim=3, vocabulary=10)
+    # a layer: query and output 4 * 6 each, key and value 4 * 3 each, feed-forward 3 * 4 * 6: 144 weights; head: 40.
+    # five tokens see 1 + 2 + 3 + 4 + 5 = 15 keys, each in 2 layers and 2 heads of width 3, twice two operations forward
+    # (scores and values), and twice as many backward
+    assert script["operations"](size, 5, 2) == 6 * (5 * 2 * 144 + 2 * 40) + 3 * 4 * (15 * 2 * 2 * 3)
+    small = script["Qwen3ForCausalLM"](size.config())
+    layers = sum(p.numel() for p in small.model.layers.parameters() if p.dim() == 2)
+    assert layers == 2 * 144
+    for name, parameters in (("0.6B", 0.596e9), ("1.7B", 1.72e9), ("4B", 4.02e9)):
+        with script["torch"].device("meta"):
+            model = script["Qwen3ForCausalLM"](script["SIZES"][name].config())
+        assert sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.005)
+
+
+def test_the_benchmark_for_gpus_runs_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(BENCH / "learner_gpu.py"))
+    size = script["Size"](hidden=16, layers=2, heads=2, inner=24, keys=1, dim=8, vocabulary=50)
+    settings = {"tokens": 32, "rows": 3, "micro_batch": 64, "steps": 1, "no_checkpointing": False}
+    row = script["measure"](size, argparse.Namespace(**settings), 1e9, device="cpu")
+    assert row["tokens_per_s"] == pytest.approx(3 * 32 / row["step_s"])
+    assert row["mfu"] == pytest.approx(3 * script["operations"](size, 32, 16) / row["step_s"] / 1e9)
+    with pytest.raises(SystemExit, match=r"the peak of Slow 1 is not known here; give it as --peak"):
+        script["peak_of"]("Slow 1")
+    assert script["peak_of"]("NVIDIA H200") == 989e12
+    monkeypatch.setattr(sys, "argv", ["learner_gpu"])
+    with pytest.raises(SystemExit, match="needs a CUDA device"):
+        script["main"]()
 
 
 def test_our_side_of_trl_is_a_game_that_keeps_its_promises_and_trains(tmp_path: Path) -> None:

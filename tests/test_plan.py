@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from marl_llm import cli
-from marl_llm.config import Config, load_config
+from marl_llm.config import Config, EngineConfig, KLConfig, LearnerConfig, ObjectiveConfig, PolicyConfig, load_config
 from marl_llm.errors import ConfigError, ModelError, RunError
 from marl_llm.models import load_model, outline
 from marl_llm.plan.forecast import Plan, forecast
-from marl_llm.plan.memory import Shape, available, stated
+from marl_llm.plan.memory import Shape, available, parts, stated
 from marl_llm.plan.tokens import Load
 from marl_llm.run import Run, read_episodes, read_metrics
 from marl_llm.team import found
@@ -73,6 +73,45 @@ def test_memory_is_what_is_held_and_no_setting_goes_unheard(tmp_path: Path) -> N
     assert not size(plan(tmp_path, "evaluation.opponents=[]"), "agent", "former selves' cache")
     fewer = plan(tmp_path, "policies.agent.learner.micro_batch_tokens=100")
     assert size(fewer, "agent", "activations") < size(told, "agent", "activations")
+
+
+def held(policy: PolicyConfig, shape: Shape) -> dict[str, int]:
+    found = parts("p", policy, shape, longest=100, packed=10_000, copies=0, shared=None)
+    return {part.what: part.bytes for part in found}
+
+
+def test_what_a_gpu_of_several_holds_is_its_part_and_what_is_gathered() -> None:
+    shape = Shape.of(untrained().model)
+    count, outside = shape.parameters, shape.parameters - shape.layered
+    assert outside == 2 * 32 * 400 + 32, "embedding, head and last norm"
+    engine = EngineConfig(device="cuda")
+    follows = ObjectiveConfig(kl=KLConfig(reference="ema"))
+    one = held(PolicyConfig(engine=engine, learner=LearnerConfig(device="cuda"), objective=follows), shape)
+    learner = LearnerConfig(device="cuda", processes=4)
+    four = held(PolicyConfig(engine=engine, learner=learner, objective=follows), shape)
+    for what in ("weights", "gradients", "optimizer", "reference"):
+        assert four[what] == one[what] / 4
+    assert four["activations"] == one["activations"]
+    assert four["gathered weights"] == 4 * (2 * outside + 2 * shape.layered + outside + shape.layered), "one layer"
+    half = held(PolicyConfig(learner=replace(learner, dtype="bfloat16"), objective=follows), shape)
+    assert half["gathered weights"] == four["gathered weights"] / 2
+    here = held(PolicyConfig(learner=replace(learner, device="cpu"), objective=follows), shape)
+    assert (here["weights"], here["gathered weights"]) == (4 * count, 4 * four["gathered weights"])
+    lora = held(PolicyConfig(learner=learner, objective=follows), replace(shape, adapter=1000))
+    assert lora["optimizer"] == 2 * 4 * 1000 / 4
+    assert lora["reference"] == lora["weights"] == count + 1000, "each has its part of the base"
+
+
+def test_memory_knows_checkpointed_layers_and_chunks_of_logits() -> None:
+    shape = replace(Shape.of(untrained().model), layers=10, vocabulary=150_000)
+    layer = 12 * 32 + 4 * 64 + 6 * (32 + 2 * 32)
+    learner = LearnerConfig(micro_batch_tokens=1000, row_tokens=500)
+    plain = held(PolicyConfig(learner=learner), shape)["activations"]
+    assert plain == 4 * (1000 * 10 * layer + 6 * 2**25 + 1000 * 500)
+    kept = held(PolicyConfig(learner=replace(learner, checkpoint_activations=True)), shape)["activations"]
+    assert plain - kept == 4 * 1000 * (9 * layer - 10 * 32)
+    few = held(PolicyConfig(learner=replace(learner, logit_tokens=50)), shape)["activations"]
+    assert plain - few == 4 * 6 * (2**25 - 50 * 150_000)
 
 
 def test_a_fifth_on_top_is_kept_for_what_is_not_counted(tmp_path: Path) -> None:
@@ -155,6 +194,12 @@ def test_time_is_operations_over_speed(tmp_path: Path) -> None:
     assert agent.play_s == pytest.approx(2 * multiplied * (agent.load.read + agent.load.sampled) / FAST)
     assert agent.learn_s == pytest.approx(6 * multiplied * agent.load.packed / FAST)
     assert told.step_s == pytest.approx((agent.play_s or 0.0) + (agent.learn_s or 0.0))
+    again = plan(
+        tmp_path,
+        "policies.agent.objective.kl={reference: none, coef: 0}",
+        "policies.agent.learner={minibatches: 1, checkpoint_activations: true}",
+    )
+    assert again.policies["agent"].learn_s == pytest.approx(8 * multiplied * agent.load.packed / FAST)
     measured = forecast(small(tmp_path))
     assert measured.step_s > 0
 

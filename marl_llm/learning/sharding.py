@@ -85,6 +85,7 @@ class Processes:
             sharded = fully_shard(module, mesh=self._mesh, mp_policy=policy)
             sharded.set_gradient_divide_factor(1.0)  # the loss is weighed over the whole batch already
             sharded.set_force_sum_reduction_for_comms(True)
+            sharded.set_reduce_scatter_unused_params(True)  # an expert may have had no token in one process
 
     def micro_batches(self, rows: Sequence[Row], micro_batch_tokens: int) -> list[MicroBatch]:
         """Those of this process; all have equally many."""

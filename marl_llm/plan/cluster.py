@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marl_llm.config import Config, MachinesConfig
 from marl_llm.plan import times
-from marl_llm.plan.memory import CUDA_CONTEXT, FLOAT, RESERVE, Part, Shape, parts, resident, rounded
-from marl_llm.plan.placement import Placed, Rates, expanded, memory_of, place, processes, split, spread
+from marl_llm.plan.memory import CUDA_CONTEXT, FLOAT, RESERVE, Part, Shape, gathered, parts, resident, rounded
+from marl_llm.plan.placement import Placed, Rates, expanded, memory_of, place, processes, split
 from marl_llm.plan.times import Decoding
 from marl_llm.plan.tokens import Load
 
@@ -263,13 +263,14 @@ def _parts(
     config: Config, name: str, shapes: Mapping[str, Shape], loads: Mapping[str, Load], copies: Mapping[str, int]
 ) -> list[Part]:
     most = max((load.longest for load in loads.values()), default=0) or config.play.context_tokens
-    load, base = loads[name], config.policies[name].base
+    load, policy = loads[name], config.policies[name]
+    base, learner = policy.base, policy.learner
     return parts(
-        config,
         name,
+        replace(policy, learner=replace(learner, processes=1)),  # how it is split is seen to here
         shapes[name],
         longest=load.longest or most,
-        packed=int(load.packed) // spread(config.policies[name].learner),
+        packed=int(load.packed) // learner.processes,
         copies=copies[name],
         shared=None if base is None else config.policies[base],
     )
@@ -280,7 +281,8 @@ def _learner(
 ) -> Iterable[Part]:
     """What one process of a learner holds; with others it puts the weights of two layers together at a time."""
     name = placed.process.policy
-    count, shape = spread(config.policies[name].learner), shapes[name]
+    policy, shape = config.policies[name], shapes[name]
+    count = policy.learner.processes
     more = f"policies.{name}.learner.processes"
     for part in every[name]:
         if part.what in SPLIT:
@@ -290,8 +292,8 @@ def _learner(
     if config.policies[name].base is not None:
         yield Part(policy=name, what="base's weights", device="", bytes=FLOAT * shape.parameters // count, remedy=more)
     if count > 1:
-        gathered = 2 * times.HALF * shape.parameters // shape.layers
-        yield Part(policy=name, what="gathered layers", device="", bytes=gathered, remedy="policies: a smaller model")
+        size = gathered(policy, shape)
+        yield Part(policy=name, what="gathered weights", device="", bytes=size, remedy="policies: a smaller model")
 
 
 def _engine(

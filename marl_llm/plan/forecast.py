@@ -305,8 +305,8 @@ def _memory(config: Config, shapes: Mapping[str, Shape], loads: Mapping[str, Loa
         base = settings.base
         shared = None if base is None else config.policies[base]
         own = parts(
-            config,
             name,
+            settings,
             shape,
             longest=load.longest or most,
             packed=int(load.packed),
@@ -335,14 +335,19 @@ def _copies(config: Config, name: str) -> int:
 
 
 def _seconds(settings: PolicyConfig, shape: Shape, load: Load, flops: float | None) -> tuple[float, float]:
-    """Play and learning: two operations per parameter and token forward, four backward (two if it is frozen)."""
+    """Play and learning: two operations per parameter and token forward, four backward (two if it is frozen).
+
+    Layers that keep only what goes into them run forward once more, and each GPU of a learner adds its speed.
+    """
     learner, engine = settings.learner, settings.engine
     play = 2 * shape.multiplied * (load.read + load.sampled)
     play_s = play / (flops or speed(engine.device, engine.dtype, engine.slots, shape))
     if not settings.learns:
         return play_s, 0.0
     work = 2 * shape.multiplied * passes(settings, adapter=bool(shape.adapter)) * load.packed
-    return play_s, work / (flops or speed(learner.device, learner.dtype, learner.micro_batch_tokens, shape))
+    at_once = 1 if learner.device == "cpu" else learner.processes
+    rate = flops or speed(learner.device, learner.dtype, learner.micro_batch_tokens, shape)
+    return play_s, work / (rate * at_once)
 
 
 def speed(device: str, dtype: str, rows: int, shape: Shape) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from marl_llm.config import Config, LearnerConfig, PolicyConfig
+from marl_llm.config import PolicyConfig
 from marl_llm.errors import ConfigError
-from marl_llm.learning.forward import CHUNK_LOGITS
+from marl_llm.learning.forward import CHUNK_LOGITS, layers_of
 
 FLOAT = 4
 """Bytes of a float32, which is what the learner's weights, gradients, moments and reference are."""
@@ -39,6 +39,8 @@ class Shape:
     """Inner width of the feed-forward part."""
     layers: int
     """Number of layers."""
+    layered: int
+    """Parameters in layers: the others, of the embedding, the last norm and the head, are gathered together."""
     queries: int
     """Heads times head dim."""
     keys: int
@@ -73,6 +75,7 @@ class Shape:
             hidden=config.hidden_size,
             inner=_inner(config) if experts else getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
             layers=config.num_hidden_layers,
+            layered=sum(p.numel() for p in layers_of(model).parameters()),
             queries=heads * dim,
             keys=2 * (getattr(config, "num_key_value_heads", None) or heads) * dim,
             vocabulary=config.vocab_size,
@@ -112,14 +115,21 @@ class Part:
 
 
 def parts(
-    config: Config, name: str, shape: Shape, *, longest: int, packed: int, copies: int, shared: PolicyConfig | None
+    name: str,
+    policy: PolicyConfig,
+    shape: Shape,
+    *,
+    longest: int,
+    packed: int,
+    copies: int,
+    shared: PolicyConfig | None,
 ) -> list[Part]:
-    """Everything that a policy with a model holds.
+    """Everything that the policy `name` with a model holds.
 
+    Of a learner's processes it is what they hold together if they share this machine's CPU, and else one GPU's part.
     `longest`: tokens of its longest sequence; `packed`: tokens that its learner computes in a step; `copies`: further
     engines, of opponents that play with its former weights; `shared`: the policy whose model it has an adapter on.
     """
-    policy = config.policies[name]
     learner, engine = policy.learner, policy.engine
     trains = policy.learns or policy.warmup is not None
     device = learner.device if trains else "cpu"
@@ -133,16 +143,23 @@ def parts(
     fewer = f"{own_keys}.engine.slots, {own_keys}.engine.cache_slots, play.max_reply_tokens"
     met = "evaluation.opponents (start), matchmaking.league.per_step"
     moving = policy.objective.kl.reference != "none"
+    several = learner.processes > 1 and trains
+    here = learner.processes if several and device == "cpu" else 1
+    part = here / learner.processes if several else 1.0
+    if several:
+        own = shape.adapter + shape.parameters  # each process loads the model for itself, and keeps its part
+    followed = shape.adapter + shape.parameters if several else trained  # then nothing is shared with the model
     found = [
-        ("weights", device, FLOAT * own, "policies: a smaller model"),
-        ("gradients", device, FLOAT * trained, smaller),
-        ("optimizer", device, 2 * FLOAT * trained, smaller),
-        ("reference", device, FLOAT * trained * moving, f"{own_keys}.objective.kl.reference=none"),
+        ("weights", device, int(part * FLOAT * own), "policies: a smaller model"),
+        ("gradients", device, int(part * FLOAT * trained), smaller),
+        ("optimizer", device, int(part * 2 * FLOAT * trained), smaller),
+        ("reference", device, int(part * FLOAT * followed * moving), f"{own_keys}.objective.kl.reference=none"),
+        ("gathered weights", device, here * gathered(policy, shape) if several else 0, "policies: a smaller model"),
         (
             "activations",
             device,
-            _learning(policy, shape, packed) if trains else 0,
-            f"{own_keys}.learner.micro_batch_tokens",
+            here * _learning(policy, shape, packed) if trains else 0,
+            f"{own_keys}.learner.micro_batch_tokens, {own_keys}.learner.checkpoint_activations=true",
         ),
         ("engine weights", engine.device, weights, f"{own_keys}.engine.dtype=bfloat16"),
         ("engine cache", engine.device, cache, fewer),
@@ -162,25 +179,32 @@ def rounded(tokens: int) -> int:
     return -(-tokens // 64) * 64
 
 
-def recomputed(learner: LearnerConfig) -> bool:
-    """Whether activations are computed again for the backward pass."""
-    return bool(getattr(learner, "checkpoint_activations", False))
-
-
 def _learning(policy: PolicyConfig, shape: Shape, packed: int) -> int:
     """What a micro-batch leaves for its backward pass: an estimate, about what Llama-like layers keep.
 
-    Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values;
-    of the logits six arrays at once; and the mask. Where activations are computed again, one layer's at a time and what
-    goes into each.
+    Per token and layer: twelve times the width, four times the inner one, six times that of queries, keys and values
+    (of one layer only where layers keep what goes into them); of the logits six arrays at once; and the mask.
     """
     learner = policy.learner
     tokens = max(1, min(learner.micro_batch_tokens, packed))
     width = FLOAT if learner.dtype == "float32" else 2
     layer = 12 * shape.hidden + 4 * shape.inner + 6 * (shape.queries + shape.keys)
-    logits = min(tokens * shape.vocabulary, CHUNK_LOGITS)
-    kept = layer + shape.layers * shape.hidden if recomputed(learner) else shape.layers * layer
+    chunk = learner.logit_tokens * shape.vocabulary if learner.logit_tokens else CHUNK_LOGITS
+    logits = min(tokens * shape.vocabulary, chunk)
+    kept = layer + shape.layers * shape.hidden if learner.checkpoint_activations else shape.layers * layer
     return tokens * kept * width + 6 * logits * FLOAT + tokens * learner.row_tokens * FLOAT
+
+
+def gathered(policy: PolicyConfig, shape: Shape) -> int:
+    """What a process has of the others' parts at a time: all outside the layers, and two layers; and their gradients.
+
+    The reference gathers the same, one after the other but for what is outside the layers.
+    """
+    width = FLOAT if policy.learner.dtype == "float32" else 2
+    outside, layer = shape.parameters - shape.layered, shape.layered // shape.layers
+    gradients = 0 if shape.adapter else outside + layer
+    moving = policy.objective.kl.reference != "none"
+    return width * (outside * (1 + moving) + 2 * layer + gradients)
 
 
 def _reading(policy: PolicyConfig, shape: Shape, width: int) -> int:

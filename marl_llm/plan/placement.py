@@ -11,7 +11,6 @@ from marl_llm.config import (
     Config,
     DeviceConfig,
     EngineConfig,
-    LearnerConfig,
     MachinesConfig,
     NodeConfig,
     PlacementConfig,
@@ -128,11 +127,6 @@ def kind_of(name: str) -> str:
     return kind
 
 
-def spread(learner: LearnerConfig) -> int:
-    """Processes of a learner."""
-    return int(getattr(learner, "processes", 1))
-
-
 def split(engine: EngineConfig) -> int:
     """GPUs over which an engine splits a model."""
     return int(getattr(getattr(engine, "vllm", None), "tensor_parallel", 1))
@@ -161,7 +155,7 @@ def processes(config: Config) -> list[Process]:
         if policy.learns:
             setting = f"cluster.learners.{name}" if name in cluster.learners else "cluster.learner"
             need = cluster.learners.get(name, cluster.learner)
-            count, kind = spread(policy.learner), policy.learner.device.partition(":")[0]
+            count, kind = policy.learner.processes, policy.learner.device.partition(":")[0]
             found += _alike("learner", count, need, setting, f"policies.{name}.learner.processes", kind, policy=name)
     return found
 

@@ -8,8 +8,8 @@ mix are two products with the keys and values before it.
 from dataclasses import dataclass
 
 from marl_llm.config import PolicyConfig
-from marl_llm.plan.memory import FLOAT, Shape, recomputed
-from marl_llm.plan.placement import Rates, spread
+from marl_llm.plan.memory import FLOAT, Shape
+from marl_llm.plan.placement import Rates
 from marl_llm.plan.tokens import Load
 
 HALF = 2
@@ -24,7 +24,7 @@ def forward(shape: Shape, positions: float) -> float:
 def passes(policy: PolicyConfig, *, adapter: bool) -> float:
     """Forward passes that learning from a token costs: a backward pass is two (one if the weights are frozen)."""
     learner, moving = policy.learner, policy.objective.kl.reference != "none"
-    each = (2 if adapter else 3) + moving + recomputed(learner)
+    each = (2 if adapter else 3) + moving + learner.checkpoint_activations
     return float(learner.epochs * each + (learner.epochs * learner.minibatches > 1))
 
 
@@ -91,7 +91,7 @@ def gathering_s(policy: PolicyConfig, shape: Shape, load: Load, nodes: int, band
     """Seconds that a learner on several nodes sends: in each micro-batch a node gets the others' part of the weights
     forward and backward, and sends as many gradients (bfloat16)."""
     learner = policy.learner
-    batches = load.packed / (learner.micro_batch_tokens * spread(learner)) * learner.epochs
+    batches = load.packed / (learner.micro_batch_tokens * learner.processes) * learner.epochs
     return batches * 3 * HALF * shape.parameters * (nodes - 1) / nodes / bandwidth
 
 

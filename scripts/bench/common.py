@@ -8,11 +8,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 VOCABULARY = 512
 
 
-def make_model() -> Qwen3ForCausalLM:
-    """An untrained Qwen3 with about one million parameters; always the same."""
+def make_model(vocabulary: int = VOCABULARY, hidden: int = 128) -> Qwen3ForCausalLM:
+    """An untrained Qwen3, by default with about one million parameters; always the same."""
     config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
+        vocab_size=vocabulary,
+        hidden_size=hidden,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,

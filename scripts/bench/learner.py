@@ -1,24 +1,32 @@
-"""Learner throughput: packed rows against a plain padded loop, same samples, same loss, same process.
+"""The learner: throughput of packed rows against a plain padded loop, and what the logits of a large vocabulary take.
 
-    python scripts/bench/learner.py [--repeats 5] [--threads 1] [--json]
+    python scripts/bench/learner.py [--repeats 5] [--threads 1] [--vocabulary 151936] [--positions 1024] [--json]
 
-The unit is tokens per second, counting every token of every sample, prompts included, through forward, backward and
-optimizer step. The plain loop pads each 16 sequences, in the order they come, to their longest.
+Throughput: same samples, same loss, same process. The unit is tokens per second, counting every token of every sample,
+prompts included, through forward, backward and optimizer step. The plain loop pads each 16 sequences, in the order they
+come, to their longest.
+
+Memory: how much an update adds to what its process holds (peak of the resident set, VmHWM, less what was resident
+before; a process of its own for each), with logits of all sampled positions at once and with as many as
+`learner.logit_tokens` has by default.
 """
 
 import argparse
 import copy
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import VOCABULARY, make_model
 
-from marl_llm.config import LearnerConfig, ObjectiveConfig
+from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
 from marl_llm.learning.learner import Learner
 from marl_llm.types import Sample, Span
 
@@ -124,20 +132,69 @@ def compare(samples: Sequence[Sample], repeats: int) -> dict[str, float]:
     }
 
 
+OBJECTIVES = {
+    "policy": ObjectiveConfig(),
+    "with full KL and entropy": ObjectiveConfig(kl=KLConfig(reference="frozen", coef=0.1), entropy=0.01),
+}
+
+
+def resident(key: str) -> int:
+    """Bytes of this process in memory: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def added(objective: ObjectiveConfig, logit_tokens: int | None, vocabulary: int, positions: int) -> int:
+    """Bytes that an update adds at most to what this process has had in memory, with a narrow model."""
+    model = make_model(vocabulary, hidden=32)
+    rng = np.random.default_rng(0)
+    samples = [make_sample(rng, f"e{index}", [1, 2], 64) for index in range(positions // 64)]
+    learner = Learner(
+        model, LearnerConfig(logit_tokens=logit_tokens), objective, temperature=1.0, total_steps=9, seed=0
+    )
+    learner.update([make_sample(rng, "first", [1, 2], 2)])  # so that gradients and moments are there
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    learner.update(samples)
+    return resident("VmHWM") - before
+
+
+def logit_memory(vocabulary: int, positions: int, threads: int) -> dict[str, dict[str, float]]:
+    """MiB that an update adds, by objective, with all logits at once and with the default."""
+    found: dict[str, dict[str, float]] = {}
+    for name in OBJECTIVES:
+        found[name] = {}
+        for label in ("at once", "in chunks"):
+            options = ["--threads", str(threads), "--vocabulary", str(vocabulary), "--positions", str(positions)]
+            command = [sys.executable, __file__, *options, "--added", name, label]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found[name][label] = float(done.stdout) / 2**20
+    return found
+
+
 def main() -> None:
-    """Run both kinds of data and print a table, or one JSON object."""
+    """Run everything and print tables, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--vocabulary", type=int, default=151_936)
+    parser.add_argument("--positions", type=int, default=1024)
+    parser.add_argument("--added", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = {
+    if arguments.added:
+        name, label = arguments.added
+        tokens = arguments.positions if label == "at once" else None
+        print(added(OBJECTIVES[name], tokens, arguments.vocabulary, arguments.positions))
+        return
+    results: dict[str, Any] = {
         name: compare(make(np.random.default_rng(0)), arguments.repeats)
         for name, make in (("ragged", ragged), ("self_play", self_play))
     }
+    memory = logit_memory(arguments.vocabulary, arguments.positions, arguments.threads)
     if arguments.json:
-        print(json.dumps(results))
+        print(json.dumps(results | {"logits_mib": memory}))
         return
     print(
         f"{'data':<10} {'packed tok/s':>13} {'padded tok/s':>13} {'ratio':>6} {'computed':>9} {'padding':>8} gradient"
@@ -147,6 +204,9 @@ def main() -> None:
             f"{name:<10} {row['packed_tokens_per_s']:>13.0f} {row['padded_tokens_per_s']:>13.0f} {row['ratio']:>6.2f} "
             f"{row['computed_share']:>9.1%} {row['padding_share']:>8.1%} differs by {row['gradient_difference']:.1e}"
         )
+    print(f"\nMiB added by an update, {arguments.positions} sampled positions, vocabulary {arguments.vocabulary:,}")
+    for name, sizes in memory.items():
+        print(f"{name:<26} at once {sizes['at once']:>8.0f}   in chunks {sizes['in chunks']:>8.0f}")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,37 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from marl_llm.learning import sharding
+
+SIZE = {
+    "vocab_size": 20,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 24,
+}
 
 
 def make_qwen3(*, tied: bool = False, seed: int = 0, **settings: Any) -> Qwen3ForCausalLM:
     """A Qwen3 with 20 tokens, 2 layers and grouped keys; equal calls give equal weights."""
-    size = {
-        "vocab_size": 20,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "intermediate_size": 24,
-    }
-    config = Qwen3Config(**size | settings, initializer_range=0.3, tie_word_embeddings=tied)
+    config = Qwen3Config(**SIZE | settings, initializer_range=0.3, tie_word_embeddings=tied)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config).eval()
+
+
+def make_experts() -> Qwen3MoeForCausalLM:
+    """One of whose eight experts only one sees a token."""
+    config = Qwen3MoeConfig(
+        **SIZE, moe_intermediate_size=8, num_experts=8, num_experts_per_tok=1, initializer_range=0.3
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Qwen3MoeForCausalLM(config).eval()
 
 
 def together(processes: int, act: Callable[..., Any], *arguments: Any, timeout_s: float = 120.0) -> list[Any]:

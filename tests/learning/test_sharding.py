@@ -16,7 +16,7 @@ from marl_llm.files import writing
 from marl_llm.learning.batch import pack, shared_micro_batches
 from marl_llm.learning.learner import Learner
 from marl_llm.models import LanguageModel, load_model
-from tests.learning.small import make_qwen3, together
+from tests.learning.small import make_experts, make_qwen3, together
 from tests.learning.test_learner import EMA, PLAIN, make_learner, make_samples, same, spoiled, timeless
 from tests.test_run import file_size_limit
 
@@ -32,6 +32,8 @@ def copies(tensors: Any) -> dict[str, torch.Tensor]:
 
 def model_of(kind: str) -> Any:
     """`lora`: with an adapter of which one process has nothing."""
+    if kind == "experts":
+        return make_experts()
     model = make_qwen3(tied=kind == "tied")
     if kind == "lora":
         base = LanguageModel(model=model, tokenizer=None)
@@ -69,8 +71,9 @@ def close(one: Any, two: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> None
         (3, "tied", SNAPSHOT, {"checkpoint_activations": True, "logit_tokens": 2}),
         (2, "lora", EMA, {"micro_batch_tokens": 10_000, "row_tokens": 10_000}),
         (2, "plain", PAIRS, {}),
+        (2, "experts", EMA, {"row_tokens": 1, "micro_batch_tokens": 1}),
     ],
-    ids=["ema", "tied", "lora", "pairs"],
+    ids=["ema", "tied", "lora", "pairs", "experts"],
 )
 def test_several_processes_compute_what_one_does(processes, kind, objective, settings) -> None:
     losses, metrics, weights, (tensors, values) = trained(1, kind, objective, settings)
