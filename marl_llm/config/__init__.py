@@ -30,6 +30,7 @@ from marl_llm.config.policies import (
     PreferenceConfig,
     ScriptedKind,
     TinyModelConfig,
+    VLLMConfig,
     WarmupConfig,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",
+    "VLLMConfig",
     "WarmupConfig",
     "game_settings",
     "load_config",
