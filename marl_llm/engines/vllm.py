@@ -4,6 +4,7 @@ vLLM is imported here only, and when it is needed. The base model and all adapte
 """
 
 import copy
+import gc
 import json
 import os
 import shutil
@@ -109,6 +110,7 @@ class VLLMEngine:
         )
         try:
             self._engine = self._start(model, arguments, torch.device(device))
+            _LIVE.add(id(self._engine))
             self.close = weakref.finalize(self, _close, self._engine, self._folder)
             self.add(policy, model, version)
             self._check_against(model, dtype)
@@ -407,6 +409,19 @@ def _base_shapes(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Size
     return {plain_name(name): tensor.shape for name, tensor in parameters.items() if not is_adapter(name)}
 
 
+_LIVE: set[int] = set()
+"""Engines of this process that are not closed."""
+
+
 def _close(engine: Any, folder: Path) -> None:
-    engine.engine_core.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+    _LIVE.discard(id(engine))
+    client = engine.engine_core
+    if not _LIVE:
+        client.shutdown()
+        return
+    # The whole shutdown would take from the others the process group that all engines of a process have in common.
+    client._finalizer.detach()
+    client.engine_core.model_executor.shutdown()
+    client.engine_core.scheduler.shutdown()
+    gc.unfreeze()
