@@ -89,8 +89,6 @@ class VLLMConfig:
     """GPUs of this machine that share the model."""
     compile: bool = True
     """Compile the model and record CUDA graphs: slower to start, faster to play. A CPU does neither."""
-    sleep: bool = False
-    """Give a GPU's memory back while learners learn."""
 
     def __post_init__(self) -> None:
         require(0 < self.memory_share <= 1, "engine.vllm.memory_share", self.memory_share, "more than 0, at most 1")

@@ -59,8 +59,8 @@ class VLLMEngine:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         settings: VLLMConfig | None = None,
-        adapters: int = 0,
-        rank: int = 8,
+        ranks: Sequence[int] = (),
+        sleeps: bool = False,
     ) -> None:
         """Give the model's weights to a new vLLM engine; the model stays as it is, and is not needed later on.
 
@@ -75,8 +75,8 @@ class VLLMEngine:
             device: `cpu`, or the first GPU.
             dtype: precision of weights and cache.
             settings: what only this engine needs.
-            adapters: how many policies with an adapter there will be, this one included.
-            rank: the highest rank among them.
+            ranks: of all adapters that there will be, that of `model` included.
+            sleeps: whether `sleep` will be called.
 
         Raises:
             ConfigError: vLLM is not installed, or is one for other devices.
@@ -105,8 +105,8 @@ class VLLMEngine:
             context_tokens=context_tokens,
             dtype=dtype,
             cpu=torch.device(device).type == "cpu",
-            adapters=adapters,
-            rank=rank,
+            ranks=ranks,
+            sleeps=sleeps,
         )
         try:
             self._engine = self._start(model, arguments, torch.device(device))
@@ -321,8 +321,8 @@ def engine_arguments(
     context_tokens: int,
     dtype: torch.dtype,
     cpu: bool,
-    adapters: int = 0,
-    rank: int = 8,
+    ranks: Sequence[int] = (),
+    sleeps: bool = False,
 ) -> dict[str, Any]:
     """vLLM's arguments for these settings; see `VLLMEngine`."""
     cache = None if settings.cache_gib is None else int(settings.cache_gib * 2**30)
@@ -351,11 +351,11 @@ def engine_arguments(
         "gpu_memory_utilization": settings.memory_share,
         "kv_cache_memory_bytes": cache,
         "worker_extension_cls": f"{Extension.__module__}.{Extension.__qualname__}",
-        "enable_sleep_mode": settings.sleep and not cpu,
+        "enable_sleep_mode": sleeps and not cpu,
     }
-    if adapters:
-        fitting = min((room for room in _RANKS if room >= rank), default=rank)
-        arguments |= {"enable_lora": True, "max_loras": adapters, "max_lora_rank": fitting}
+    if ranks:
+        rank = min((room for room in _RANKS if room >= max(ranks)), default=max(ranks))
+        arguments |= {"enable_lora": True, "max_loras": len(ranks), "max_lora_rank": rank}
     return arguments
 
 
