@@ -355,7 +355,9 @@ def engine_arguments(
     }
     if ranks:
         rank = min((room for room in _RANKS if room >= max(ranks)), default=max(ranks))
-        arguments |= {"enable_lora": True, "max_loras": len(ranks), "max_lora_rank": rank}
+        # On a CPU a sequence without an adapter gets the one in the last place, so that must stay empty.
+        places = len(ranks) + cpu
+        arguments |= {"enable_lora": True, "max_loras": places, "max_lora_rank": rank}
     return arguments
 
 
