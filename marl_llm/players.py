@@ -15,7 +15,9 @@ from marl_llm.config import Config, GameConfig, PolicyConfig, PolicyKind, Script
 from marl_llm.devices import available_device
 from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
-from marl_llm.errors import ConfigError, RunError
+from marl_llm.engines.share import Share
+from marl_llm.engines.vllm import VLLMEngine
+from marl_llm.errors import ConfigError, ModelError, RunError
 from marl_llm.matchmaking import series, trained_policy
 from marl_llm.models import LanguageModel, load_model
 from marl_llm.play import Table
@@ -54,32 +56,18 @@ def model_policy(
     model: LanguageModel,
     *,
     called: str,
-    beside: HFEngine | None = None,
+    beside: Engine | None = None,
     engine: Engine | None = None,
 ) -> LLMPolicy:
     """A policy that plays with a copy of the model, or with `engine`, if it is given.
 
-    `beside`: the engine of a policy with the same base, whose copy of it is used if it is on the wanted device, in the
-    wanted precision.
+    `beside`: see `make_engine`.
 
     Raises:
         ConfigError, ModelError: the device is not available, or the engine cannot run the model.
     """
     chat = Chat(model.tokenizer, thinking=config.play.thinking)
-    device = available_device("engine.device", settings.engine.device)
-    dtype: torch.dtype = getattr(torch, settings.engine.dtype)
-    theirs = beside.parameters() if beside is not None and beside.precision == (device, dtype) else None
-    engine = engine or HFEngine(
-        model.model,
-        policy=called,
-        slots=settings.engine.slots,
-        cache_slots=settings.engine.cache_slots,
-        context_tokens=config.play.context_tokens,
-        eos_token_id=chat.eos_token_id,
-        device=str(device),
-        dtype=dtype,
-        shared=None if theirs is None else shared(model.model, theirs),
-    )
+    engine = engine or make_engine(config, settings, model, called=called, beside=beside)
     return LLMPolicy(
         name=called,
         engine=engine,
@@ -88,6 +76,48 @@ def model_policy(
         temperature=settings.temperature,
         samples=config.evaluation.samples,
     )
+
+
+def make_engine(
+    config: Config, settings: PolicyConfig, model: LanguageModel, *, called: str, beside: Engine | None = None
+) -> Engine:
+    """The engine that these settings ask for, in this process, with the model's weights under the name `called`.
+
+    `beside`: the engine of a policy with the same base. vLLM takes another adapter there; `hf` reads its copy of the
+    base, if it is on the wanted device, in the wanted precision.
+
+    Raises:
+        ConfigError, ModelError: the device or the engine is not available, it cannot run the model, or the tokenizer
+            is another model's.
+    """
+    device = available_device("engine.device", settings.engine.device)
+    dtype: torch.dtype = getattr(torch, settings.engine.dtype)
+    known, read = model.model.config.get_text_config().vocab_size, len(model.tokenizer)
+    if read > known:
+        raise ModelError(f"{called}: its tokenizer has {read} tokens, more than the {known} that its model knows")
+    if settings.engine.kind == "vllm" and isinstance(beside, Share):
+        beside.engine.add(called, model.model)
+        return Share(beside.engine, called, beside=beside)
+    common: dict[str, Any] = {
+        "policy": called,
+        "slots": settings.engine.slots,
+        "cache_slots": settings.engine.cache_slots,
+        "context_tokens": config.play.context_tokens,
+        "eos_token_id": Chat(model.tokenizer, thinking=config.play.thinking).eos_token_id,
+        "device": str(device),
+        "dtype": dtype,
+    }
+    if settings.engine.kind == "vllm":
+        ranks = [policy.lora.rank for policy in config.policies.values() if policy.base == called and policy.lora]
+        if settings.lora is not None and model.base is not None:
+            ranks.append(settings.lora.rank)
+        sleeps = config.cluster.colocate
+        engine = VLLMEngine(model.model, settings=settings.engine.vllm, ranks=ranks, sleeps=sleeps, **common)
+        return Share(engine, called)
+    theirs = None
+    if isinstance(beside, HFEngine) and beside.precision == (device, dtype):
+        theirs = shared(model.model, beside.parameters())
+    return HFEngine(model.model, shared=theirs, **common)
 
 
 def frozen_copy(config: Config, name: str, model: Path, *, called: str) -> LLMPolicy:

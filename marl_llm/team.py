@@ -13,7 +13,6 @@ import torch
 from marl_llm.adapters import load_adapter
 from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig, PolicyKind
 from marl_llm.engines.base import Engine
-from marl_llm.engines.hf import HFEngine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.base import Trainer
 from marl_llm.learning.learner import Learner
@@ -240,9 +239,8 @@ def _member(
     away = makers.learner is not None and learn and settings.learns
     model = _language_model(config, name, home, checkpoint, shared, outlined=away)
     beside = None if based is None else based.policy.engine
-    engine = beside if isinstance(beside, HFEngine) else None
     made = makers.engine(config, name) if makers.engine is not None else None
-    policy = model_policy(config, settings, model, called=name, beside=engine, engine=made)
+    policy = model_policy(config, settings, model, called=name, beside=beside, engine=made)
     learner: Trainer | None = None
     if learn and settings.learns:
         elsewhere = makers.learner

@@ -14,6 +14,7 @@ GAMES = sorted((ROOT / "games").rglob("*.py"))
 ORDER = (
     ("types", "errors", "seeds"),
     ("config", "devices"),
+    ("adapters",),
     ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
     ("policies", "league"),
     ("matchmaking", "probes"),
@@ -30,7 +31,7 @@ ORDER = (
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The parts of one room that are files side by side.
-ROOM = {"adapters": "models", "episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
+ROOM = {"episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
 
 
 def room_of(file: Path) -> str:

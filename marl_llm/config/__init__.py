@@ -31,6 +31,7 @@ from marl_llm.config.policies import (
     PreferenceConfig,
     ScriptedKind,
     TinyModelConfig,
+    VLLMConfig,
     WarmupConfig,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",
+    "VLLMConfig",
     "WarmupConfig",
     "game_settings",
     "load_config",

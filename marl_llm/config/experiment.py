@@ -204,6 +204,9 @@ class Config:
             ours,
             f"that of {base}, whose weights it shares: {device}",
         )
+        if "vllm" in (policy.engine.kind, shared.engine.kind):
+            same = policy.engine == shared.engine
+            require(same, f"policies.{name}.engine", policy.engine.kind, f"that of {base}, as one vLLM plays both")
 
     def _check_cluster(self, cluster: ClusterConfig) -> None:
         learning = sorted(name for name, policy in self.policies.items() if policy.learns)

@@ -77,23 +77,56 @@ class WarmupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VLLMConfig:
+    """What the engine `vllm` is told besides."""
+
+    memory_share: float = 0.9
+    """Of a GPU's memory, for weights and cache; less where a learner is on the same card. A CPU has no use for it."""
+    cache_gib: float | None = None
+    """Memory for keys and values; None: what memory_share leaves of a GPU, and on a CPU as much as slots + cache_slots
+    sequences of full length need."""
+    tensor_parallel: int = 1
+    """GPUs of this machine that share the model."""
+    compile: bool = True
+    """Compile the model and record CUDA graphs: slower to start, faster to play. A CPU does neither."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.memory_share <= 1, "engine.vllm.memory_share", self.memory_share, "more than 0, at most 1")
+        require(
+            self.cache_gib is None or 0 < self.cache_gib < inf,
+            "engine.vllm.cache_gib",
+            self.cache_gib,
+            "null or more than 0",
+        )
+        require(self.tensor_parallel >= 1, "engine.vllm.tensor_parallel", self.tensor_parallel, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How a model is run for play."""
 
-    kind: Literal["hf"] = "hf"
-    """Which engine."""
+    kind: Literal["hf", "vllm"] = "hf"
+    """`hf`: transformers in this process; `vllm`: vLLM, which is an extra to install."""
     slots: int = 256
     """Sequences that are decoded together."""
     cache_slots: int = 64
-    """Further sequences whose keys and values are kept for reuse."""
+    """Further sequences whose keys and values are kept for reuse; with vLLM on a GPU, memory alone decides."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the engine's weights and cache."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    """For `kind: vllm` alone."""
 
     def __post_init__(self) -> None:
         require(self.slots >= 1, "engine.slots", self.slots, "1 or more")
         require(self.cache_slots >= 0, "engine.cache_slots", self.cache_slots, "0 or more")
+        require(
+            self.kind == "vllm" or self.vllm == VLLMConfig(),
+            "engine.vllm",
+            "a section",
+            f"left out in kind {self.kind}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

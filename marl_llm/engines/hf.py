@@ -1,7 +1,7 @@
 """The engine `hf`: continuous batching of a transformers model in this process, on CPU or one GPU."""
 
 import copy
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from marl_llm.engines import attention
 from marl_llm.engines.attention import TreeStep
 from marl_llm.engines.base import Request
+from marl_llm.engines.checks import check_pairs, check_policy, check_positions, check_request, check_weights
 from marl_llm.engines.kv_cache import CachedStep, Chunks, KVCache
 from marl_llm.engines.sampling import draw, uniforms
 from marl_llm.engines.scoring import Forest, pack, plant
@@ -84,7 +85,7 @@ class HFEngine:
         self._config = self._model.config.get_text_config()
         self._device: torch.device = self._model.device
         self._dtype: torch.dtype = self._model.dtype
-        _check_positions(self._config, context_tokens)
+        check_positions(self._config, context_tokens)
         with torch.inference_mode():
             logits_TV, shapes = self._probe_plain()
             self._cache = KVCache(shapes, rows=slots + cache_slots, dtype=self._dtype, device=self._device)
@@ -97,19 +98,8 @@ class HFEngine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; see `Engine.submit`."""
-        self._check_policy(request.policy)
-        if not 1 <= len(request.prompt) < self.context_tokens:
-            raise ValueError(
-                f"ticket {request.ticket!r}: the prompt has {len(request.prompt)} tokens; "
-                f"1 to {self.context_tokens - 1} leave room for one more in {self.context_tokens}"
-            )
-        if request.max_tokens < 1 or request.temperature <= 0 or not 0 <= request.seed < 2**63:
-            raise ValueError(
-                f"ticket {request.ticket!r}: max_tokens must be 1 or more, temperature more than 0 and seed "
-                f"in [0, 2**63), not {request.max_tokens}, {request.temperature} and {request.seed}"
-            )
-        if request.ticket in self._tickets:
-            raise ValueError(f"ticket {request.ticket!r} is already in flight")
+        check_policy(request.policy, self.policies)
+        check_request(request, self.context_tokens, self._tickets)
         self._tickets.add(request.ticket)
         self._slots.submit(request)
 
@@ -148,13 +138,8 @@ class HFEngine:
 
         A prompt is read once for all its continuations, and what sorted neighbours share is read once for all.
         """
-        self._check_policy(policy)
-        for prompt, continuation in pairs:
-            if not prompt or len(prompt) + len(continuation) > self.context_tokens:
-                raise ValueError(
-                    f"a prompt of {len(prompt)} and a continuation of {len(continuation)} tokens cannot be scored: "
-                    f"the prompt needs one or more, and both must fit {self.context_tokens}"
-                )
+        check_policy(policy, self.policies)
+        check_pairs(pairs, self.context_tokens)
         began = perf_counter()
         scores: list[tuple[float, ...]] = [()] * len(pairs)
         budget = min(_SCORE_TOKENS, max(_SCORE_LOGITS // self._config.vocab_size, 1))
@@ -171,10 +156,10 @@ class HFEngine:
         All keys and values are dropped. Requests in flight read their tokens again, so that every later token is drawn
         from exactly what the new weights say about the sequence so far. A tied tensor may go by any of its names.
         """
-        self._check_policy(policy)
+        check_policy(policy, self.policies)
         every = self._model.named_parameters(remove_duplicate=False)
         parameters = {name: parameter for name, parameter in every if name not in self._shared}
-        _check_weights(parameters, weights, self._needed)
+        check_weights(parameters, weights, self._needed)
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
@@ -342,10 +327,6 @@ class HFEngine:
     def _probe(self) -> list[int]:
         return [(7 * i + 1) % self._config.vocab_size for i in range(_PROBE_TOKENS)]
 
-    def _check_policy(self, policy: str) -> None:
-        if policy not in self.policies:
-            raise ValueError(f"unknown policy {policy!r}; this engine has {', '.join(self.policies)}")
-
     def _count(self, **amounts: float) -> None:
         for name, amount in amounts.items():
             self._stats[name] += amount
@@ -390,29 +371,3 @@ def _completion(run: Running, stop: Stop) -> Completion:
         stop=stop,
         versions=tuple(run.versions),
     )
-
-
-def _check_positions(config: Any, context_tokens: int) -> None:
-    known = getattr(config, "max_position_embeddings", None)
-    if known is not None and context_tokens > known:
-        raise ModelError(f"the model knows {known} positions, fewer than the {context_tokens} tokens of context")
-
-
-def _check_weights(
-    parameters: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], needed: Collection[str]
-) -> None:
-    unknown = sorted(weights.keys() - parameters.keys())
-    given = {id(parameters[name]) for name in weights.keys() & parameters.keys()}
-    missing = sorted(name for name in needed if name in parameters and id(parameters[name]) not in given)
-    if unknown or missing:
-        parts = [
-            f"{what} {names[0]!r} and {len(names) - 1} more"
-            for what, names in (("unknown", unknown), ("missing", missing))
-            if names
-        ]
-        raise ModelError(f"these are not the model's weights: {'; '.join(parts)}")
-    for name, tensor in weights.items():
-        if tensor.shape != parameters[name].shape:
-            raise ModelError(
-                f"weight {name!r} has shape {tuple(tensor.shape)}; the model's is {tuple(parameters[name].shape)}"
-            )
