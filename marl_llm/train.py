@@ -105,7 +105,7 @@ def train(
     """
     recipe, rewards = prepare(config)
     with connected(config) as runtime:
-        team = None if resume else assemble(config)
+        team = None if resume else assemble(runtime.beginning(config), makers=runtime.beginners)
         with _open(config, path, resume) as run, rare_collections():
             session = _Session(config, run, recipe, rewards, observer, stop, runtime)
             for replaced in range(config.cluster.restarts + 1):
@@ -162,11 +162,12 @@ class _Session:
             team, progress = self._continue(store)
             self.observer.started(self.run.path, self.config, progress.step)
             return team, progress
+        beginning = self.runtime.beginning(self.config)
         if team is None:
             self.run.rewind(None)
-            team = assemble(self.config)
+            team = assemble(beginning, makers=self.runtime.beginners)
         self.observer.started(self.run.path, self.config, 0)
-        if not warm_up(self.config, team, self.observer.warming_up, stop=self.stop):
+        if not warm_up(beginning, team, self.observer.warming_up, stop=self.stop):
             return None
         league = enlist(self.config, self.run, team, League(), 0)
         progress = Progress(step=0, credit={}, league=league, store=store)

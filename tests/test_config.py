@@ -346,6 +346,7 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
     [
         ("{learners: {bob: {gpus: 1}}}", r"cluster.learners: 'bob' .* policies that learn: \['agent'\]"),
         ("{mode: async, evaluators: 0}", "cluster.evaluators: 0 .* 1 with cluster.mode async"),
+        ("{colocate: true}", r"cluster.colocate: True .* an engine cannot sleep: \['agent'\]"),
     ],
 )
 def test_a_wrong_cluster_is_refused_where_there_is_one(tmp_path: Path, cluster: str, message: str) -> None:

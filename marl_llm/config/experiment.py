@@ -212,6 +212,13 @@ class Config:
         learning = sorted(name for name, policy in self.policies.items() if policy.learns)
         for name in cluster.learners:
             require(name in learning, "cluster.learners", name, f"one of the policies that learn: {learning}")
+        awake = sorted(
+            n for n, policy in self.policies.items() if policy.kind == "llm" and policy.engine.kind != "vllm"
+        )
+        if cluster.colocate:
+            allowed = f"false where an engine cannot sleep: {awake}"
+            require(not awake, "cluster.colocate", True, allowed)
+            require(not cluster.evaluators, "cluster.evaluators", cluster.evaluators, "0 with cluster.colocate")
         if cluster.mode != "sync" and self.evaluation.every:
             allowed = f"1 with cluster.mode {cluster.mode}, since workers play on while policies are measured"
             require(cluster.evaluators == 1, "cluster.evaluators", cluster.evaluators, allowed)

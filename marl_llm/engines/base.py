@@ -65,3 +65,9 @@ class Engine(Protocol):
         Raises:
             ValueError: the policy is unknown, or a name or shape differs from the model's.
         """
+
+    def sleep(self) -> None:
+        """Give a GPU's memory back until `wake`, if the engine can; twice is once. Nothing may be asked of it then."""
+
+    def wake(self) -> None:
+        """Take the memory again, if it was given back; requests in flight go on."""

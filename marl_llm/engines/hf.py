@@ -170,6 +170,12 @@ class HFEngine:
         """Drop all keys and values; see `Engine.forget`."""
         self._slots.forget()
 
+    def sleep(self) -> None:
+        """Nothing: it keeps its memory."""
+
+    def wake(self) -> None:
+        """Nothing."""
+
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The engine's own weights, to be read by engines that share them."""
         return dict(self._model.named_parameters())

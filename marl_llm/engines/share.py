@@ -55,3 +55,11 @@ class Share(Generic[E]):
         """Replace this policy's weights; see `Engine.load_weights`."""
         check_policy(policy, self.policies)
         self.engine.load_weights(policy, weights, version)
+
+    def sleep(self) -> None:
+        """Give memory back, for everybody; see `Engine.sleep`."""
+        self.engine.sleep()
+
+    def wake(self) -> None:
+        """Take it again; see `Engine.wake`."""
+        self.engine.wake()

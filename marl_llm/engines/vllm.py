@@ -85,6 +85,7 @@ class VLLMEngine:
         check_positions(model.config.get_text_config(), context_tokens)
         self.policies: tuple[str, ...] = ()
         self.context_tokens = context_tokens
+        self._asleep = False
         self._vllm = _import(torch.device(device).type)
         self._eos = eos_token_id
         self._owner = policy
@@ -214,11 +215,15 @@ class VLLMEngine:
 
     def sleep(self) -> None:
         """Give the memory of a GPU back until `wake`, keeping the weights in the machine's; on a CPU, nothing."""
-        self._engine.sleep(level=1, mode="keep")
+        if not self._asleep:
+            self._engine.sleep(level=1, mode="keep")
+            self._asleep = True
 
     def wake(self) -> None:
         """Take the memory again; requests in flight go on."""
-        self._engine.wake_up()
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
 
     def _start(self, model: PreTrainedModel, arguments: Mapping[str, Any], device: torch.device) -> Any:
         config = copy.deepcopy(model.config)

@@ -10,7 +10,7 @@ import socket
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -103,12 +103,18 @@ class _Team:
             return False
         self._edition = weights.edition
         for name, member in self.team.members.items():
+            member.policy.engine.wake()
             if name in weights.policies:
                 version, ref = weights.policies[name]
                 member.policy.engine.load_weights(name, _Fetched(ref), version)
             else:
                 member.policy.engine.forget()
         return True
+
+    def rest(self) -> None:
+        """Leave the GPU to whoever learns, until weights come."""
+        for member in self.team.members.values():
+            member.policy.engine.sleep()
 
 
 class _WorkerProcess:
@@ -140,6 +146,9 @@ class _WorkerProcess:
         self._load(weights)
         return evaluate(config, self._team.team.policies, start)
 
+    def rest(self) -> None:
+        self._team.rest()
+
     def _load(self, weights: Weights | None) -> None:
         if self._engine is not None and weights is not None:
             _answer(self._engine.load.remote(weights))
@@ -156,6 +165,9 @@ class _EngineProcess:
 
     def load(self, weights: Weights) -> None:
         self._team.load(weights)
+
+    def rest(self) -> None:
+        self._team.rest()
 
     def exchange(self, client: str, policy: str, requests: Sequence[Request]) -> list[tuple[Hashable, Completion]]:
         """Take a client's requests, advance by one step, and give what is ready of this client's."""
@@ -208,6 +220,12 @@ class _SharedEngine:
         """Done there."""
 
     def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
+        """Done there."""
+
+    def sleep(self) -> None:
+        """Done there."""
+
+    def wake(self) -> None:
         """Done there."""
 
 
@@ -305,20 +323,20 @@ class _RayWorker:
     """A worker in an actor; see `Handle`."""
 
     def __init__(self, actor: Any) -> None:
-        self._actor = actor
+        self.actor = actor
 
     def play(self, order: Order) -> "Future[Report]":
-        return _future(self._actor.play.remote(order))
+        return _future(self.actor.play.remote(order))
 
     def signs(self) -> "Future[Signs]":
-        return _future(self._actor.signs.options(concurrency_group="watch").remote())
+        return _future(self.actor.signs.options(concurrency_group="watch").remote())
 
     def evaluate(self, config: Config, start: Path, weights: Weights | None) -> Evaluation:
-        measured: Evaluation = _answer(self._actor.evaluate.remote(config, start, weights))
+        measured: Evaluation = _answer(self.actor.evaluate.remote(config, start, weights))
         return measured
 
     def end(self) -> None:
-        ray.kill(self._actor)
+        ray.kill(self.actor)
 
 
 class RayLearner:
@@ -473,7 +491,16 @@ class RayRollouts:
 
     def finish(self, step: int, stop: Stop) -> Step:
         """See `Rollouts.finish`."""
-        return self._coordinator.finish(step, stop)
+        over = self._coordinator.finish(step, stop)
+        self._rest()
+        return over
+
+    def _rest(self) -> None:
+        """Have the engines give their memory to the learners, where they share GPUs with them."""
+        if self._config.cluster.colocate:
+            for process in self._engines or [worker.actor for worker in self._workers.values()]:
+                with suppress(Gone):  # it is replaced when it is called next
+                    _answer(process.rest.remote())
 
     def evaluate(self, config: Config, team: Team, start: Path, *, anew: bool) -> Evaluation:
         """See `Rollouts.evaluate`; a process that is lost meanwhile is made anew, and asked again."""
@@ -481,7 +508,9 @@ class RayRollouts:
         weights = None if anew else Weights(edition=self._editions, policies=_published(team))
         for _ in range(self._config.cluster.restarts + 1):
             try:
-                return (self._evaluator or self._workers[0]).evaluate(config, start, weights)
+                measured = (self._evaluator or self._workers[0]).evaluate(config, start, weights)
+                self._rest()
+                return measured
             except Gone as error:
                 lost = error
                 if self._evaluator is not None:
@@ -541,19 +570,34 @@ class _NoEngine:
     """Stands for engines that are in other processes, in the one that trains, which only reads and writes prompts."""
 
     def __init__(self, config: Config, policy: str) -> None:
-        self.policies = (policy,)
+        self.policies: tuple[str, ...] = (policy,)
         self.context_tokens = config.play.context_tokens
 
     def submit(self, request: Request) -> None:
+        """Nobody plays here."""
         raise AssertionError("nobody plays in the process that trains")
 
-    poll = score = submit
+    def poll(self) -> list[tuple[Hashable, Completion]]:
+        """Nothing was submitted."""
+        return []
+
+    def score(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[float, ...]]:
+        """Nobody measures here."""
+        raise AssertionError("nobody measures in the process that trains")
 
     def forget(self) -> None:
         """Nothing is kept here."""
 
     def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """They are published otherwise."""
+
+    def sleep(self) -> None:
+        """There is nothing here."""
+
+    def wake(self) -> None:
+        """There is nothing here."""
 
 
 class RayRuntime:
@@ -562,10 +606,19 @@ class RayRuntime:
     elsewhere = True
 
     def __init__(self, config: Config) -> None:
-        self.makers = Makers(engine=_NoEngine, learner=self._learner)  # type: ignore[arg-type]
+        self.makers = Makers(engine=_NoEngine, learner=self._learner)
+        self.beginners = Makers(engine=_NoEngine)
         self.ahead = config.cluster.ahead
         self.in_flight = config.cluster.mode == "async"
         self._learners: dict[str, RayLearner] = {}
+
+    def beginning(self, config: Config) -> Config:
+        """See `Runtime.beginning`: the process that trains needs no GPU."""
+        policies = {
+            name: replace(policy, learner=replace(policy.learner, processes=1, device="cpu"))
+            for name, policy in config.policies.items()
+        }
+        return replace(config, policies=policies)
 
     @contextmanager
     def rollouts(

@@ -77,10 +77,15 @@ class Runtime(Protocol):
     """How the parts of a team are made there."""
     elsewhere: bool
     """Whether these are in other processes, which make them from a checkpoint."""
+    beginners: Makers
+    """How they are made for a run's beginning, its warm-up, which is always in this process."""
     ahead: int
     """Steps that may be in play beyond the one that is learned from next."""
     in_flight: bool
     """Whether new weights reach games in progress; else games end before."""
+
+    def beginning(self, config: Config) -> Config:
+        """The settings with which a run begins in this process."""
 
     def rollouts(self, config: Config, team: Team, path: Path, rewards: Rewards | None, tell: Tell) -> "Opened":
         """Who plays, for as long as the context lasts; `path`: the run directory."""
@@ -164,10 +169,14 @@ class LocalRollouts:
 class LocalRuntime:
     """All in this process."""
 
-    makers = HERE
+    makers = beginners = HERE
     elsewhere = False
     ahead = 0
     in_flight = False
+
+    def beginning(self, config: Config) -> Config:
+        """See `Runtime.beginning`."""
+        return config
 
     @contextmanager
     def rollouts(

@@ -103,9 +103,7 @@ def test_adapters_that_do_not_belong_are_refused_and_change_nothing(make: Make) 
     ):
         with pytest.raises(ModelError, match=message):
             engine.load_weights("one", weights, 1)
-    assert engine.score("one", [(PROMPT, REPLY)])[0] == pytest.approx(
-        plain_logprobs(one, PROMPT, REPLY), abs=TOLERANCE
-    )
+    assert engine.score("one", [(PROMPT, REPLY)])[0] == pytest.approx(plain_logprobs(one, PROMPT, REPLY), abs=TOLERANCE)
 
 
 def test_views_of_one_engine_give_everybody_his_own(make: Make) -> None:
