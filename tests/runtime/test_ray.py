@@ -44,8 +44,8 @@ def cluster() -> Iterator[Cluster]:
 
 def small(folder: Path, *overrides: str) -> Config:
     quick = ("evaluation.every=0", "evaluation.exploitability=false", "evaluation.games=0")
-    going_on = "games.game.settings.on_illegal=default_action"
-    return load_config(SMALL, [f"run.dir={folder}", *quick, going_on, *overrides])
+    going_on = ("games.game.settings.on_illegal=default_action", "play.context_tokens=224")
+    return load_config(SMALL, [f"run.dir={folder}", *quick, *going_on, *overrides])
 
 
 def processes(kind: str) -> list[int]:
