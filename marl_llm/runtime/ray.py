@@ -244,7 +244,11 @@ class _LearnerProcess:
         settings = config.policies[name].learner
         if settings.processes > 1:
             kind = torch.device(settings.device).type
-            sharding.join(address, rank=rank, processes=settings.processes, device=kind)
+            try:
+                sharding.join(address, rank=rank, processes=settings.processes, device=kind)
+            except torch.distributed.DistError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise Lost(f"the processes of learner {name} do not meet at {address} ({reason})") from error
         self._learner = one_learner(config, name, checkpoint)
 
     def call(self, method: str, *arguments: Any) -> Any:

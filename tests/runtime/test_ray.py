@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,8 @@ from ray.cluster_utils import Cluster
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.errors import ConfigError
 from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
-from marl_llm.runtime.ray import NICENESS
+from marl_llm.runtime.ray import NICENESS, _LearnerProcess
+from marl_llm.runtime.rollouts import Lost
 from marl_llm.train import train
 from tests.test_train import SMALL, Silent, same_checkpoints, wait_for_steps, without_time
 
@@ -285,6 +287,14 @@ def test_a_stop_in_the_middle_of_a_step_is_soon_obeyed(tmp_path: Path) -> None:
     assert monotonic() - ended[0] < 10
     assert read_metrics(path) == []
     assert checkpoint_path(path, 0).is_dir()
+
+
+def test_processes_of_a_learner_that_cannot_meet_since_the_port_is_taken_say_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = load_config(SMALL, ["runtime=ray", "policies.agent.learner.processes=2"])
+        with pytest.raises(Lost, match=f"the processes of learner agent do not meet at {address}"):
+            _LearnerProcess().begin(config, "agent", None, address, 0)
 
 
 def test_more_than_there_is_is_refused_in_one_line(tmp_path: Path) -> None:
