@@ -135,7 +135,7 @@ def _rates(config: Config, placed: Placed, machines: MachinesConfig, gpus: int =
 
 def _paged(config: Config, name: str) -> bool:
     """Whether the engine takes what memory there is for its cache, by the block."""
-    return str(config.policies[name].engine.kind).startswith("vllm")
+    return config.policies[name].engine.kind == "vllm"
 
 
 def _token_bytes(config: Config, name: str, shape: Shape) -> int:

@@ -672,7 +672,7 @@ def cluster(config: Config) -> Iterator[RayRuntime]:
 def _connect(address: str | None) -> None:
     if address is None:
         os.environ.setdefault(NICENESS, "0")  # processes that learn are no background work here
-        ray.init(include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False)  # not one that somebody else runs here
         return
     if address != "auto":
         host, _, port = address.rpartition(":")

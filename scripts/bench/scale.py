@@ -36,7 +36,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from marl_llm.config import ClusterConfig, Config
+from marl_llm.config import ClusterConfig, Config, PlacementConfig
 from marl_llm.runtime.coordinator import SLICE_S, Coordinator, Order, Report
 from marl_llm.runtime.watchdog import Signs
 from marl_llm.runtime.worker import Effort, Played
@@ -198,7 +198,7 @@ Called = tuple[Play, Told]
 
 
 @contextmanager
-def here(median: float, processes: int) -> Iterator[Called]:
+def here(config: Config, median: float, processes: int) -> Iterator[Called]:
     """All workers in one thread of this process."""
     loop, crew = new_event_loop(), Crew(median)
     thread = Thread(target=loop.run_forever, daemon=True)
@@ -224,23 +224,20 @@ async def _cancel() -> None:
 
 
 @contextmanager
-def by_ray(median: float, processes: int) -> Iterator[Called]:
+def by_ray(config: Config, median: float, processes: int) -> Iterator[Called]:
     """Workers in actors, many in each."""
     import ray
 
-    from marl_llm.runtime.ray import _future
+    from marl_llm.runtime.ray import _future, cluster
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    actor: Any = ray.remote(Crew)
-    crews = [actor.options(max_concurrency=100_000, num_cpus=0).remote(median) for _ in range(processes)]
-    ray.get([crew.told.remote() for crew in crews])
-    try:
+    with cluster(config):
+        actor: Any = ray.remote(Crew)
+        crews = [actor.options(max_concurrency=100_000, num_cpus=0).remote(median) for _ in range(processes)]
+        ray.get([crew.told.remote() for crew in crews])
         yield (
             lambda number, order: _future(crews[number % processes].play.remote(number, order)),
             lambda: ray.get([crew.told.remote() for crew in crews]),
         )
-    finally:
-        ray.shutdown()
 
 
 class Watched(Coordinator):
@@ -295,8 +292,8 @@ def measure(workers: int, transport: Callable[..., Any], *, seconds: float, medi
     """Keep so many workers busy, and look on for a while."""
     mean = median * exp(SIGMA**2 / 2)
     count = int(workers * (WARM_S + seconds) / mean * 1.5) + 4 * workers
-    config = Config(runtime="ray", cluster=ClusterConfig(workers=workers, live=1))
-    with transport(median, processes) as (play, told):
+    config = Config(runtime="ray", cluster=ClusterConfig(workers=workers, live=1, worker=PlacementConfig(cpus=0)))
+    with transport(config, median, processes) as (play, told):
         calls: dict[int, int] = defaultdict(int)
 
         def spawn(number: int) -> Handle:
