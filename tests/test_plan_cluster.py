@@ -48,6 +48,7 @@ DENSE = Shape(
     queries=500,
     keys=1000,
     vocabulary=1000,
+    layered=10**9,
 )
 HALF = PolicyConfig(engine=EngineConfig(dtype="bfloat16"))
 RATES = Rates(train=1e14, prefill=1e14, decode=1e14, bandwidth=1e12, link=1e10)
@@ -260,6 +261,7 @@ def test_a_step_on_cores_takes_what_the_formulas_say(tmp_path: Path) -> None:
         queries=32,
         keys=64,
         vocabulary=0,
+        layered=0,
     )
     vocabulary = _vocabulary(total)
     embedding = vocabulary * width
@@ -321,7 +323,7 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
         "each of 3 h100 (engine)": 80 * 10**9,
         "h100 (evaluator)": 80 * 10**9,
         "h100 (learner of agent)": 80 * 10**9,
-        "node (driver, 3 engines, evaluator, learner of agent, 2 workers)": 64 * 10**9,
+        "node (driver, 3 x engine, evaluator, learner of agent, 2 x worker)": 64 * 10**9,
     }
     count = plan.policies["agent"].parameters
 
@@ -334,7 +336,7 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
     assert (learner["weights"], learner["optimizer"], learner["reference"]) == (4 * count, 8 * count, 4 * count)
     assert engine["engine weights"] == 4 * count
     assert held("h100 (evaluator)") == engine
-    assert node == {"models as loaded": (1 + 3 + 1 + 2) * 4 * count, "weights on their way": 4 * count}
+    assert node == {"models as loaded": (1 + 3 + 1) * 4 * count, "weights on their way": 4 * count}
     assert plan.fits
     shared = (*cuda, "cluster.engines=1", "cluster.engine.gpus=0.5", "cluster.learner.gpus=0.5")
     apart, together = (

@@ -33,6 +33,8 @@ TICK_S = 0.5
 """Seconds between looks at who does not answer."""
 IN_HAND = 2
 """Matches that a worker has, as a multiple of those that it plays at once: some wait there, so that it never does."""
+SPARE = 3
+"""So many may wait at a worker at least, so that workers that play few at once answer for several."""
 MOST_TOLD = 64
 """Workers of which each has metrics of its own."""
 
@@ -142,6 +144,7 @@ class Coordinator:
         self._slots = [_Slot(handle=spawn(number)) for number in range(config.cluster.workers)]
         self._room = [(0, number) for number in range(len(self._slots))]
         """A heap of (load, place); what no longer holds is skipped."""
+        self._hand = max(IN_HAND * self._cluster.live, self._cluster.live + SPARE)
         self._slice_s = max(SLICE_S, min(len(self._slots) / CALLS_PER_S, (self._cluster.lost_s or inf) / 2))
         self._queue: deque[tuple[Match, ...]] = deque()
         """Groups that wait for room."""
@@ -290,7 +293,7 @@ class Coordinator:
             if load != slot.load:
                 heapq.heappop(self._room)
                 continue
-            if load and load + len(group) > IN_HAND * self._cluster.live:
+            if load and load + len(group) > self._hand:
                 break
             self._queue.popleft()
             slot.groups[group[0].group] = group

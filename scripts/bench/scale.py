@@ -46,8 +46,6 @@ TURNS, TOKENS = 5, 100
 """Of each episode: 500 sampled tokens, beside prompts of the same length."""
 SIGMA = 0.5
 """Of the logarithm of a match's seconds."""
-WARM_S = 5.0
-"""Seconds before the count begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,10 +286,12 @@ class Point:
     """From a match's end to the worker's next one."""
 
 
-def measure(workers: int, transport: Callable[..., Any], *, seconds: float, median: float, processes: int) -> Point:
+def measure(
+    workers: int, transport: Callable[..., Any], *, seconds: float, warm: float, median: float, processes: int
+) -> Point:
     """Keep so many workers busy, and look on for a while."""
     mean = median * exp(SIGMA**2 / 2)
-    count = int(workers * (WARM_S + seconds) / mean * 1.5) + 4 * workers
+    count = int(workers * (warm + seconds) / mean * 1.5) + 4 * workers
     config = Config(runtime="ray", cluster=ClusterConfig(workers=workers, live=1, worker=PlacementConfig(cpus=0)))
     with transport(config, median, processes) as (play, told):
         calls: dict[int, int] = defaultdict(int)
@@ -307,7 +307,7 @@ def measure(workers: int, transport: Callable[..., Any], *, seconds: float, medi
         coordinator = Watched(config, spawn, partial(print, file=sys.stderr))
         coordinator.begin(1, [Match(id=f"g{n}/m0", game="none", seed=n, group=f"g{n}", seats={}) for n in range(count)])
         try:
-            time.sleep(WARM_S)
+            time.sleep(warm)
             crews = sum(cpu for _, cpu in told())
             marks = [(time.monotonic(), coordinator.cpu_s, time.process_time(), machine_s(), sum(calls.values()))]
             time.sleep(seconds)
@@ -378,6 +378,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,4,16,64,256,512,1024,2048,4096")
     parser.add_argument("--seconds", type=float, default=25.0, help="that are counted for each number of workers")
+    parser.add_argument("--warm", type=float, default=5.0, help="seconds before the count begins")
     parser.add_argument("--median", type=float, default=2.0, help="seconds of a match")
     parser.add_argument("--processes", type=int, default=2, help="that the workers are in")
     parser.add_argument("--transport", choices=("ray", "here"), default="ray")
@@ -389,7 +390,12 @@ def main() -> None:
     points = []
     for number in map(int, args.workers.split(",")):
         point = measure(
-            number, transport, seconds=args.seconds, median=args.median, processes=min(args.processes, number)
+            number,
+            transport,
+            seconds=args.seconds,
+            warm=args.warm,
+            median=args.median,
+            processes=min(args.processes, number),
         )
         points.append(point)
         if not args.json:
