@@ -48,7 +48,6 @@ DENSE = Shape(
     queries=500,
     keys=1000,
     vocabulary=1000,
-    layered=10**9,
 )
 HALF = PolicyConfig(engine=EngineConfig(dtype="bfloat16"))
 RATES = Rates(train=1e14, prefill=1e14, decode=1e14, bandwidth=1e12, link=1e10)
@@ -261,7 +260,6 @@ def test_a_step_on_cores_takes_what_the_formulas_say(tmp_path: Path) -> None:
         queries=32,
         keys=64,
         vocabulary=0,
-        layered=0,
     )
     vocabulary = _vocabulary(total)
     embedding = vocabulary * width

@@ -27,7 +27,7 @@ from asyncio import (
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import exp, log
@@ -193,10 +193,12 @@ Play = Callable[[int, Order], "Future[Report]"]
 Told = Callable[[], list[tuple[list[Played1], float]]]
 Called = tuple[Play, Told]
 """How a worker is called by its number, and how all crews are asked what they did."""
+Crews = Callable[[float, int], AbstractContextManager[Called]]
+"""Makes crews, from the median of a match's seconds and the number of processes."""
 
 
 @contextmanager
-def here(config: Config, median: float, processes: int) -> Iterator[Called]:
+def here(median: float, processes: int) -> Iterator[Called]:
     """All workers in one thread of this process."""
     loop, crew = new_event_loop(), Crew(median)
     thread = Thread(target=loop.run_forever, daemon=True)
@@ -222,20 +224,26 @@ async def _cancel() -> None:
 
 
 @contextmanager
-def by_ray(config: Config, median: float, processes: int) -> Iterator[Called]:
+def in_ray() -> Iterator[Crews]:
     """Workers in actors, many in each."""
     import ray
 
     from marl_llm.runtime.ray import _future, cluster
 
-    with cluster(config):
+    @contextmanager
+    def crews(median: float, processes: int) -> Iterator[Called]:
         actor: Any = ray.remote(Crew)
-        crews = [actor.options(max_concurrency=100_000, num_cpus=0).remote(median) for _ in range(processes)]
-        ray.get([crew.told.remote() for crew in crews])
+        found = [actor.options(max_concurrency=100_000, num_cpus=0).remote(median) for _ in range(processes)]
+        ray.get([crew.told.remote() for crew in found])
         yield (
-            lambda number, order: _future(crews[number % processes].play.remote(number, order)),
-            lambda: ray.get([crew.told.remote() for crew in crews]),
+            lambda number, order: _future(found[number % processes].play.remote(number, order)),
+            lambda: ray.get([crew.told.remote() for crew in found]),
         )
+        for crew in found:
+            ray.kill(crew)
+
+    with cluster(Config(runtime="ray", cluster=ClusterConfig(worker=PlacementConfig(cpus=0)))):
+        yield crews
 
 
 class Watched(Coordinator):
@@ -286,14 +294,12 @@ class Point:
     """From a match's end to the worker's next one."""
 
 
-def measure(
-    workers: int, transport: Callable[..., Any], *, seconds: float, warm: float, median: float, processes: int
-) -> Point:
+def measure(workers: int, crews: Crews, *, seconds: float, warm: float, median: float, processes: int) -> Point:
     """Keep so many workers busy, and look on for a while."""
     mean = median * exp(SIGMA**2 / 2)
     count = int(workers * (warm + seconds) / mean * 1.5) + 4 * workers
-    config = Config(runtime="ray", cluster=ClusterConfig(workers=workers, live=1, worker=PlacementConfig(cpus=0)))
-    with transport(config, median, processes) as (play, told):
+    config = Config(runtime="ray", cluster=ClusterConfig(workers=workers, live=1))
+    with crews(median, processes) as (play, told):
         calls: dict[int, int] = defaultdict(int)
 
         def spawn(number: int) -> Handle:
@@ -308,12 +314,12 @@ def measure(
         coordinator.begin(1, [Match(id=f"g{n}/m0", game="none", seed=n, group=f"g{n}", seats={}) for n in range(count)])
         try:
             time.sleep(warm)
-            crews = sum(cpu for _, cpu in told())
+            crew_s = sum(cpu for _, cpu in told())
             marks = [(time.monotonic(), coordinator.cpu_s, time.process_time(), machine_s(), sum(calls.values()))]
             time.sleep(seconds)
             marks.append((time.monotonic(), coordinator.cpu_s, time.process_time(), machine_s(), sum(calls.values())))
             found = told()
-            crews = sum(cpu for _, cpu in found) - crews
+            crew_s = sum(cpu for _, cpu in found) - crew_s
         finally:
             coordinator.close()  # before Ray, which a later call would start anew
     (start, *before), (end, *after) = marks
@@ -334,8 +340,8 @@ def measure(
         messages_per_s=messages,
         coordinator_cpu=thread,
         driver_cpu=process,
-        crews_cpu=crews / seconds,
-        others_cpu=machine - process - (crews / seconds if transport is by_ray else 0.0),
+        crews_cpu=crew_s / seconds,
+        others_cpu=machine - process - (0.0 if crews is here else crew_s / seconds),
         heard_p50_s=_part(heard, 0.5),
         heard_p99_s=_part(heard, 0.99),
         waited_mean_s=sum(waited) / max(1, len(waited)),
@@ -386,20 +392,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    transport = {"ray": by_ray, "here": here}[args.transport]
     points = []
-    for number in map(int, args.workers.split(",")):
-        point = measure(
-            number,
-            transport,
-            seconds=args.seconds,
-            warm=args.warm,
-            median=args.median,
-            processes=min(args.processes, number),
-        )
-        points.append(point)
-        if not args.json:
-            print(" ".join(f"{name}={value:.4g}" for name, value in asdict(point).items()), flush=True)
+    with in_ray() if args.transport == "ray" else nullcontext(here) as crews:
+        for number in map(int, args.workers.split(",")):
+            processes = min(args.processes, number)
+            point = measure(
+                number, crews, seconds=args.seconds, warm=args.warm, median=args.median, processes=processes
+            )
+            points.append(point)
+            if not args.json:
+                print(" ".join(f"{name}={value:.4g}" for name, value in asdict(point).items()), flush=True)
     if args.plot is not None:
         plot(points, args.plot)
     if args.json:
