@@ -470,3 +470,28 @@ def test_the_script_for_slurm_and_the_manifest_for_kubernetes_can_be_read() -> N
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
     config = load_config(CONFIGS / "deep_research_qwen3_30b_a3b.yaml")
     assert {name for need in config.cluster.learners.values() for name in need.resources} == {*groups}
+
+
+def test_processes_of_a_learner_split_what_it_holds_and_vllm_takes_what_memory_is_left(tmp_path: Path) -> None:
+    cuda = ("runtime=ray", "policies.agent.engine.device=cuda", "policies.agent.learner.device=cuda")
+    placed = ("cluster.engines=1", "cluster.engine.gpus=2", "cluster.learner.gpus=1", "cluster.evaluators=0")
+    placed = (*placed, "evaluation.every=0")
+    kind = "policies.agent.engine.kind=vllm"
+    machines = MachinesConfig(nodes=[NodeConfig(cores=8, memory_gb=64, gpus=6, gpu="l40s")])
+
+    def held(*overrides: str) -> dict[str, int]:
+        plan = told(tmp_path, *cuda, *placed, *overrides, machines=machines)
+        return {part.what: part.bytes for part in plan.memory if part.policy == "agent" and "l40s" in part.device}
+
+    one, four = (held(f"policies.agent.learner.processes={count}") for count in (1, 4))
+    for what in ("weights", "gradients", "optimizer", "reference"):
+        assert four[what] == one[what] // 4
+    assert "gathered weights" in four.keys() - one.keys()
+    wide = held(kind, "policies.agent.engine.vllm.tensor_parallel=2")
+    assert wide["engine weights"] == held(kind)["engine weights"] // 2
+    many = ("policies.agent.engine.slots=2000000", "evaluation.opponents=[random]")
+    plan = told(tmp_path, *cuda, *placed, kind, *many, machines=machines)
+    (engine,) = (line for line in plan.verdicts if "(engine)" in line)
+    assert engine.endswith("fits")
+    with pytest.raises(ConfigError, match=r"^cluster.engine.gpus: 2 is not allowed; it must be at least engine.vllm"):
+        held(kind, "policies.agent.engine.vllm.tensor_parallel=4")

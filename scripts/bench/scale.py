@@ -5,7 +5,7 @@ takes as long as a draw from a lognormal distribution says, has the next one in 
 an episode of 500 sampled tokens for it. Efficiency is the seconds of play that came out, over all that the workers had:
 1 means that nobody ever waited. `--transport here` leaves Ray out: the workers are then in a thread of this process.
 
-    python scripts/bench/scale.py [--workers 1,16,256,1024] [--seconds 25] [--plot docs/figures/scale.png] [--json]
+    python scripts/bench/scale.py [--workers 1,16,256,1024] [--seconds 25] [--plot docs/scale.png] [--json]
 """
 
 import argparse
