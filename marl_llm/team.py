@@ -236,7 +236,7 @@ def _member(
     settings, home = config.policies[name], _home(config, name)
     based = None if settings.base is None else others[settings.base]
     shared = None if based is None else based.language_model
-    away = makers.learner is not None and learn and settings.learns
+    away = (makers.learner is not None and settings.learns) if learn else makers.engine is not None
     model = _language_model(config, name, home, checkpoint, shared, outlined=away)
     beside = None if based is None else based.policy.engine
     made = makers.engine(config, name) if makers.engine is not None else None

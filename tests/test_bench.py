@@ -178,3 +178,17 @@ def test_trl_settings_are_told_apart_by_name() -> None:
     settings = runpy.run_path(str(BENCH / "trl.py"))["settings"]
     assert len({setting.name for setting in settings(256)}) == 3
     assert len({setting.name for setting in settings(8)}) == 2
+
+
+def test_workers_that_are_simulated_are_kept_busy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ("--workers", "1,8", "--seconds", "1", "--warm", "0.3", "--median", "0.1", "--transport", "here")
+    found = results("scale", monkeypatch, capsys, *short)
+    one, eight = found["points"]
+    assert (one["workers"], eight["workers"]) == (1, 8)
+    for point in (one, eight):
+        assert 0.5 < point["efficiency"] <= 1.001
+        assert 0 < point["coordinator_cpu"] <= point["driver_cpu"]
+        assert point["messages_per_s"] > 1
+    assert eight["matches_per_s"] > 2 * one["matches_per_s"] > 4

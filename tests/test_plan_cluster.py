@@ -321,7 +321,7 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
         "each of 3 h100 (engine)": 80 * 10**9,
         "h100 (evaluator)": 80 * 10**9,
         "h100 (learner of agent)": 80 * 10**9,
-        "node (driver, 3 engines, evaluator, learner of agent, 2 workers)": 64 * 10**9,
+        "node (driver, 3 x engine, evaluator, learner of agent, 2 x worker)": 64 * 10**9,
     }
     count = plan.policies["agent"].parameters
 
@@ -334,7 +334,7 @@ def test_memory_is_told_for_every_gpu_and_node(tmp_path: Path) -> None:
     assert (learner["weights"], learner["optimizer"], learner["reference"]) == (4 * count, 8 * count, 4 * count)
     assert engine["engine weights"] == 4 * count
     assert held("h100 (evaluator)") == engine
-    assert node == {"models as loaded": (1 + 3 + 1 + 2) * 4 * count, "weights on their way": 4 * count}
+    assert node == {"models as loaded": (1 + 3 + 1) * 4 * count, "weights on their way": 4 * count}
     assert plan.fits
     shared = (*cuda, "cluster.engines=1", "cluster.engine.gpus=0.5", "cluster.learner.gpus=0.5")
     apart, together = (
@@ -470,3 +470,28 @@ def test_the_script_for_slurm_and_the_manifest_for_kubernetes_can_be_read() -> N
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
     config = load_config(CONFIGS / "deep_research_qwen3_30b_a3b.yaml")
     assert {name for need in config.cluster.learners.values() for name in need.resources} == {*groups}
+
+
+def test_processes_of_a_learner_split_what_it_holds_and_vllm_takes_what_memory_is_left(tmp_path: Path) -> None:
+    cuda = ("runtime=ray", "policies.agent.engine.device=cuda", "policies.agent.learner.device=cuda")
+    placed = ("cluster.engines=1", "cluster.engine.gpus=2", "cluster.learner.gpus=1", "cluster.evaluators=0")
+    placed = (*placed, "evaluation.every=0")
+    kind = "policies.agent.engine.kind=vllm"
+    machines = MachinesConfig(nodes=[NodeConfig(cores=8, memory_gb=64, gpus=6, gpu="l40s")])
+
+    def held(*overrides: str) -> dict[str, int]:
+        plan = told(tmp_path, *cuda, *placed, *overrides, machines=machines)
+        return {part.what: part.bytes for part in plan.memory if part.policy == "agent" and "l40s" in part.device}
+
+    one, four = (held(f"policies.agent.learner.processes={count}") for count in (1, 4))
+    for what in ("weights", "gradients", "optimizer", "reference"):
+        assert four[what] == one[what] // 4
+    assert "gathered weights" in four.keys() - one.keys()
+    wide = held(kind, "policies.agent.engine.vllm.tensor_parallel=2")
+    assert wide["engine weights"] == held(kind)["engine weights"] // 2
+    many = ("policies.agent.engine.slots=2000000", "evaluation.opponents=[random]")
+    plan = told(tmp_path, *cuda, *placed, kind, *many, machines=machines)
+    (engine,) = (line for line in plan.verdicts if "(engine)" in line)
+    assert engine.endswith("fits")
+    with pytest.raises(ConfigError, match=r"^cluster.engine.gpus: 2 is not allowed; it must be at least engine.vllm"):
+        held(kind, "policies.agent.engine.vllm.tensor_parallel=4")

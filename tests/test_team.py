@@ -31,11 +31,13 @@ from marl_llm.errors import ConfigError, TrainingError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
+from marl_llm.run import checkpoint_path
 from marl_llm.runtime.rollouts import LocalRollouts
-from marl_llm.team import Team, check_players, check_prompts, check_seats, corpus, found, game_texts, restore
+from marl_llm.team import Makers, Team, check_players, check_prompts, check_seats, corpus, found, game_texts, restore
 from marl_llm.text import answer_instruction
-from marl_llm.train import Progress, advance, learn
+from marl_llm.train import Progress, advance, learn, train
 from marl_llm.types import Episode
+from tests.test_train import SMALL, Silent
 from tests.tiny import TINY, dictated, first_view, saying
 
 AGENT = PolicyConfig(
@@ -368,3 +370,14 @@ VARIANTS = [(name, variant) for name, file in sorted(CONFIGS.items()) for varian
 def test_in_every_variant_of_our_experiments_all_seats_are_taken(name: str, variant: str) -> None:
     changes = load_config(CONFIGS[name]).variants[variant]
     check_seats(load_config(CONFIGS[name], [*ALREADY_WARM.get(name, []), *changes]))
+
+
+def test_who_plays_with_engines_elsewhere_holds_no_weights(tmp_path: Path) -> None:
+    config = load_config(SMALL, [f"run.dir={tmp_path}", "run.steps=0", "evaluation.games=0"])
+    start = checkpoint_path(train(config, Silent()), 0)
+    whole = found(config, start, learn=False).members["agent"]
+    engines = Makers(engine=lambda config, name: whole.policy.engine)
+    other = found(config, start, learn=False, makers=engines).members["agent"]
+    assert other.policy.engine is whole.policy.engine
+    assert all(weight.is_meta for weight in other.language_model.model.parameters())
+    assert not any(weight.is_meta for weight in whole.language_model.model.parameters())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from marl_llm.config import Config, MachinesConfig
 from marl_llm.plan import times
-from marl_llm.plan.memory import CUDA_CONTEXT, FLOAT, RESERVE, Part, Shape, gathered, parts, resident, rounded
+from marl_llm.plan.memory import CUDA_CONTEXT, FLOAT, RESERVE, Part, Shape, gathered, parts, reading, resident, rounded
 from marl_llm.plan.placement import Placed, Rates, expanded, memory_of, place, processes, split
 from marl_llm.plan.times import Decoding
 from marl_llm.plan.tokens import Load
@@ -135,7 +135,7 @@ def _rates(config: Config, placed: Placed, machines: MachinesConfig, gpus: int =
 
 def _paged(config: Config, name: str) -> bool:
     """Whether the engine takes what memory there is for its cache, by the block."""
-    return str(config.policies[name].engine.kind).startswith("vllm")
+    return config.policies[name].engine.kind == "vllm"
 
 
 def _token_bytes(config: Config, name: str, shape: Shape) -> int:
@@ -144,11 +144,12 @@ def _token_bytes(config: Config, name: str, shape: Shape) -> int:
 
 def _room(config: Config, models: Mapping[str, Shape], memory: int) -> float:
     """Bytes for keys and values of all policies, on one GPU of an engine."""
-    weights = sum(
-        times.width(config.policies[name]) * shape.parameters / split(config.policies[name].engine)
-        for name, shape in models.items()
-    )
-    return max(0.0, memory / (1 + RESERVE) - CUDA_CONTEXT - weights)
+    taken = 0.0
+    for name, shape in models.items():
+        policy = config.policies[name]
+        taken += times.width(policy) * shape.parameters / split(policy.engine)
+        taken += reading(policy, shape, times.width(policy))
+    return max(0.0, memory / (1 + RESERVE) - CUDA_CONTEXT - taken)
 
 
 def _learning_s(
@@ -201,7 +202,7 @@ def _memory(
             held = [*_engine(config, one, every, shapes, loads, sizes.get(one.node, 0))]
         for card in one.cards:
             cards[one.node, card].append((one.process.label, held))
-        here = program[:1] if role == "learner" else program
+        here = program if one in engines or role == "evaluator" else program[:1]
         nodes.setdefault(one.node, []).append((one.process.label, here if one.cards else [*here, *held]))
     for node in {one.node for one in engines}:
         nodes[node].append(("", _arriving(config, shapes)))
@@ -230,7 +231,7 @@ def _alike(
     found: dict[tuple[str, str, int], tuple[int, list[Part]]] = {}
     for kind, size, held in places:
         names = Counter(name for name, _ in held if name)
-        text = ", ".join(f"{count} {name}s" if count > 1 else name for name, count in sorted(names.items()))
+        text = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in sorted(names.items()))
         key = (kind, text, size)
         found[key] = (found.get(key, (0, []))[0] + 1, [part for _, inside in held for part in inside])
     return found
@@ -323,14 +324,14 @@ def _engine(
 
 
 def _team(config: Config, shapes: Mapping[str, Shape]) -> list[Part]:
-    """Every model once more in the host's memory: the driver, and whoever plays, loads them all from the checkpoint."""
+    """Every model once more in the host's memory: the driver, and whoever has engines, loads them all."""
     return [
         Part(
             policy=name,
             what="models as loaded",
             device="",
             bytes=FLOAT * (shape.adapter + (shape.parameters if config.policies[name].base is None else 0)),
-            remedy="cluster.workers, or a smaller model",
+            remedy="cluster.engines (shared by workers), or a smaller model",
         )
         for name, shape in shapes.items()
         if config.policies[name].kind == "llm"

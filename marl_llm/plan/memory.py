@@ -163,7 +163,7 @@ def parts(
         ),
         ("engine weights", engine.device, weights, f"{own_keys}.engine.dtype=bfloat16"),
         ("engine cache", engine.device, cache, fewer),
-        ("engine activations", engine.device, _reading(policy, shape, width), f"{own_keys}.engine.slots"),
+        ("engine activations", engine.device, reading(policy, shape, width), f"{own_keys}.engine.slots"),
         ("former selves' weights", engine.device, copies * width * shape.parameters, met),
         ("former selves' cache", engine.device, copies * cache, fewer),
     ]
@@ -207,7 +207,7 @@ def gathered(policy: PolicyConfig, shape: Shape) -> int:
     return width * (outside * (1 + moving) + 2 * layer + gradients)
 
 
-def _reading(policy: PolicyConfig, shape: Shape, width: int) -> int:
+def reading(policy: PolicyConfig, shape: Shape, width: int) -> int:
     """The engine's largest pass; nothing is kept for later."""
     layer = 6 * shape.hidden + 3 * shape.inner + 3 * (shape.queries + shape.keys)
     return PREFILL_TOKENS * layer * width + 3 * policy.engine.slots * shape.vocabulary * FLOAT

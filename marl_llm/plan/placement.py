@@ -129,7 +129,7 @@ def kind_of(name: str) -> str:
 
 def split(engine: EngineConfig) -> int:
     """GPUs over which an engine splits a model."""
-    return int(getattr(getattr(engine, "vllm", None), "tensor_parallel", 1))
+    return engine.vllm.tensor_parallel if engine.kind == "vllm" else 1
 
 
 def processes(config: Config) -> list[Process]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -24,11 +25,16 @@ from marl_llm.types import Match
 
 T = TypeVar("T")
 SLICE_S = 0.2
-"""Seconds that a worker plays on before it answers, if nothing is over: so long it may take until it hears news."""
+"""Seconds that a worker plays on before it answers: so long it takes until it hears news."""
+CALLS_PER_S = 250
+"""Answers a second of all workers together, beyond those with something to tell; where there are more workers than that
+allows, each plays on for longer."""
 TICK_S = 0.5
 """Seconds between looks at who does not answer."""
 IN_HAND = 2
 """Matches that a worker has, as a multiple of those that it plays at once: some wait there, so that it never does."""
+SPARE = 3
+"""So many may wait at a worker at least, so that workers that play few at once answer for several."""
 MOST_TOLD = 64
 """Workers of which each has metrics of its own."""
 
@@ -55,6 +61,12 @@ class Order:
     """Whole groups, to be begun."""
     weights: Weights | None = None
     """Before that these are to be loaded; None: what it has is right."""
+    slice_s: float = SLICE_S
+    """Seconds to play on before it answers, if it does not run short of matches."""
+
+    def due(self, played_s: float, *, short: bool) -> bool:
+        """Whether it is time to answer; `short`: something is over, and no match waits for another one to end."""
+        return played_s >= (SLICE_S if short else self.slice_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +144,8 @@ class Coordinator:
         self._slots = [_Slot(handle=spawn(number)) for number in range(config.cluster.workers)]
         self._room = [(0, number) for number in range(len(self._slots))]
         """A heap of (load, place); what no longer holds is skipped."""
+        self._hand = max(IN_HAND * self._cluster.live, self._cluster.live + SPARE)
+        self._slice_s = max(SLICE_S, min(len(self._slots) / CALLS_PER_S, (self._cluster.lost_s or inf) / 2))
         self._queue: deque[tuple[Match, ...]] = deque()
         """Groups that wait for room."""
         self._steps: dict[int, _Step] = {}
@@ -246,6 +260,9 @@ class Coordinator:
             self._over(slot, played)
         if report.played:
             heapq.heappush(self._room, (slot.load, number))
+        if len(self._room) > 4 * len(self._slots):  # too much of it no longer holds
+            self._room = [(slot.load, number) for number, slot in enumerate(self._slots)]
+            heapq.heapify(self._room)
         self._call(number)
         self._deal()
 
@@ -276,7 +293,7 @@ class Coordinator:
             if load != slot.load:
                 heapq.heappop(self._room)
                 continue
-            if load and load + len(group) > IN_HAND * self._cluster.live:
+            if load and load + len(group) > self._hand:
                 break
             self._queue.popleft()
             slot.groups[group[0].group] = group
@@ -293,7 +310,7 @@ class Coordinator:
         if slot.called is not None or not slot.groups:
             return
         news = self._weights if slot.edition != self._weights.edition else None
-        order = Order(matches=tuple(slot.fresh), weights=news)
+        order = Order(matches=tuple(slot.fresh), weights=news, slice_s=self._slice_s)
         slot.fresh, slot.edition, slot.called = [], self._weights.edition, monotonic()
         self._then(slot.handle.play(order), self._hear, number)
 

@@ -26,7 +26,7 @@ from marl_llm.learning import sharding
 from marl_llm.opponents import Opponents
 from marl_llm.play import Rewards
 from marl_llm.run import checkpoint_path
-from marl_llm.runtime.coordinator import SLICE_S, Coordinator, Gone, Order, Report, Weights
+from marl_llm.runtime.coordinator import Coordinator, Gone, Order, Report, Weights
 from marl_llm.runtime.rollouts import Lost, Rollouts, Step, Stop, Tell, Updates
 from marl_llm.runtime.store import Committed, Counts, Entry, Lease, Store
 from marl_llm.runtime.watchdog import Signs
@@ -131,8 +131,8 @@ class _WorkerProcess:
         self._load(order.weights)
         if order.matches:
             self._worker.begin(order.matches)
-        until = monotonic() + SLICE_S
-        while self._worker.num_matches and monotonic() < until:
+        began = monotonic()
+        while self._worker.num_matches and not order.due(monotonic() - began, short=self._worker.short):
             self._worker.poll()
         return Report(played=tuple(self._worker.take()), effort=self._worker.effort(), signs=self._worker.signs())
 
@@ -676,7 +676,7 @@ def cluster(config: Config) -> Iterator[RayRuntime]:
 def _connect(address: str | None) -> None:
     if address is None:
         os.environ.setdefault(NICENESS, "0")  # processes that learn are no background work here
-        ray.init(include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False)  # not one that somebody else runs here
         return
     if address != "auto":
         host, _, port = address.rpartition(":")

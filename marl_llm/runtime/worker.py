@@ -84,6 +84,7 @@ class Worker:
         self._team = policies
         self._opponents = opponents
         self._rewards = rewards
+        self._live = live
         self._seated: dict[str, Timed] = {name: Timed(policy) for name, policy in policies.items()}
         self._hall = Hall(self._seated, max_turns=config.play.max_turns, live=live)
         self._going: dict[str, _Going] = {}
@@ -99,6 +100,11 @@ class Worker:
     def num_matches(self) -> int:
         """Matches that are not over."""
         return self._hall.num_matches
+
+    @property
+    def short(self) -> bool:
+        """Whether something is over, and no match waits for another one to end."""
+        return bool(self.over) and self.num_matches <= self._live
 
     def begin(self, matches: Iterable[Match]) -> None:
         """Begin whole groups; those that end at once are over with the next poll.

@@ -264,3 +264,44 @@ def test_who_waits_for_a_policy_is_named(cast: Callable[..., Cast]) -> None:
     company = cast(play, workers=1)
     company.step(1, groups(1, 1))
     assert company.told == ["worker 0: match s1/g0/m0, agent a: policy far does not answer, for 130 s now"]
+
+
+def test_who_plays_one_match_at_a_time_has_three_more_in_hand(cast: Callable[..., Cast]) -> None:
+    go, begun = Event(), Event()
+
+    def wait(player: Player, order: Order) -> Report:
+        begun.set()
+        assert go.wait(10)
+        return Report(played=played(order))
+
+    company = cast(wait, workers=1, live=1)
+    company.coordinator.begin(1, groups(1, 9, size=1))
+    assert begun.wait(10)
+    go.set()
+    company.coordinator.finish(1, lambda: False)
+    assert [len(order.matches) for order in company.players[0].orders] == [4, 4, 1]
+
+
+def test_the_more_workers_there_are_the_less_often_each_answers(cast: Callable[..., Cast]) -> None:
+    def slices(**cluster: object) -> set[float]:
+        company = cast(at_once, **cluster)
+        company.step(1, groups(1, 3, size=1))
+        return {order.slice_s for player in company.players for order in player.orders}
+
+    assert slices(workers=2) == {0.2}
+    assert slices(workers=500) == {2.0}, "250 answers a second"
+    assert slices(workers=500, lost_s=1.0) == {0.5}, "well before it is taken for lost"
+
+
+def test_an_answer_is_due_at_the_end_of_the_slice_and_sooner_if_matches_run_short() -> None:
+    order = Order(slice_s=2.0)
+    assert not order.due(0.1, short=True)
+    assert order.due(0.2, short=True)
+    assert not order.due(1.9, short=False)
+    assert order.due(2.0, short=False)
+
+
+def test_what_is_known_of_room_does_not_grow_with_the_matches(cast: Callable[..., Cast]) -> None:
+    company = cast(at_once, workers=2, live=1)
+    company.step(1, groups(1, 300, size=1))
+    assert len(company.coordinator._room) <= 4 * 2 + 1

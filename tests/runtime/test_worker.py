@@ -99,3 +99,17 @@ def test_effort_is_what_was_spent_since_the_last_time() -> None:
     effort = player.effort()
     assert effort.busy_s > effort.policy_s["agent"] > 0
     assert player.effort().busy_s == player.effort().policy_s["agent"] == 0
+
+
+def test_a_worker_runs_short_once_something_is_over_and_nothing_waits() -> None:
+    config = Config(play=PlayConfig())
+    player = Worker(config, {"agent": make_scripted("random", {})}, Opponents(config, Path()), rewards=None, live=1)
+    player.begin(matches("a", "bb", "ccc", size=1))
+    shorts = []
+    while player.num_matches:
+        player.poll()
+        shorts.append((player.num_matches, player.short))
+    assert {short for left, short in shorts if left in (3, 2)} <= {False}
+    assert {short for left, short in shorts if left in (1, 0)} == {True}
+    player.take()
+    assert not player.short, "all that is over has been told"
