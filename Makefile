@@ -39,7 +39,7 @@ bench: setup  ## Ratios against what one would use instead (transformers generat
 	$(BIN)/python scripts/bench/game_text.py
 
 bench-vllm: setup-vllm  ## Ratios of our engines to each other and to vLLM's own batch on the same prompts
-	$(VLLM_BIN)/python scripts/bench/engines.py
+	$(VLLM_BIN)/python scripts/bench/rollout.py --batches 256
 
 setup: $(VENV)/.installed
 
