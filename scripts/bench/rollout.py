@@ -13,6 +13,7 @@ import argparse
 import gc
 import importlib.util
 import json
+import os
 import random
 import resource
 import sys
@@ -147,6 +148,10 @@ def play_vllm(model: PreTrainedModel, load: Load) -> Callable[[], int]:
     """A contender that keeps vLLM's processes; its prefix cache is on. All prompts of a turn are one batch."""
     import tempfile
 
+    # In processes of its own, as LLM is by default, and on as many cores as the others have.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{torch.get_num_threads() - 1}"
+    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     from vllm import LLM, SamplingParams
 
     folder = tempfile.mkdtemp()
