@@ -10,6 +10,7 @@ from marl_llm.run import read_metrics
 from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.team import found
 from marl_llm.train import Progress, advance, train
+from marl_llm.warmup import warm_up
 from tests.engines.contract import plain_logprobs
 from tests.test_train import SMALL, Silent, without_time
 
@@ -42,7 +43,9 @@ def test_kuhn_is_played_and_learned_and_the_same_seed_is_the_same_run(tmp_path: 
 def test_a_team_of_adapters_is_one_vllm_and_learns(tmp_path: Path) -> None:
     black = "black: {base: planner, lora: {rank: 4}, engine: {kind: vllm, slots: 16}, learner: {lr: 0.01}}"
     white = black.replace("black", "white").replace("rank: 4", "rank: 2, targets: [q_proj, v_proj]")
-    planner = f"planner: {{trainable: false, {MODEL}, warmup: {{teacher: noisy, games: 64, steps: 40, batch: 64}}}}"
+    planner = (
+        f"planner: {{trainable: false, {MODEL}, warmup: {{teacher: noisy, games: 64, steps: 60, batch: 64, lr: 0.02}}}}"
+    )
     config = load_config(
         SMALL,
         [
@@ -56,6 +59,7 @@ def test_a_team_of_adapters_is_one_vllm_and_learns(tmp_path: Path) -> None:
     engines = [member.policy.engine for member in team.members.values()]
     assert len({id(engine.engine) for engine in engines if isinstance(engine, Share)}) == 1
     assert len(engines) == 3
+    assert warm_up(config, team, lambda *_: None)
     for step in (0, 1):
         metrics, _ = advance(
             config, team, load_recipe("mars"), LocalRollouts(config, team), Progress(step=step, credit={})
