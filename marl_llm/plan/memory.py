@@ -131,8 +131,8 @@ def parts(
 
     Of a learner's processes it is what they hold together if they share this machine's CPU, and else one GPU's part.
     `longest`: tokens of its longest sequence; `context`: the most there may be (0: the same), for which vLLM has room;
-    `packed`: tokens that its learner computes in a step; `copies`: further engines, of opponents that play with its former
-    weights; `shared`: the policy whose model it has an adapter on.
+    `packed`: tokens that its learner computes in a step; `copies`: further engines, of opponents that play with its
+    former weights; `shared`: the policy whose model it has an adapter on.
     """
     learner, engine = policy.learner, policy.engine
     trains = policy.learns or policy.warmup is not None
