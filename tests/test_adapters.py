@@ -279,6 +279,10 @@ def test_an_adapter_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -
             {"a": {"base": "b", "lora": {}, "learner": {"device": "cuda"}}, "b": {"lora": {}}},
             r"policies.a.learner.device: 'cuda' is not allowed; it must be that of b, .*: cpu",
         ),
+        (
+            {"a": {"base": "b", "lora": {}, "engine": {"kind": "vllm"}}, "b": {"lora": {}}},
+            "policies.a.engine: 'vllm' is not allowed; it must be that of b, as one vLLM plays both",
+        ),
         ({"a": {"lora": {"rank": 0}}}, "lora.rank: 0 is not allowed"),
         ({"a": {"lora": {"alpha": 0}}}, "lora.alpha: 0.0 is not allowed"),
     ],

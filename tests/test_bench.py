@@ -56,7 +56,9 @@ def test_rollout_compares_with_generate(monkeypatch: pytest.MonkeyPatch, capsys:
     arguments = ("--conversations", "8", "--turns", "2", "--slots", "8", "--batches", "8", "--rounds", "1")
     result = results("rollout", monkeypatch, capsys, *arguments)
     rates = result["tokens_per_s"]
-    assert result["ratios"]["generate, batch 8"] == pytest.approx(rates["engine hf"] / rates["generate, batch 8"])
+    assert result["ratios"]["engine hf / generate, batch 8"] == pytest.approx(
+        rates["engine hf"] / rates["generate, batch 8"]
+    )
 
 
 def test_what_text_costs_is_measured_on_the_same_games(

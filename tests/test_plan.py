@@ -114,6 +114,18 @@ def test_memory_knows_checkpointed_layers_and_chunks_of_logits() -> None:
     assert plain - few == 4 * 6 * (2**25 - 50 * 150_000)
 
 
+def test_vllm_holds_whole_contexts_on_a_cpu_or_what_it_is_told(tmp_path: Path) -> None:
+    # 16 + 8 rows of 192 tokens, which are two blocks of 128; one layer with keys and values of width 32 each.
+    assert size(plan(tmp_path, "policies.agent.engine.kind=vllm"), "agent", "engine cache") == 24 * 256 * 64 * 4
+    told = plan(tmp_path, "policies.agent.engine={kind: vllm, vllm: {cache_gib: 0.5}}")
+    assert size(told, "agent", "engine cache") == 2**29
+    kind = [f"policies.{name}.engine.kind=vllm" for name in ("planner", "black", "white")]
+    slots = [f"policies.planner.engine.{key}" for key in ("slots=16", "cache_slots=8")]
+    team = forecast(roles(tmp_path, *kind, *slots), flops=FAST, has={"cpu": 2**40})
+    assert size(team, "planner", "engine cache") == 24 * 256 * 64 * 4
+    assert not size(team, "black", "engine cache"), "one vLLM plays base and adapters"
+
+
 def test_a_fifth_on_top_is_kept_for_what_is_not_counted(tmp_path: Path) -> None:
     told = plan(tmp_path)
     counted = sum(part.bytes for part in told.memory if part.what != "games, allocator")

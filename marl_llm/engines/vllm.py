@@ -88,6 +88,8 @@ class VLLMEngine:
         self._asleep = False
         self._vllm = _import(torch.device(device).type)
         self._eos = eos_token_id
+        # vLLM refuses an end that the model cannot say, with which a caller means: none.
+        self._ends = [eos_token_id] if eos_token_id < model.config.get_text_config().vocab_size else []
         self._owner = policy
         self._versions: dict[str, int] = {}
         self._parameters: dict[str, dict[str, torch.Tensor]] = {}
@@ -240,7 +242,7 @@ class VLLMEngine:
         number = str(self._sent)
         params = self._vllm.SamplingParams(
             temperature=temperature,
-            stop_token_ids=[self._eos],
+            stop_token_ids=self._ends,
             detokenize=False,
             flat_logprobs=True,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,

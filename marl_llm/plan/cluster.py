@@ -271,6 +271,7 @@ def _parts(
         replace(policy, learner=replace(learner, processes=1)),  # how it is split is seen to here
         shapes[name],
         longest=load.longest or most,
+        context=config.play.context_tokens,
         packed=int(load.packed) // learner.processes,
         copies=copies[name],
         shared=None if base is None else config.policies[base],

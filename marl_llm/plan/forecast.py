@@ -309,6 +309,7 @@ def _memory(config: Config, shapes: Mapping[str, Shape], loads: Mapping[str, Loa
             settings,
             shape,
             longest=load.longest or most,
+            context=config.play.context_tokens,
             packed=int(load.packed),
             copies=_copies(config, name),
             shared=shared,

@@ -18,6 +18,8 @@ PREFILL_TOKENS = 4096
 """Tokens that the engine reads in one pass at most."""
 RESERVE = 0.2
 """On top of everything, for games, episodes and what allocators waste; what was missing in `configs/kuhn.yaml`."""
+VLLM_BLOCK = 128
+"""Positions of a block of vLLM's cache on a CPU."""
 CUDA_CONTEXT = 600 * 2**20
 """What CUDA takes on a device before any tensor."""
 
@@ -120,6 +122,7 @@ def parts(
     shape: Shape,
     *,
     longest: int,
+    context: int = 0,
     packed: int,
     copies: int,
     shared: PolicyConfig | None,
@@ -127,8 +130,9 @@ def parts(
     """Everything that the policy `name` with a model holds.
 
     Of a learner's processes it is what they hold together if they share this machine's CPU, and else one GPU's part.
-    `longest`: tokens of its longest sequence; `packed`: tokens that its learner computes in a step; `copies`: further
-    engines, of opponents that play with its former weights; `shared`: the policy whose model it has an adapter on.
+    `longest`: tokens of its longest sequence; `context`: the most there may be (0: the same), for which vLLM has room;
+    `packed`: tokens that its learner computes in a step; `copies`: further engines, of opponents that play with its
+    former weights; `shared`: the policy whose model it has an adapter on.
     """
     learner, engine = policy.learner, policy.engine
     trains = policy.learns or policy.warmup is not None
@@ -138,9 +142,16 @@ def parts(
     beside = shared is not None and (shared.engine.device, shared.engine.dtype) == (engine.device, engine.dtype)
     width = FLOAT if engine.dtype == "float32" else 2
     weights = width * (shape.adapter + (0 if beside else shape.parameters))
-    cache = width * (engine.slots + engine.cache_slots) * rounded(longest) * shape.layers * shape.keys
+    cache = width * _kept(policy, context or longest, longest) * shape.layers * shape.keys
+    if engine.kind == "vllm" and engine.vllm.cache_gib is not None:
+        cache = int(engine.vllm.cache_gib * 2**30)
+    passing = reading(policy, shape, width)
+    if beside and engine.kind == "vllm":  # one engine plays the base and all its adapters
+        cache = passing = 0
     own_keys, smaller = f"policies.{name}", f"policies.{name}.lora={{}} (an adapter), or a smaller model"
     fewer = f"{own_keys}.engine.slots, {own_keys}.engine.cache_slots, play.max_reply_tokens"
+    if engine.kind == "vllm":
+        fewer = f"{own_keys}.engine.vllm.cache_gib, {own_keys}.engine.slots, play.context_tokens"
     met = "evaluation.opponents (start), matchmaking.league.per_step"
     moving = policy.objective.kl.reference != "none"
     several = learner.processes > 1 and trains
@@ -163,7 +174,7 @@ def parts(
         ),
         ("engine weights", engine.device, weights, f"{own_keys}.engine.dtype=bfloat16"),
         ("engine cache", engine.device, cache, fewer),
-        ("engine activations", engine.device, reading(policy, shape, width), f"{own_keys}.engine.slots"),
+        ("engine activations", engine.device, passing, f"{own_keys}.engine.slots"),
         ("former selves' weights", engine.device, copies * width * shape.parameters, met),
         ("former selves' cache", engine.device, copies * cache, fewer),
     ]
@@ -172,6 +183,16 @@ def parts(
         for what, place, size, remedy in found
         if size
     ]
+
+
+def _kept(policy: PolicyConfig, context: int, longest: int) -> int:
+    """Positions of the engine's cache: vLLM's on a CPU has room for whole contexts; on a GPU it takes what it gets, and
+    this is what it needs."""
+    engine = policy.engine
+    rows = engine.slots + engine.cache_slots
+    if engine.kind == "hf":
+        return rows * rounded(longest)
+    return rows * -(-context // VLLM_BLOCK) * VLLM_BLOCK
 
 
 def rounded(tokens: int) -> int:

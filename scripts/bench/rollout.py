@@ -1,16 +1,19 @@
-"""Sampled tokens per second on a self-play load: our engine against transformers `generate`, and vLLM if installed.
+"""Sampled tokens per second on a self-play load: our engine against transformers `generate`; and, where vLLM is
+installed, our engine with vLLM and vLLM's own offline batch.
 
 Conversations come in groups that share their first prompt. Every turn adds observation tokens and samples until the
 conversation's budget for that turn, which is drawn once and is the same for all contenders (as if an end token came
 there), so that all sample equally many tokens. `generate` gets its best batch size, and prompts sorted by length.
 
     python scripts/bench/rollout.py [--threads 2] [--json]
+    make bench-vllm
 """
 
 import argparse
 import gc
 import importlib.util
 import json
+import os
 import random
 import resource
 import sys
@@ -24,8 +27,9 @@ from common import VOCABULARY, make_model
 from transformers import GenerationConfig, PreTrainedModel, Qwen3ForCausalLM, StoppingCriteria
 from transformers.generation import StoppingCriteriaList
 
-from marl_llm.engines.base import Request
+from marl_llm.engines.base import Engine, Request
 from marl_llm.engines.hf import HFEngine
+from marl_llm.engines.vllm import VLLMEngine
 from marl_llm.types import Tokens
 
 NEVER = VOCABULARY
@@ -71,7 +75,7 @@ def make_player() -> Qwen3ForCausalLM:
     return model
 
 
-def play_engine(engine: HFEngine, load: Load) -> int:
+def play_engine(engine: Engine, load: Load) -> int:
     """Each conversation goes on as soon as its turn is sampled; nothing is cached at the start. Sampled tokens."""
     sequences: list[Tokens] = [()] * len(load)
 
@@ -141,14 +145,25 @@ def play_generate(model: PreTrainedModel, load: Load, batch: int) -> int:
 
 
 def play_vllm(model: PreTrainedModel, load: Load) -> Callable[[], int]:
-    """A contender that keeps vLLM's process; its prefix cache is on."""
+    """A contender that keeps vLLM's processes; its prefix cache is on. All prompts of a turn are one batch."""
     import tempfile
 
+    # In processes of its own, as LLM is by default, and on as many cores as the others have.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{torch.get_num_threads() - 1}"
+    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     from vllm import LLM, SamplingParams
 
     folder = tempfile.mkdtemp()
     model.save_pretrained(folder)
-    llm = LLM(folder, skip_tokenizer_init=True, dtype="float32", max_model_len=1024, max_num_seqs=len(load))
+    llm = LLM(
+        folder,
+        skip_tokenizer_init=True,
+        dtype="float32",
+        max_model_len=1024,
+        max_num_seqs=len(load),
+        kv_cache_memory_bytes=2**30,
+    )
 
     def play() -> int:
         llm.reset_prefix_cache()
@@ -195,10 +210,14 @@ def measure(contenders: dict[str, Callable[[], int]], rounds: int, clock: Callab
 
 
 def best_ratios(rates: dict[str, float]) -> dict[str, float]:
-    """Our rate over vLLM's and over that of the best batch size of `generate`, as far as they took part."""
+    """Our rates over vLLM's and over that of the best batch size of `generate`, as far as they took part."""
     generate = [name for name in rates if name.startswith("generate")]
     others = [name for name in rates if name == "vllm"] + sorted(generate, key=rates.__getitem__)[-1:]
-    return {name: rates["engine hf"] / rates[name] for name in others}
+    ours = [name for name in rates if name.startswith("engine")]
+    ratios = {f"{mine} / {name}": rates[mine] / rates[name] for mine in ours for name in others}
+    if "engine vllm" in rates:
+        ratios["engine vllm / engine hf"] = rates["engine vllm"] / rates["engine hf"]
+    return ratios
 
 
 def main() -> None:
@@ -243,6 +262,14 @@ def main() -> None:
         contenders[f"generate, batch {batch}"] = partial(play_generate, model, load, batch)
     if importlib.util.find_spec("vllm"):
         contenders["vllm"] = play_vllm(model, load)
+        sizes = {"slots": args.slots, "cache_slots": args.cache_slots, "context_tokens": 1024}
+        with_vllm = VLLMEngine(model, policy="p", eos_token_id=NEVER, **sizes)
+
+        def play_with_vllm() -> int:
+            with_vllm.forget()
+            return play_engine(with_vllm, load)
+
+        contenders["engine vllm"] = play_with_vllm
     rates = measure(contenders, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
     counters = engine.stats()
     outside = 1 - counters["forward_s"] / counters["total_s"]
@@ -253,7 +280,7 @@ def main() -> None:
         return
     print(f"engine hf: {outside:.1%} of its time outside the model's forward; {reused:.1%} of prompt tokens reused")
     for name, ratio in ratios.items():
-        print(f"ratio to {name}: {ratio:.2f}")
+        print(f"{name}: {ratio:.2f}")
 
 
 if __name__ == "__main__":
