@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from marl_llm.config import Config
+from marl_llm.errors import ConfigError
 from marl_llm.runtime.rollouts import LOCAL, Runtime
 
 
@@ -17,7 +18,11 @@ def connected(config: Config) -> Iterator[Runtime]:
     if config.runtime == "local":
         yield LOCAL
         return
-    from marl_llm.runtime.ray import cluster  # ray is not for everybody
-
+    try:
+        from marl_llm.runtime.ray import cluster
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError("runtime: ray is not installed; pip install 'marl-llm[ray]'") from error
     with cluster(config) as runtime:
         yield runtime

@@ -46,15 +46,15 @@ QUICK = (
 )
 TWO = "workers: 2, evaluators: 0"
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "rollout worker": ("_WorkerProcess", (f"cluster={{{TWO}}}",)),
-    "rollout worker, asynchronous": ("_WorkerProcess", (f"cluster={{{TWO}, mode: async}}",)),
-    "engine of two workers": ("_EngineProcess", (f"cluster={{{TWO}, engines: 1, engine: {{gpus: 0}}}}",)),
-    "learner": ("_LearnerProcess", (f"cluster={{{TWO}}}",)),
+    "rollout worker": ("WorkerProcess", (f"cluster={{{TWO}}}",)),
+    "rollout worker, asynchronous": ("WorkerProcess", (f"cluster={{{TWO}, mode: async}}",)),
+    "engine of two workers": ("EngineProcess", (f"cluster={{{TWO}, engines: 1, engine: {{gpus: 0}}}}",)),
+    "learner": ("LearnerProcess", (f"cluster={{{TWO}}}",)),
     "one of a learner's two processes": (
-        "_LearnerProcess",
+        "LearnerProcess",
         (f"cluster={{{TWO}}}", "policies.agent.learner.processes=2"),
     ),
-    "store": ("_StoreProcess", (f"cluster={{{TWO}}}", "store={}")),
+    "store": ("StoreProcess", (f"cluster={{{TWO}}}", "store={}")),
     "node with the workers": ("node", (f"cluster={{{TWO}, worker: {{resources: {{far: 1}}}}}}",)),
     "node with the learner": ("node", (f"cluster={{{TWO}, learner: {{resources: {{far: 1}}}}}}",)),
 }

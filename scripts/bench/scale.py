@@ -228,7 +228,8 @@ def in_ray() -> Iterator[Crews]:
     """Workers in actors, many in each."""
     import ray
 
-    from marl_llm.runtime.ray import _future, cluster
+    from marl_llm.runtime.processes import future
+    from marl_llm.runtime.ray import cluster
 
     @contextmanager
     def crews(median: float, processes: int) -> Iterator[Called]:
@@ -236,7 +237,7 @@ def in_ray() -> Iterator[Crews]:
         found = [actor.options(max_concurrency=100_000, num_cpus=0).remote(median) for _ in range(processes)]
         ray.get([crew.told.remote() for crew in found])
         yield (
-            lambda number, order: _future(found[number % processes].play.remote(number, order)),
+            lambda number, order: future(found[number % processes].play.remote(number, order)),
             lambda: ray.get([crew.told.remote() for crew in found]),
         )
         for crew in found:

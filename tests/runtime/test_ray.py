@@ -19,7 +19,8 @@ from ray.cluster_utils import Cluster
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.errors import ConfigError
 from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
-from marl_llm.runtime.ray import NICENESS, _LearnerProcess
+from marl_llm.runtime.processes import LearnerProcess
+from marl_llm.runtime.ray import NICENESS
 from marl_llm.runtime.rollouts import Lost
 from marl_llm.train import train
 from tests.test_train import SMALL, Silent, same_checkpoints, wait_for_steps, without_time
@@ -173,7 +174,7 @@ def test_played_ahead_no_token_is_older_than_may_be_and_every_step_has_its_own_m
 def test_a_learner_of_two_processes_learns_what_one_does_and_costs_no_more_when_one_is_killed(
     local: Path, tmp_path: Path
 ) -> None:
-    observer, config = killing("_LearnerProcess"), small(tmp_path, *ALONE, "policies.agent.learner.processes=2")
+    observer, config = killing("LearnerProcess"), small(tmp_path, *ALONE, "policies.agent.learner.processes=2")
     path = train(config, observer)
     assert any("the learner of agent is lost" in told for told in observer.told)
     assert_nothing_lost_or_twice(path, config)
@@ -192,7 +193,7 @@ def test_an_evaluator_measures_what_the_learners_have(local: Path, tmp_path: Pat
 
 
 def test_a_killed_worker_costs_nothing_but_time(local: Path, tmp_path: Path) -> None:
-    observer, config = killing("_WorkerProcess"), small(tmp_path, *ALONE)
+    observer, config = killing("WorkerProcess"), small(tmp_path, *ALONE)
     path = train(config, observer)
     assert sum("worker 0 is lost" in told for told in observer.told) == 1
     assert list(read_episodes(path)) == list(read_episodes(local))
@@ -200,7 +201,7 @@ def test_a_killed_worker_costs_nothing_but_time(local: Path, tmp_path: Path) -> 
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_games_loses_none(tmp_path: Path) -> None:
-    observer = killing("_WorkerProcess")
+    observer = killing("WorkerProcess")
     config = small(tmp_path, "runtime=ray", "cluster={workers: 2, evaluators: 0, mode: async}", "run.steps=12")
     path = train(config, observer)
     assert sum(" is lost" in told for told in observer.told) == 1
@@ -208,7 +209,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_games_loses_none(tmp_path: Pat
 
 
 def test_a_killed_engine_costs_nothing_but_time(tmp_path: Path) -> None:
-    observer = killing("_EngineProcess")
+    observer = killing("EngineProcess")
     config = small(tmp_path, "runtime=ray", "cluster={workers: 1, evaluators: 0, engines: 1, engine: {gpus: 0}}")
     path = train(config, observer)
     assert sum("worker 0 is lost" in told for told in observer.told) == 1
@@ -216,7 +217,7 @@ def test_a_killed_engine_costs_nothing_but_time(tmp_path: Path) -> None:
 
 
 def test_a_killed_learner_costs_the_steps_since_the_checkpoint(local: Path, tmp_path: Path) -> None:
-    observer, config = killing("_LearnerProcess"), small(tmp_path, *ALONE)
+    observer, config = killing("LearnerProcess"), small(tmp_path, *ALONE)
     path = train(config, observer)
     assert any(re.match(r"the learner of agent is lost .* goes on from its last checkpoint", t) for t in observer.told)
     assert list(read_episodes(path)) == list(read_episodes(local))
@@ -224,7 +225,7 @@ def test_a_killed_learner_costs_the_steps_since_the_checkpoint(local: Path, tmp_
 
 
 def test_a_killed_store_costs_the_steps_since_the_checkpoint(local: Path, tmp_path: Path) -> None:
-    observer, config = killing("_StoreProcess"), small(tmp_path, *ALONE, "store={kind: sqlite}")
+    observer, config = killing("StoreProcess"), small(tmp_path, *ALONE, "store={kind: sqlite}")
     path = train(config, observer)
     assert any("the store is lost" in told for told in observer.told)
     assert list(read_episodes(path)) == list(read_episodes(local))
@@ -294,7 +295,7 @@ def test_processes_of_a_learner_that_cannot_meet_since_the_port_is_taken_say_so(
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = load_config(SMALL, ["runtime=ray", "policies.agent.learner.processes=2"])
         with pytest.raises(Lost, match=f"the processes of learner agent do not meet at {address}"):
-            _LearnerProcess().begin(config, "agent", None, address, 0)
+            LearnerProcess().begin(config, "agent", None, address, 0)
 
 
 def test_more_than_there_is_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -318,6 +319,6 @@ def test_a_cluster_that_does_not_answer_is_refused_in_one_line(tmp_path: Path) -
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "marl_llm.runtime.ray")
+    monkeypatch.delitem(sys.modules, "marl_llm.runtime.ray", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'marl-llm\[ray\]'"):
         train(small(tmp_path, *ALONE), Silent())
