@@ -346,7 +346,9 @@ def engine_arguments(
         "dtype": str(dtype).removeprefix("torch."),
         "max_model_len": context_tokens,
         "max_num_seqs": slots,
-        "max_num_batched_tokens": max(_STEP_TOKENS, slots),
+        "max_num_batched_tokens": max(_STEP_TOKENS, slots, context_tokens if cpu else 0),
+        # After a part of a prompt vLLM turns the request's generator back, which a CPU's cannot do: it would stop.
+        "enable_chunked_prefill": not cpu,
         "enable_prefix_caching": True,
         # Those of the distribution drawn from, that is, with the temperature.
         "logprobs_mode": "processed_logprobs",

@@ -40,6 +40,7 @@ def test_every_setting_reaches_vllm() -> None:
     assert arguments()["enforce_eager"]
     assert (gpu["max_num_seqs"], gpu["max_model_len"], gpu["dtype"]) == (6, 200, "float32")
     assert arguments(slots=10_000)["max_num_batched_tokens"] == 10_000
+    assert arguments(context_tokens=9_000)["max_num_batched_tokens"] == 9_000
     assert arguments(cpu=False, sleeps=True)["enable_sleep_mode"]
     assert not arguments(cpu=True, sleeps=True)["enable_sleep_mode"]
 

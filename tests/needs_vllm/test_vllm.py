@@ -183,6 +183,16 @@ def test_nothing_of_an_earlier_sequence_is_used_under_other_weights(make: Make) 
     assert_plain(new, asked, play(engine, [asked])["a"])
 
 
+def test_prompts_beyond_the_budget_of_a_step_wait_whole(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marl_llm.engines.vllm._STEP_TOKENS", 16)
+    model = MODELS["qwen3"](0)
+    engine = make(model, context_tokens=80)
+    asked = [request(i, tuple(4 + (i + j) % 19 for j in range(50)), seed=i) for i in range(6)]
+    done = play(engine, asked)
+    for one in asked:
+        assert_plain(model, one, done[one.ticket])
+
+
 def test_many_actions_are_scored_after_one_context(make: Make) -> None:
     """More than the 128 tokens that vLLM scores in one request would be cut into several; here all 24 fit one."""
     model = MODELS["qwen3"](0)
