@@ -73,7 +73,9 @@ class RayRollouts:
     def evaluate(self, config: Config, team: Team, start: Path, *, anew: bool) -> Evaluation:
         """See `Rollouts.evaluate`; a process that is lost meanwhile is made anew, and asked again."""
         self._editions -= 1  # those of the workers count upwards
-        weights = None if anew else Weights(edition=self._editions, policies=_published(team))
+        started = any(member.learner is not None and member.learner.version for member in team.members.values())
+        other = anew and started  # else they are those of the checkpoint
+        weights = None if other else Weights(edition=self._editions, policies=_published(team))
         for _ in range(self._config.cluster.restarts + 1):
             try:
                 measured = (self._evaluator or self._workers[0]).evaluate(config, start, weights)
