@@ -1,7 +1,7 @@
 """Deep research: a planner asks sub-agents, which search a corpus, and answers from what they find."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
@@ -9,22 +9,20 @@ from typing import Any, Literal
 
 from games.base import Legal, Parts
 from games.pipelines import number_of, tasks_of
+from games.pipelines.advice import SILENCE, Steps, look_up, plan, work_alone
 from games.settings import OnIllegal, check_choice, check_flag, check_positive, check_whole, refused
 from games.tasks import Task, check
 from games.tasks.answers import normalised
-from games.tasks.corpus import Corpus
 from games.tasks.corpus import corpus as made_corpus
-from games.tasks.multihop import ask, read_question
+from games.tasks.survey import questions_of
 from games.text_game import TextGame
 from games.tools.base import Tool, outcome, parse_call
 from games.tools.reader import Reader
-from games.tools.search import Search
+from games.tools.search import LONGEST, SNIPPET, Search
 
 NAME = "deep_research"
 PLANNER = "planner_0"
 MULTIHOP: Mapping[str, Any] = {"source": "multihop", "documents": 200}
-SILENCE = "no answer"
-"""What is heard of an agent that ends without one."""
 SHOWN = 3
 """Tasks whose answers are examples of what may be said."""
 Expert = Literal["none", "chain"]
@@ -38,7 +36,9 @@ def env(
     planner_turns: int = 6,
     searcher_turns: int = 4,
     results: int = 1,
+    snippet: int = SNIPPET,
     output: int = 400,
+    memory: int | None = None,
     alone: bool = False,
     expert: Expert = "none",
     tool_seconds: float = 60.0,
@@ -51,8 +51,10 @@ def env(
     `read: ID`, and `answer: TEXT`, which the planner gets to read as it is. Without turns left there is no answer.
 
     `tasks`: as in `workflow`. `corpus`: JSON lines with id, title and text to search; by default the one that the tasks
-    are about. `results`: documents a search finds; `output`: characters of a tool's output. `alone`: the planner
-    searches itself and calls nobody. `expert`: how a sub-agent's answer is graded: not at all, or by whether it is one
+    are about. `results`: documents a search finds; `snippet`: words of each that it shows, 1 to 64; `output`:
+    characters of a tool's output. `memory`: latest tool outputs that whoever has tools still sees of its own, all of
+    them by default; with it `note: TEXT` is a turn too, and stays in view. `alone`: the planner searches itself and
+    calls nobody. `expert`: how a sub-agent's answer is graded: not at all, or by whether it is one
     of the facts that the question's chain goes by. `tool_seconds`: a tool that takes longer is a fault.
 
     Raises:
@@ -64,16 +66,21 @@ def env(
         planner_turns=planner_turns,
         searcher_turns=searcher_turns,
         results=results,
+        snippet=snippet,
         output=output,
+        **({} if memory is None else {"memory": memory}),
     )
+    if snippet > LONGEST:
+        raise refused(NAME, "snippet", snippet, f"a whole number, 1 to {LONGEST}")
     check_flag(NAME, alone=alone)
     check_choice(NAME, Expert, expert=expert)
     check_positive(NAME, tool_seconds=tool_seconds)
     return DeepResearch(
         tasks=tasks,
         corpus=corpus,
-        limits=Limits(calls=0 if alone else calls, planner=planner_turns, searcher=searcher_turns),
+        limits=Limits(calls=0 if alone else calls, planner=planner_turns, searcher=searcher_turns, memory=memory),
         results=results,
+        snippet=snippet,
         output=output,
         expert=expert,
         tool_seconds=float(tool_seconds),
@@ -91,6 +98,8 @@ class Limits:
     """Turns of the planner."""
     searcher: int
     """Turns of each sub-agent."""
+    memory: int | None
+    """Tool outputs that stay in view; None: all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +153,7 @@ class DeepResearch(TextGame[Inquiry]):
         corpus: str | None,
         limits: Limits,
         results: int,
+        snippet: int,
         output: int,
         expert: Expert,
         tool_seconds: float,
@@ -151,15 +161,18 @@ class DeepResearch(TextGame[Inquiry]):
     ) -> None:
         self._tasks = tasks_of(NAME, tasks)
         shown = self._tasks[:SHOWN]
-        self._tools = _tools(corpus or _corpus_of(shown[0]), results)
+        self._tools = _tools(corpus or _corpus_of(shown[0]), results, snippet)
         self._limits, self._output, self._seconds, self._graded = limits, output, tool_seconds, expert == "chain"
-        if self._graded and "chain" not in shown[0].metadata:
+        if self._graded and "chain" not in questions_of(shown[0].metadata)[0]:
             raise refused(NAME, "expert", expert, "none where tasks have no chain of facts")
         self._answers = tuple(f"answer: {task.answer}" for task in shown)
-        self._ask = f"ask: {shown[1 % len(shown)].prompt}"
+        self._ask = f"ask: {_first(shown[1 % len(shown)].prompt)}"
         searchers = [f"searcher_{number}" for number in range(limits.calls)]
         told = ", ".join(f"'{tool.usage.partition(',')[0]}'" for tool in self._tools)
+        if limits.memory is not None:
+            told += ", 'note: TEXT'"
         alone = f"Deep research. The planner finds the answer: {told}, and at last 'answer: TEXT'."
+        kept = "" if limits.memory is None else f" Tool outputs in view: the latest {limits.memory}. Notes stay."
         team = (
             "Deep research. A planner finds the answer to a question with searchers, who know nothing but what it asks "
             "them. Planner: "
@@ -168,7 +181,7 @@ class DeepResearch(TextGame[Inquiry]):
         )
         super().__init__(
             name=NAME,
-            rules=team if limits.calls else alone,
+            rules=(team if limits.calls else alone) + kept,
             answer="Answer with one of these",
             default=f"is heard as '{SILENCE}'",
             seats={PLANNER: "planner", **dict.fromkeys(searchers, "searcher")},
@@ -182,28 +195,15 @@ class DeepResearch(TextGame[Inquiry]):
         return Inquiry(task=task, number=number, planner=Log(question=task.prompt))
 
     def advise(self, state_key: str) -> str:
-        """What somebody who knows the world of `multihop` would do in the seat whose state key it is.
-
-        The planner asks for one fact of the chain after the other, about whatever the last answer named, and
-        again where it got none; a sub-agent looks its thing up and says what is stated, or that there is no answer.
-        """
+        """What somebody who knows the world of `multihop` would do in the seat whose state key it is."""
         _, agent, number, question, steps, calls = json.loads(state_key)
         metadata = self._tasks[number].metadata
         world = made_corpus(**metadata["corpus"])
         if agent != PLANNER:
-            return _look_up(world, question, steps)
-        thing = metadata["chain"][0]
-        for relation in metadata["relations"]:
-            if self._limits.calls:
-                asked = ask(world.things.get(thing), thing, relation)
-                found = dict(calls).get(asked)
-                action = f"ask: {asked}"
-            else:
-                found, action = _stated(world, thing, relation, steps), _look(thing, steps)
-            if found is None or found == SILENCE:
-                return action
-            thing = found
-        return f"answer: {thing}"
+            return look_up(world, question, steps)
+        if self._limits.calls:
+            return plan(world, questions_of(metadata), calls, self._limits.calls - len(calls))
+        return work_alone(world, questions_of(metadata), steps, self._limits.memory)
 
     def legal(self, agent: str) -> Legal:
         position = self.position
@@ -221,14 +221,18 @@ class DeepResearch(TextGame[Inquiry]):
             questions = [" ".join(question.split()) for question in rest.split("|")]
             fits = len(self.position.calls) + len(questions) <= self._limits.calls
             return f"ask: {' | '.join(questions)}" if all(questions) and fits else None
-        call = None if agent == PLANNER and self._limits.calls else parse_call(text, self._tools)
+        if agent == PLANNER and self._limits.calls:
+            return None
+        if colon and kind.casefold() == "note" and self._limits.memory is not None:
+            return f"note: {' '.join(rest.split())}" if rest else None
+        call = parse_call(text, self._tools)
         return f"{call[0].name}: {' '.join(call[1].split())}" if call and call[1].strip() else None
 
     def examples(self, agent: str) -> tuple[str, ...]:
         if agent == PLANNER and self._limits.calls:
             return (*self._answers, *((self._ask,) if len(self.position.calls) < self._limits.calls else ()))
         log = self._log(agent)
-        return (*self._answers, f"search: {log.question if log else ''}", "read: d0001")
+        return (*self._answers, f"search: {_first(log.question) if log else ''}", "read: d0001")
 
     def offer(self, agent: str) -> str:
         return ""
@@ -238,7 +242,7 @@ class DeepResearch(TextGame[Inquiry]):
         if log is None:
             return "Nobody has called."
         limit = self._limits.planner if agent == PLANNER else self._limits.searcher
-        told = [f"{action}\n{result}" for action, result in log.steps if not action.startswith("ask: ")]
+        told = [f"{action}\n{result}".strip() for action, result in self._seen(log) if not action.startswith("ask: ")]
         if agent == PLANNER:
             told += [f"{call.question} -> {call.answer}" for call in position.calls if call.answer is not None]
         return "\n".join((f"Question: {log.question}", *told, f"Turns left: {limit - len(log.steps)}."))
@@ -248,7 +252,7 @@ class DeepResearch(TextGame[Inquiry]):
         if log is None:
             return json.dumps([NAME, agent])
         calls = [(call.question, call.answer) for call in position.calls] if agent == PLANNER else []
-        return json.dumps([NAME, agent, position.number, log.question, log.steps, calls])
+        return json.dumps([NAME, agent, position.number, log.question, self._seen(log), calls])
 
     def after(self, actions: Mapping[str, str]) -> tuple[Inquiry, Parts]:
         position = self.position
@@ -295,6 +299,12 @@ class DeepResearch(TextGame[Inquiry]):
         number = number_of(agent)
         return self.position.calls[number] if number < len(self.position.calls) else None
 
+    def _seen(self, log: Log) -> Steps:
+        """The agent's actions, with those outputs that are still in view."""
+        shown = [number for number, (_, result) in enumerate(log.steps) if result]
+        view = shown if self._limits.memory is None else shown[-self._limits.memory :]
+        return [(action, result if number in view else "") for number, (action, result) in enumerate(log.steps)]
+
     def _plan(self, position: Inquiry, action: str) -> Inquiry:
         """After an action of the planner."""
         kind, _, rest = action.partition(": ")
@@ -311,10 +321,12 @@ class DeepResearch(TextGame[Inquiry]):
         return replace(log, answer=SILENCE) if spent and log.answer is None else log
 
     def _step(self, log: Log, action: str) -> Log:
-        """After an answer, a call of a tool, or a reply that could not be read, which ends the agent's work."""
+        """After an answer, a call of a tool, a note, or a reply that could not be read, which ends the agent's work."""
         kind, _, rest = action.partition(": ")
         if not action or kind == "answer":
             return replace(log, answer=rest or SILENCE, readable=bool(action))
+        if kind == "note":
+            return replace(log, steps=(*log.steps, (action, "")))
         call = parse_call(action, self._tools)
         assert call is not None, "`read` lets nothing else pass"
         result = outcome(*call, seconds=self._seconds, characters=self._output)
@@ -324,8 +336,9 @@ class DeepResearch(TextGame[Inquiry]):
         return check(position.task, position.planner.answer or "")
 
     def _found(self, position: Inquiry, log: Log) -> bool:
-        """Whether a sub-agent answered with a fact of the question's chain."""
-        return normalised(log.answer or "") in [normalised(name) for name in position.task.metadata["chain"][1:]]
+        """Whether a sub-agent answered with a fact of a question's chain."""
+        facts = [name for question in questions_of(position.task.metadata) for name in question["chain"][1:]]
+        return normalised(log.answer or "") in [normalised(name) for name in facts]
 
     def _parts(self, position: Inquiry) -> Parts:
         correct = self._correct(position)
@@ -337,29 +350,9 @@ class DeepResearch(TextGame[Inquiry]):
         return parts
 
 
-def _look_up(world: Corpus, question: str, steps: Sequence[Sequence[str]]) -> str:
-    """The next action of a sub-agent that was asked for one fact."""
-    asked = read_question(question)
-    if asked is None or asked[1] not in world.things:
-        return f"answer: {SILENCE}"
-    relation, thing = asked
-    found = _stated(world, thing, relation, steps)
-    if found is None and len(steps) < 2:
-        return _look(thing, steps)
-    return f"answer: {found or SILENCE}"
-
-
-def _look(thing: str, steps: Sequence[Sequence[str]]) -> str:
-    """Search for the thing; if that has been done, and did not show enough, read the document about it."""
-    search = f"search: {thing}"
-    return f"read: {thing}" if search in [action for action, _ in steps] else search
-
-
-def _stated(world: Corpus, thing: str, relation: str, steps: Sequence[Sequence[str]]) -> str | None:
-    """The fact, if what the tools have shown so far names it along with the thing."""
-    fact = world.things[thing].facts.get(relation) if thing in world.things else None
-    shown = any(fact in result and thing in result for _, result in steps) if fact else False
-    return fact if shown else None
+def _first(question: str) -> str:
+    """The first of several questions."""
+    return "".join(question.partition("?")[:2])
 
 
 def _corpus_of(task: Task) -> str:
@@ -374,7 +367,7 @@ def _corpus_of(task: Task) -> str:
 
 
 @lru_cache(maxsize=8)
-def _tools(source: str, results: int) -> tuple[Tool, ...]:
+def _tools(source: str, results: int, snippet: int) -> tuple[Tool, ...]:
     """Search and reader over a file of JSON lines, or over the corpus that these settings (JSON) make."""
     documents = made_corpus(**json.loads(source)).documents if source.startswith("{") else source
-    return Search(documents, results=results), Reader(documents)
+    return Search(documents, results=results, snippet=snippet), Reader(documents)

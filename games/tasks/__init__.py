@@ -13,7 +13,7 @@ from games.tasks.generated import Maker, generated
 
 __all__ = ["FORMS", "Task", "TaskSet", "check", "final_answer", "names", "settings_of", "task_set"]
 
-GENERATORS = ("algebra", "arithmetic", "countdown", "knights", "multihop", "reading")
+GENERATORS = ("algebra", "arithmetic", "countdown", "knights", "multihop", "reading", "survey")
 FORMS = {
     "FILE.jsonl": "A file of JSON objects, one a line, with a prompt and an answer each.",
     "hf:DATASET": "A data set of the Hugging Face hub, or a folder, as the package datasets loads it.",

@@ -12,6 +12,7 @@ from marl_llm.play import play
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Match
 
+SURVEY = {"source": "survey", "documents": 60, "questions": 3}
 TWO_HOPS = {"source": "multihop", "documents": 60, "hops": 2}
 
 
@@ -138,6 +139,51 @@ def test_a_planner_alone_searches_itself() -> None:
     assert env.rewards == {"planner_0": 2.0}
 
 
+def test_only_the_latest_outputs_stay_in_view_and_notes_do() -> None:
+    env, game = begin(tasks=SURVEY, alone=True, expert="none", memory=1, results=2)
+    assert "'note: TEXT'" in env.metadata["rules"]
+    assert " Tool outputs in view: the latest 1. Notes stay." in env.metadata["rules"]
+    (first, fact), (second, _), _ = (each["chain"] for each in game.position.task.metadata["questions"])
+    env.step(f"search: {first}")
+    assert f"search: {first}\n[" in env.observe("planner_0")["text"]
+    env.step(f"note:  {fact} ")
+    assert f"\nnote: {fact}\nTurns left: 4." in env.observe("planner_0")["text"]
+    assert f"search: {first}\n[" in env.observe("planner_0")["text"]
+    env.step(f"read: {second}")
+    seen, known = env.observe("planner_0")["text"], env.infos["planner_0"]["state_key"]
+    assert f"?\nsearch: {first}\nnote: {fact}\nread: {second}\n[" in seen
+    assert f"{first} was" not in known
+    assert f"{second}" in known
+
+
+def test_a_sub_agent_has_the_same_memory() -> None:
+    env, _ = begin(tasks=SURVEY, memory=1)
+    env.step("ask: Who?")
+    env.step("read: d0001")
+    env.step("read: d0002")
+    seen = env.observe("searcher_0")["text"]
+    assert "Who?\nread: d0001\nread: d0002\n[d0002]" in seen
+    assert env.parallel.accepts("searcher_0", "note: it")
+
+
+def test_nobody_takes_notes_who_forgets_nothing_or_has_no_tools() -> None:
+    env, _ = begin(alone=True, expert="none")
+    assert not env.parallel.accepts("planner_0", "note: it")
+    env, _ = begin(memory=2)
+    assert not env.parallel.accepts("planner_0", "note: it")
+
+
+def test_a_search_shows_as_many_words_as_it_is_told() -> None:
+    shown = []
+    for snippet in (3, 64):
+        env, game = begin(alone=True, expert="none", snippet=snippet)
+        thing = game.position.task.metadata["chain"][0]
+        env.step(f"search: {thing}")
+        shown.append(env.observe("planner_0")["text"].partition("]")[2])
+    assert len(shown[0].split()) < 12
+    assert len(shown[1].split()) > 20
+
+
 def test_what_an_agent_gets_wrong_with_a_tool_it_is_told() -> None:
     env, _ = begin()
     env.step("ask: a")
@@ -158,9 +204,11 @@ def test_a_tool_that_hangs_is_a_fault_and_nobodys_move() -> None:
     assert all(not (turn.action or "").startswith("search") for episode in faults for turn in episode.turns)
 
 
-@pytest.mark.parametrize("settings", [{}, {"alone": True}, {"expert": "chain", "calls": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"alone": True}, {"expert": "chain", "calls": 2}, {"alone": True, "memory": 1, "tasks": SURVEY}]
+)
 def test_it_keeps_the_contract_of_games(settings: dict[str, Any]) -> None:
-    assert check(lambda: games.make("deep_research", tasks=TWO_HOPS, **settings), games=10) == []
+    assert check(lambda: games.make("deep_research", **{"tasks": TWO_HOPS, **settings}), games=10) == []
 
 
 @pytest.mark.parametrize(
@@ -168,6 +216,8 @@ def test_it_keeps_the_contract_of_games(settings: dict[str, Any]) -> None:
     [
         ({"calls": 0}, "calls=0 is not allowed"),
         ({"alone": 1}, "alone=1 is not allowed; it must be true or false"),
+        ({"memory": 0}, "memory=0 is not allowed; it must be a whole number, 1 or more"),
+        ({"snippet": 65}, "snippet=65 is not allowed; it must be a whole number, 1 to 64"),
         ({"expert": "gpt"}, "expert='gpt' is not allowed; it must be none or chain"),
         ({"tool_seconds": 0}, "tool_seconds=0 is not allowed; it must be more than 0"),
         ({"tasks": {"source": "arithmetic"}}, "corpus=None is not allowed; it must be a file of JSON lines"),
@@ -191,6 +241,37 @@ def test_whoever_follows_advice_finds_the_answer(hops: int, alone: bool) -> None
             env.step(env.parallel.advise(env.infos[env.agent_selection]["state_key"]))
         assert env.hidden["correct"] == 1.0
         assert env.hidden["calls"] == (0 if alone else hops)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+@pytest.mark.parametrize(("alone", "memory"), [(False, None), (False, 1), (True, None), (True, 1), (True, 2)])
+def test_advice_on_a_survey_asks_everything_at_once_or_notes_what_would_be_lost(
+    hops: int, alone: bool, memory: int | None
+) -> None:
+    tasks = {**SURVEY, "hops": hops}
+    env = games.make("deep_research", tasks=tasks, alone=alone, memory=memory, planner_turns=15, results=2, snippet=64)
+    for seed in range(5):
+        env.reset(seed=seed)
+        turns, notes = 0, 0
+        while not any(env.terminations.values()):
+            action = env.parallel.advise(env.infos[env.agent_selection]["state_key"])
+            turns, notes = turns + (env.agent_selection == "planner_0"), notes + action.startswith("note: ")
+            env.step(action)
+        assert env.hidden["correct"] == 1.0
+        assert env.hidden["calls"] == (0 if alone else 3 * hops)
+        assert alone or turns == hops + 1
+        assert (notes > 0) == (alone and memory is not None)
+        assert memory != 1 or hops == 2 or notes <= 2
+
+
+def test_advice_goes_on_with_the_calls_that_are_left() -> None:
+    env, game = begin(tasks=SURVEY, calls=2)
+    action = game.advise(env.infos["planner_0"]["state_key"])
+    assert action.count("|") == 1
+    env.step(action)
+    env.step("answer: no answer")
+    env.step("answer: here")
+    assert game.advise(env.infos["planner_0"]["state_key"]) == "answer: no answer; here; no answer"
 
 
 def test_a_sub_agent_that_is_asked_nonsense_has_no_answer() -> None:

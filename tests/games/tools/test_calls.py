@@ -82,6 +82,19 @@ def test_search_finds_by_words_best_first_and_any_text_is_a_query() -> None:
     assert pickle.loads(pickle.dumps(search))("Ada") == deepcopy(search)("Ada") == search("Ada")
 
 
+def test_a_search_shows_as_many_words_of_a_document_as_it_is_told() -> None:
+    long = [Stored(id="d9", title="Long", text=" ".join(f"w{number}" for number in range(100)))]
+    for snippet in (1, 24, 64):
+        shown = Search(long, snippet=snippet)("w50").partition(": ")[2].strip(".").split()
+        assert len(shown) == snippet
+        assert "w50" in shown
+        assert pickle.loads(pickle.dumps(Search(long, snippet=snippet)))("w50") == Search(long, snippet=snippet)("w50")
+    assert Search(long)("w50") == Search(long, snippet=24)("w50")
+    for wrong in (0, 65, 2.0):
+        with pytest.raises(ValueError, match="snippet=.* it must be a whole number, 1 to 64"):
+            Search(long, snippet=wrong)  # type: ignore[arg-type]
+
+
 def test_many_threads_search_one_index_and_find_the_same() -> None:
     search = Search(corpus(documents=200).documents)
     names = [document.title for document in corpus(documents=200).documents[:40]]
