@@ -16,6 +16,7 @@ SMALL = {
     "knights": {"people": 2},
     "multihop": {"documents": 60},
     "reading": {"documents": 60},
+    "survey": {"documents": 60, "questions": 2},
 }
 """Generators, with settings that leave few different tasks."""
 
@@ -53,6 +54,7 @@ def test_tasks_do_not_change_from_version_to_version():
         "reading": "What is the first year of the Turin Prize? Given: The Turin Prize was first held in the year 2028. "
         "The Turin Prize is organised by the Ketex School. The Turin Prize takes place in Zitoford. The Turin Prize "
         "was won by Magda Tineman. The Turin Prize and the Kogil Games are often mixed up.",
+        "survey": "What is the birth year of Lena Zebiman? Who is the teacher of Julia Damusen? Who is the teacher of Konrad Ranisen?",
     }
 
 
