@@ -54,7 +54,8 @@ def test_tasks_do_not_change_from_version_to_version():
         "reading": "What is the first year of the Turin Prize? Given: The Turin Prize was first held in the year 2028. "
         "The Turin Prize is organised by the Ketex School. The Turin Prize takes place in Zitoford. The Turin Prize "
         "was won by Magda Tineman. The Turin Prize and the Kogil Games are often mixed up.",
-        "survey": "What is the birth year of Lena Zebiman? Who is the teacher of Julia Damusen? Who is the teacher of Konrad Ranisen?",
+        "survey": "What is the birth year of Lena Zebiman? Who is the teacher of Julia Damusen? Who is the teacher of "
+        "Konrad Ranisen?",
     }
 
 

@@ -91,7 +91,7 @@ def test_a_search_shows_as_many_words_of_a_document_as_it_is_told() -> None:
         assert pickle.loads(pickle.dumps(Search(long, snippet=snippet)))("w50") == Search(long, snippet=snippet)("w50")
     assert Search(long)("w50") == Search(long, snippet=24)("w50")
     for wrong in (0, 65, 2.0):
-        with pytest.raises(ValueError, match="snippet=.* it must be a whole number, 1 to 64"):
+        with pytest.raises(ValueError, match=r"snippet=.* it must be a whole number, 1 to 64"):
             Search(long, snippet=wrong)  # type: ignore[arg-type]
 
 
