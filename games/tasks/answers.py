@@ -14,6 +14,7 @@ CHECKERS = {
     "exact": "games.tasks.answers:exact",
     "f1": "games.tasks.answers:f1",
     "knights": "games.tasks.knights:check",
+    "list": "games.tasks.answers:listed",
     "math": "games.tasks.math_answers:check",
     "number": "games.tasks.answers:number",
 }
@@ -56,7 +57,7 @@ def validate(task: Task) -> None:
         look(task)
     elif task.check == "number" and read_number(task.answer) is None:
         raise refused("with check 'number'", "answer", task.answer, "a number")
-    elif task.check in ("exact", "f1") and not normalised(task.answer):
+    elif task.check in ("exact", "f1", "list") and not normalised(task.answer):
         raise refused(f"with check {task.check!r}", "answer", task.answer, "a text with letters or digits")
 
 
@@ -70,6 +71,12 @@ def f1(task: Task, answer: str) -> float:
     said, gold = normalised(answer).split(), normalised(task.answer).split()
     common = (Counter(said) & Counter(gold)).total()
     return 2 * common / (len(said) + len(gold)) if said else 0.0
+
+
+def listed(task: Task, answer: str) -> float:
+    """The share of the parts, with `;` between them, that are `exact` in their place; parts too many count as wrong."""
+    said, gold = ([normalised(part) for part in text.split(";")] for text in (answer, task.answer))
+    return sum(one == other != "" for one, other in zip(said, gold)) / max(len(said), len(gold))
 
 
 def number(task: Task, answer: str) -> float:

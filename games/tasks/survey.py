@@ -16,7 +16,8 @@ MAX_QUESTIONS = 8
 def maker(
     *, questions: int = 3, hops: int = 1, documents: int = 2000, style: Style = "plain", world_seed: int = 0
 ) -> Maker:
-    """So many `questions`, 1 to 8, of so many `hops` each; the answer is theirs, in order, with `; ` between them.
+    """So many `questions`, 1 to 8, of so many `hops` each; the answer is theirs, in order, with `; ` between
+    them, and counts by the share that is right.
 
     No name is in two of their chains, and their split is the same. Metadata: `questions`, that of each as in
     `multihop`, and `corpus`.
@@ -41,7 +42,7 @@ def maker(
         return Draft(
             prompt=" ".join(draft.prompt for draft in drafts),
             answer="; ".join(draft.answer for draft in drafts),
-            check="exact",
+            check="list",
             split=drafts[0].split,
             metadata={
                 "questions": [draft.metadata for draft in drafts],

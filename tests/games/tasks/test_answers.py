@@ -56,6 +56,25 @@ def test_a_long_reply_of_openings_is_read_in_no_time():
 
 
 @pytest.mark.parametrize(
+    ("reply", "share"),
+    [
+        ("Ada Bo; 1912; the Club", 1.0),
+        ("ada bo;1912 ;Club.", 1.0),
+        ("Ada Bo; 1913; Club", 2 / 3),
+        ("1912; Ada Bo; Club", 1 / 3),
+        ("Ada Bo; 1912", 2 / 3),
+        ("Ada Bo; 1912; Club; Club", 3 / 4),
+        ("Ada Bo 1912 Club", 0.0),
+        ("", 0.0),
+        (";;", 0.0),
+    ],
+)
+def test_a_list_counts_by_the_share_that_is_right_in_its_place(reply, share):
+    assert score("list", "Ada Bo; 1912; Club", reply) == share
+    assert score("list", "Ada Bo;; Club", ";;") == 0.0
+
+
+@pytest.mark.parametrize(
     ("gold", "reply", "right"),
     [
         ("Ada Lovelace", "  ada   LOVELACE. ", True),

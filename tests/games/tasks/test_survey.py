@@ -26,7 +26,7 @@ def test_whoever_walks_the_facts_of_each_question_has_the_answer(questions: int,
         assert len(parts) == questions == task.prompt.count("?")
         assert len(set(names)) == len(names) == questions * (hops + 1)
         assert check(task, "; ".join(found)) == 1.0
-        assert questions == 1 or check(task, "; ".join(found[::-1])) == 0.0
+        assert check(task, "; ".join(["nobody", *found[1:]])) == (questions - 1) / questions
 
 
 def test_no_thing_is_asked_about_in_both_splits() -> None:
