@@ -1,6 +1,6 @@
 """What somebody who knows the world of `multihop` and `survey` would do in `deep_research`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from games.tasks.corpus import Corpus
@@ -15,12 +15,14 @@ Questions = Sequence[Mapping[str, Any]]
 """Relations and chain of each question."""
 
 
-def plan(world: Corpus, questions: Questions, calls: Sequence[Sequence[str]], left: int) -> str:
+def plan(world: Corpus, questions: Questions, calls: Iterable[tuple[str, str]], left: int) -> str:
     """The next action of a planner that may open so many calls more.
 
     It asks for the next fact of each question, about whatever the last answer named, and again where it got none.
     """
-    heard, asks, answers = dict(calls), [], []
+    heard = dict(calls)
+    asks: list[str] = []
+    answers: list[str] = []
     for question in questions:
         thing = question["chain"][0]
         for relation in question["relations"]:
@@ -51,7 +53,9 @@ def work_alone(world: Corpus, questions: Questions, steps: Steps, memory: int | 
     sought = {action.partition(": ")[2] for action, _ in steps if action.startswith(("search: ", "read: "))}
     outputs = [step for step in steps if step[1]]
     kept = outputs if memory is None or len(outputs) < memory else outputs[1:]
-    answers, lost, missing = [], [], None
+    answers: list[str] = []
+    lost: list[str] = []
+    missing: str | None = None
     for question in questions:
         thing = question["chain"][0]
         for relation in question["relations"]:
