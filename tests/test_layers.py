@@ -68,9 +68,16 @@ def test_games_never_import_marl_llm() -> None:
     assert imports_of("marl_llm", GAMES) == set()
 
 
-@pytest.mark.parametrize("package", ["vllm", "ray", "peft"])
-def test_a_heavy_optional_package_is_imported_by_one_file_at_most(package: str) -> None:
-    assert len(imports_of(package, MARL_LLM + GAMES)) <= 1
+@pytest.mark.parametrize(
+    ("package", "files"),
+    [
+        ("vllm", ["engines/vllm"]),
+        ("peft", ["adapters"]),
+        ("ray", ["runtime/processes", "runtime/proxies", "runtime/ray"]),
+    ],
+)
+def test_a_heavy_optional_package_is_imported_in_its_own_files_only(package: str, files: list[str]) -> None:
+    assert imports_of(package, MARL_LLM + GAMES) <= {f"marl_llm/{file}.py" for file in files}
 
 
 @pytest.mark.parametrize("package", ["pyspiel", "open_spiel"])
