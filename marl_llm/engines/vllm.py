@@ -111,14 +111,16 @@ class VLLMEngine:
             ranks=ranks,
             sleeps=sleeps,
         )
+        made: list[Any] = []
+        _LIVE.add(self._folder)
+        self.close = weakref.finalize(self, _close, self._folder, made)
         try:
             self._engine = self._start(model, arguments, torch.device(device))
-            _LIVE.add(id(self._engine))
-            self.close = weakref.finalize(self, _close, self._engine, self._folder)
+            made.append(self._engine)
             self.add(policy, model, version)
             self._check_against(model, dtype)
         except (ValueError, RuntimeError, NotImplementedError) as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.close()
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"engine vllm cannot run {type(model).__name__}: {reason}") from error
 
@@ -420,14 +422,17 @@ def _base_shapes(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Size
     return {plain_name(name): tensor.shape for name, tensor in parameters.items() if not is_adapter(name)}
 
 
-_LIVE: set[int] = set()
-"""Engines of this process that are not closed."""
+_LIVE: set[Path] = set()
+"""Folders of the engines of this process that are not closed, those in the making included."""
 
 
-def _close(engine: Any, folder: Path) -> None:
+def _close(folder: Path, made: Sequence[Any]) -> None:
+    """Also when an engine is forgotten, which may be noticed while another is being made."""
     shutil.rmtree(folder, ignore_errors=True)
-    _LIVE.discard(id(engine))
-    client = engine.engine_core
+    _LIVE.discard(folder)
+    if not made:
+        return
+    client = made[0].engine_core
     if not _LIVE:
         client.shutdown()
         return

@@ -1,5 +1,6 @@
 """What is particular to the engine `vllm`: adapters, weights in place, and what it leaves behind."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from marl_llm.adapters import adapt, merge
 from marl_llm.config import LoraConfig
 from marl_llm.engines.base import Request
 from marl_llm.engines.share import Share
+from marl_llm.engines.vllm import VLLMEngine
 from marl_llm.errors import ConfigError, ModelError
 from tests.engines.contract import POLICY, TOLERANCE, assert_plain, plain_logprobs, play, request
+from tests.engines.test_hf import EOS
 from tests.engines.test_hf import MODELS as NARROW
 from tests.needs_vllm.conftest import Make
 from tests.needs_vllm.test_contract import MODELS
@@ -243,6 +246,22 @@ def test_one_engine_is_closed_and_another_plays_on(make: Make) -> None:
     while not done:
         done.update(stays.poll())
     assert_plain(first, asked, done["a"])
+
+
+def test_a_forgotten_engine_is_closed_while_the_next_is_made(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = MODELS["qwen3"](0), request("a", PROMPT)
+    forgotten = [VLLMEngine(model, policy=POLICY, slots=2, cache_slots=0, context_tokens=40, eos_token_id=EOS)]
+    start = VLLMEngine._start
+
+    def start_late(self: VLLMEngine, *arguments: object) -> object:
+        engine = start(self, *arguments)
+        forgotten.clear()
+        gc.collect()
+        return engine
+
+    monkeypatch.setattr(VLLMEngine, "_start", start_late)
+    engine = make(model)
+    assert_plain(model, asked, play(engine, [asked])["a"])
 
 
 SCRIPT = """
