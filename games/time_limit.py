@@ -1,14 +1,19 @@
 """Calls of foreign code that may never return."""
 
 import ctypes
-from collections.abc import Callable
-from threading import Thread
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock, Thread, local
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 _TRIES = 20
 _PAUSE = 0.05
+
+
+_own = local()
+"""`shield`: the lock of a thread that `within` has made, held where it must not be stopped."""
 
 
 class _Stop(SystemExit):
@@ -27,8 +32,10 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     """
     returned: list[Result] = []
     raised: list[BaseException] = []
+    shield = RLock()
 
     def work() -> None:
+        _own.shield = shield
         try:
             returned.append(call())
         except BaseException as error:  # it is raised again below, in the caller's thread
@@ -38,18 +45,31 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        _stop(thread)
+        _stop(thread, shield)
         raise TimeoutError(f"not done after {seconds:g} s")
     if raised:
         raise raised[0]
     return returned[0]
 
 
-def _stop(thread: Thread) -> None:
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What is in the block, and does not take long, is done to its end, also in a call that takes too long by then."""
+    shield = getattr(_own, "shield", None)
+    if shield is None:
+        yield
+        return
+    with shield:
+        yield
+
+
+def _stop(thread: Thread, shield: Any) -> None:
     """Raise `_Stop` inside the thread until it is dead; code that catches it may need it several times."""
     ident: Any = thread.ident
     for _ in range(_TRIES):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(_Stop))
+        if shield.acquire(timeout=_PAUSE):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(_Stop))
+            shield.release()
         thread.join(_PAUSE)
         if not thread.is_alive():
             return

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from games.time_limit import uninterrupted
 from games.tools.base import ToolFault
 from games.tools.syscalls import filter_for, machine
 
@@ -83,16 +84,19 @@ def run(code: str, *, isolation: Isolation, limits: Limits, packages: Mapping[st
 
 def _run(folder: Path, isolation: Isolation, limits: Limits, packages: Mapping[str, str]) -> Ran:
     begun = time.monotonic()
+    process = None
     with _pipe() as (ready, tell):
         try:
-            process = _start(folder, tell, isolation, limits, packages)
-        finally:
-            os.close(tell)
-        with process:
             try:
-                killed, stdout, stderr = _watch(process, folder, limits, begun + limits.wall_seconds)
+                with uninterrupted():  # a process that nobody knows would never be ended
+                    process = _start(folder, tell, isolation, limits, packages)
             finally:
-                _end(process, isolation)
+                os.close(tell)
+            killed, stdout, stderr = _watch(process, folder, limits, begun + limits.wall_seconds)
+        finally:
+            if process is not None:
+                with uninterrupted(), process:
+                    _end(process, isolation)
         shut = os.read(ready, 1)
     if not shut:
         raise ToolFault(f"sandbox: the jail was not shut after {time.monotonic() - begun:.1f} s: {stderr[-500:]}")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from games.time_limit import within
+from games.time_limit import uninterrupted, within
 
 
 def forever():
@@ -61,3 +61,18 @@ def test_it_needs_no_main_thread():
 def test_a_call_that_sits_in_c_is_left_behind():
     with pytest.raises(TimeoutError):
         within(0.05, lambda: time.sleep(7))
+
+
+def test_what_must_not_be_interrupted_is_done_to_its_end_though_the_call_is_late() -> None:
+    done: list[str] = []
+
+    def late() -> None:
+        with uninterrupted():
+            time.sleep(0.2)
+            done.append("kept")
+        forever()
+        done.append("never")
+
+    with pytest.raises(TimeoutError):
+        within(0.05, late)
+    assert done == ["kept"]
