@@ -112,6 +112,18 @@ class Watching:
             self._killed = perf_counter()
 
 
+def ancestors(process: int) -> list[int]:
+    """Its parent, that one's, and so on: of others' clusters nobody is to be killed."""
+    found = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            break
+        found.append(process)
+    return found
+
+
 def kill_process(kind: str) -> None:
     """Kill one process in which an actor of a class is."""
     for folder in Path("/proc").glob("[0-9]*"):
@@ -119,7 +131,7 @@ def kill_process(kind: str) -> None:
             title = (folder / "cmdline").read_bytes()
         except OSError:  # it has ended meanwhile
             continue
-        if title.startswith(f"ray::{kind}".encode()):
+        if title.startswith(f"ray::{kind}".encode()) and os.getpid() in ancestors(int(folder.name)):
             os.kill(int(folder.name), signal.SIGKILL)
             return
     raise RuntimeError(f"no process of {kind}")

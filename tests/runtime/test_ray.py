@@ -51,6 +51,18 @@ def small(folder: Path, *overrides: str) -> Config:
     return load_config(SMALL, [f"run.dir={folder}", *quick, *going_on, *overrides])
 
 
+def ancestors(process: int) -> list[int]:
+    """Its parent, that one's, and so on: of others' clusters nobody is to be killed."""
+    found = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            break
+        found.append(process)
+    return found
+
+
 def processes(kind: str) -> list[int]:
     """Ids of the processes in which actors of a class are."""
     found = []
@@ -59,7 +71,7 @@ def processes(kind: str) -> list[int]:
             title = (folder / "cmdline").read_bytes()
         except OSError:  # it has ended meanwhile
             continue
-        if title.startswith(f"ray::{kind}".encode()):
+        if title.startswith(f"ray::{kind}".encode()) and os.getpid() in ancestors(int(folder.name)):
             found.append(int(folder.name))
     return sorted(found)
 
