@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock, Thread, local
+from time import monotonic
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -32,6 +33,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     """
     returned: list[Result] = []
     raised: list[BaseException] = []
+    ended: list[float] = []
     shield = RLock()
 
     def work() -> None:
@@ -40,12 +42,16 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
             returned.append(call())
         except BaseException as error:  # it is raised again below, in the caller's thread
             raised.append(error)
+        ended.append(monotonic())
 
     thread = Thread(target=work, daemon=True)
+    began = monotonic()
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
         _stop(thread, shield)
+        raise TimeoutError(f"not done after {seconds:g} s")
+    if not ended or ended[0] - began > seconds:  # done while nobody looked
         raise TimeoutError(f"not done after {seconds:g} s")
     if raised:
         raise raised[0]

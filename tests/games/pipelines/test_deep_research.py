@@ -200,7 +200,7 @@ def test_a_tool_that_hangs_is_a_fault_and_nobodys_move() -> None:
     episodes = list(play(matches, {"random": make_scripted("random", {})}))
     faults = [episode for episode in episodes if episode.status == "fault"]
     assert 0 < len(faults) < 60
-    assert all(episode.note.startswith("tool search hangs: not done after 1e-09 s") for episode in faults)
+    assert all(" hangs: not done after 1e-09 s" in episode.note for episode in faults)
     searches = [turn for episode in faults for turn in episode.turns if (turn.action or "").startswith("search")]
     assert len(searches) < len(faults) / 2, "the search that hangs is no turn; on a busy machine one may be in time"
 
