@@ -1,7 +1,8 @@
 """From a YAML file and `key=value` texts to the settings, and back. OmegaConf lives here only."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     loaded = _read(path)
     given: Any = loaded
-    try:
+    with _explained(path, lambda: given, Config):
         changes = _parse(overrides)
         for key in WHOLE:  # `games={...}` replaces them all, `games.NAME.share=2` changes one
             changed = OmegaConf.select(changes, key)
@@ -41,10 +42,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             if value == "???":
                 raise ConfigError(f"{key}: '???' is not allowed; it must be a value")
         config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config {path}: {_explain(error, given, Config)}") from error
-    except ConfigError as error:
-        raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(config, Config)
     return config
 
@@ -56,14 +53,21 @@ def load_machines(path: str | Path) -> MachinesConfig:
         ConfigError: as `load_config`.
     """
     given = _read(path)
-    try:
+    with _explained(path, lambda: given, MachinesConfig):
         machines = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachinesConfig), given))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config {path}: {_explain(error, given, MachinesConfig)}") from error
-    except ConfigError as error:
-        raise ConfigError(f"config {path}: {error}") from error
     assert isinstance(machines, MachinesConfig)
     return machines
+
+
+@contextmanager
+def _explained(path: str | Path, given: Callable[[], Any], kind: type) -> Iterator[None]:
+    """Say what is wrong with a file in words of ours; `given`: its settings of that kind as they are by then."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config {path}: {_explain(error, given(), kind)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from error
 
 
 def _read(path: str | Path) -> DictConfig:

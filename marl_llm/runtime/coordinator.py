@@ -20,7 +20,7 @@ from marl_llm.config import Config
 from marl_llm.errors import MarlError, RunError
 from marl_llm.runtime.rollouts import Step, Stop, Stopped, checked, gathered
 from marl_llm.runtime.watchdog import Signs, Watchdog
-from marl_llm.runtime.worker import Effort, Played
+from marl_llm.runtime.worker import Effort, Played, by_group
 from marl_llm.types import Match
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Weights:
     """What everybody is to play with."""
 
     edition: int
-    """Grows by one each time."""
+    """Later ones are larger."""
     policies: Mapping[str, tuple[int, Any]]
     """Policy to its version and the way to its weights; policies that are not here stay as they are."""
 
@@ -150,6 +150,7 @@ class Coordinator:
         """Groups that wait for room."""
         self._steps: dict[int, _Step] = {}
         self._step_of: dict[str, int] = {}
+        self._editions = 0
         self._weights = Weights(edition=0, policies={})
         self._restarts = 0
         self._since = monotonic()
@@ -165,17 +166,21 @@ class Coordinator:
     def publish(self, policies: Mapping[str, tuple[int, Any]]) -> None:
         """Have everybody play with these weights as soon as they hear of it, games in progress included."""
         with self._changed:
-            self._weights = Weights(edition=self._weights.edition + 1, policies=policies)
+            self._weights = self.edition(policies)
+
+    def edition(self, policies: Mapping[str, tuple[int, Any]]) -> Weights:
+        """These weights as the latest edition, for whoever gets no orders."""
+        with self._changed:
+            self._editions += 1
+            return Weights(edition=self._editions, policies=policies)
 
     def begin(self, step: int, matches: Sequence[Match]) -> None:
         """Deal a step's groups out, after those of earlier steps."""
-        groups: dict[str, list[Match]] = {}
-        for match in matches:
-            groups.setdefault(match.group, []).append(match)
+        groups = by_group(matches)
         with self._changed:
             self._steps[step] = _Step(matches=len(matches), groups=len(groups))
             self._step_of |= dict.fromkeys(groups, step)
-            self._queue.extend(tuple(group) for group in groups.values())
+            self._queue.extend(map(tuple, groups.values()))
             self._deal()
 
     def finish(self, step: int, stop: Stop) -> Step:
@@ -279,8 +284,7 @@ class Coordinator:
         step = self._steps[self._step_of.pop(played.group)]
         step.played.append(played)
         step.groups -= 1
-        if any(episode.status == "fault" for episode in (*played.episodes, *played.replayed)):
-            checked(step.matches, step.played, self._config)
+        checked(step.matches, step.played, [played], self._config, over=not step.groups)
         if not step.groups:
             self._changed.notify_all()
 

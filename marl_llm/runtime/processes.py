@@ -124,7 +124,7 @@ class _Team:
 
     def load(self, weights: Weights | None) -> bool:
         """Whether this was news. Caches are emptied with each edition."""
-        if weights is None or weights.edition == self._edition:
+        if weights is None or weights.edition <= self._edition:  # another client may have brought later ones
             return False
         self._edition = weights.edition
         for name, member in self.team.members.items():
@@ -209,12 +209,43 @@ class EngineProcess:
         return self._team.team.members[policy].policy.engine.score(policy, pairs, temperature)
 
 
-class SharedEngine:
-    """An engine in another process; see `Engine`. Its weights come to that process."""
+class Elsewhere:
+    """Stands for an engine in another process, to which its weights come otherwise; it can be asked nothing itself, and
+    is enough for who only reads and writes prompts."""
 
-    def __init__(self, engine: Any, config: Config, policy: str) -> None:
+    def __init__(self, config: Config, policy: str) -> None:
         self.policies: tuple[str, ...] = (policy,)
         self.context_tokens = config.play.context_tokens
+
+    def submit(self, request: Request) -> None:
+        raise AssertionError("nobody plays in this process")
+
+    def poll(self) -> list[tuple[Hashable, Completion]]:
+        return []
+
+    def score(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[float, ...]]:
+        raise AssertionError("nobody measures in this process")
+
+    def forget(self) -> None:
+        """Done there."""
+
+    def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
+        """Done there."""
+
+    def sleep(self) -> None:
+        """Done there."""
+
+    def wake(self) -> None:
+        """Done there."""
+
+
+class SharedEngine(Elsewhere):
+    """An engine in another process, which is asked there; see `Engine`."""
+
+    def __init__(self, engine: Any, config: Config, policy: str) -> None:
+        super().__init__(config, policy)
         self._engine = engine
         self._policy = policy
         self._client = ray.get_runtime_context().get_actor_id()
@@ -240,18 +271,6 @@ class SharedEngine:
     ) -> list[tuple[float, ...]]:
         scores: list[tuple[float, ...]] = answer(self._engine.score.remote(policy, pairs, temperature))
         return scores
-
-    def forget(self) -> None:
-        """Done there."""
-
-    def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """Done there."""
-
-    def sleep(self) -> None:
-        """Done there."""
-
-    def wake(self) -> None:
-        """Done there."""
 
 
 class LearnerProcess:

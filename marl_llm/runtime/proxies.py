@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.util
 import torch
 from ray.exceptions import RayError
 

@@ -5,7 +5,7 @@ Ray is known here, in `processes` and in `proxies`, and nowhere else.
 
 import os
 import socket
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,22 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.util
-import torch
 from ray.exceptions import RayError
 
 from marl_llm.config import Config, PlacementConfig
-from marl_llm.engines.base import Request
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.measure import Evaluation
 from marl_llm.play import Rewards
-from marl_llm.runtime.coordinator import Coordinator, Gone, Weights
-from marl_llm.runtime.processes import EngineProcess, Fetched, StoreProcess, WorkerProcess, answer
+from marl_llm.runtime.coordinator import Coordinator, Gone
+from marl_llm.runtime.processes import Elsewhere, EngineProcess, Fetched, StoreProcess, WorkerProcess, answer
 from marl_llm.runtime.proxies import RayLearner, RayStore, RayWorker, options
 from marl_llm.runtime.rollouts import Rollouts, Step, Stop, Tell, Updates
 from marl_llm.runtime.store import Store
 from marl_llm.team import Makers, Team
-from marl_llm.types import Completion, Match, Tokens
+from marl_llm.types import Match
 
 NICENESS = "RAY_worker_niceness"
 """The environment variable by which Ray ranks its processes behind others; 15 if it is not set."""
@@ -46,7 +43,6 @@ class RayRollouts:
         self._engines = [self._engine() for _ in range(config.cluster.engines)]
         self._evaluator = self._worker(config.cluster.evaluator, None) if config.cluster.evaluators else None
         self._workers: dict[int, RayWorker] = {}
-        self._editions = 0
         self._coordinator = Coordinator(config, self._spawn, tell)
 
     def publish(self, team: Team) -> None:
@@ -72,10 +68,9 @@ class RayRollouts:
 
     def evaluate(self, config: Config, team: Team, start: Path, *, anew: bool) -> Evaluation:
         """See `Rollouts.evaluate`; a process that is lost meanwhile is made anew, and asked again."""
-        self._editions -= 1  # those of the workers count upwards
         started = any(member.learner is not None and member.learner.version for member in team.members.values())
         other = anew and started  # else they are those of the checkpoint
-        weights = None if other else Weights(edition=self._editions, policies=_published(team))
+        weights = None if other else self._coordinator.edition(_published(team))
         for _ in range(self._config.cluster.restarts + 1):
             try:
                 measured = (self._evaluator or self._workers[0]).evaluate(config, start, weights)
@@ -136,48 +131,14 @@ def _published(team: Team) -> dict[str, tuple[int, Any]]:
     }
 
 
-class _NoEngine:
-    """Stands for engines that are in other processes, in the one that trains, which only reads and writes prompts."""
-
-    def __init__(self, config: Config, policy: str) -> None:
-        self.policies: tuple[str, ...] = (policy,)
-        self.context_tokens = config.play.context_tokens
-
-    def submit(self, request: Request) -> None:
-        """Nobody plays here."""
-        raise AssertionError("nobody plays in the process that trains")
-
-    def poll(self) -> list[tuple[Hashable, Completion]]:
-        """Nothing was submitted."""
-        return []
-
-    def score(
-        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
-    ) -> list[tuple[float, ...]]:
-        """Nobody measures here."""
-        raise AssertionError("nobody measures in the process that trains")
-
-    def forget(self) -> None:
-        """Nothing is kept here."""
-
-    def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """They are published otherwise."""
-
-    def sleep(self) -> None:
-        """There is nothing here."""
-
-    def wake(self) -> None:
-        """There is nothing here."""
-
-
 class RayRuntime:
     """See `Runtime`."""
 
     elsewhere = True
 
     def __init__(self, config: Config) -> None:
-        self.makers = Makers(engine=_NoEngine, learner=self._learner)
-        self.beginners = Makers(engine=_NoEngine)
+        self.makers = Makers(engine=Elsewhere, learner=self._learner)
+        self.beginners = Makers(engine=Elsewhere)
         self.ahead = config.cluster.ahead
         self.in_flight = config.cluster.mode == "async"
         self._learners: dict[str, RayLearner] = {}

@@ -100,12 +100,17 @@ class Runtime(Protocol):
 Opened = AbstractContextManager[Rollouts]
 
 
-def checked(matches: int, played: Sequence[Played], config: Config) -> None:
+def checked(matches: int, played: Sequence[Played], new: Sequence[Played], config: Config, *, over: bool) -> None:
     """Refuse a step, of which so much has been played so far, if more of its episodes ended at fault than may.
+
+    `new`: groups that ended since the last time; only where one of them has a fault, or all are `over`, is there
+    anything to see.
 
     Raises:
         RunError: see above.
     """
+    if not over and all(episode.status != "fault" for group in new for episode in (*group.episodes, *group.replayed)):
+        return
     episodes = [episode for group in played for episode in group.episodes]
     begun = [episode for episode in episodes if episode.match.branch is None]
     list(tolerated(begun, config.play, total=matches))
@@ -153,10 +158,9 @@ class LocalRollouts:
             self.worker.poll()
             if stop():
                 raise Stopped(f"stopped in step {step}")
-            over = self.worker.over
-            if len(over) > len(played):
-                played = list(over)
-                checked(len(self._matches), played, self._config)
+            new = self.worker.over[len(played) :]
+            played += new
+            checked(len(self._matches), played, new, self._config, over=not self.worker.num_matches)
         return gathered(self.worker.take(), self.worker.effort().policy_s, {})
 
     def evaluate(self, config: Config, team: Team, start: Path, *, anew: bool) -> Evaluation:

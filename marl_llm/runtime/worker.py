@@ -37,6 +37,14 @@ class Effort:
     """Seconds in polls."""
 
 
+def by_group(matches: Iterable[Match]) -> dict[str, list[Match]]:
+    """The matches of each group, in their order."""
+    groups: dict[str, list[Match]] = {}
+    for match in matches:
+        groups.setdefault(match.group, []).append(match)
+    return groups
+
+
 def rollout(matches: Sequence[Match], config: PlayConfig) -> Playing[Played]:
     """A group's matches, then the forks and replays that the settings want."""
     replayed: list[Episode] = []
@@ -112,9 +120,7 @@ class Worker:
         Raises:
             RunError: who is named in a match is missing or damaged.
         """
-        groups: dict[str, list[Match]] = {}
-        for match in matches:
-            groups.setdefault(match.group, []).append(match)
+        groups = by_group(matches)
         for name, group in groups.items():
             self._groups[name] = {who for match in group for who in match.seats.values() if who not in self._team}
         here = set().union(*self._groups.values())

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 KILL_AFTER = 4
 STEPS = 8
 FAR = {"far": 8.0}
+"""What the second node alone has."""
 QUICK = (
     f"run.steps={STEPS}",
     "run.checkpoint_every=3",
@@ -124,17 +126,35 @@ def ancestors(process: int) -> list[int]:
     return found
 
 
-def kill_process(kind: str) -> None:
-    """Kill one process in which an actor of a class is."""
+def processes(kind: str) -> list[int]:
+    """Ids of the processes of this one's clusters in which actors of a class are."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes()
         except OSError:  # it has ended meanwhile
             continue
         if title.startswith(f"ray::{kind}".encode()) and os.getpid() in ancestors(int(folder.name)):
-            os.kill(int(folder.name), signal.SIGKILL)
-            return
-    raise RuntimeError(f"no process of {kind}")
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def kill_process(kind: str) -> None:
+    """Kill one process in which an actor of a class is."""
+    os.kill(processes(kind)[0], signal.SIGKILL)
+
+
+@contextmanager
+def two_nodes() -> Iterator[Any]:
+    """Two nodes with more cores than there are, for most processes wait most of the time; this process has joined."""
+    os.environ[NICENESS] = "0"
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "_system_config": soon})
+    nodes.add_node(num_cpus=8, resources=FAR)
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
 
 
 def lose_node(nodes: Any) -> None:
@@ -196,13 +216,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
-    os.environ[NICENESS] = "0"
-    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "_system_config": soon})
-    nodes.add_node(num_cpus=8, resources=FAR)
-    ray.init(address=nodes.address, log_to_driver=False)
     costs: list[Cost] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with two_nodes() as nodes, tempfile.TemporaryDirectory() as folder:
         for number, kind in enumerate([*KINDS, "driver"]):
             place = Path(folder) / str(number)
             place.mkdir()
@@ -212,8 +227,6 @@ def main() -> None:
             print(
                 f"{cost.kind}: {cost.steps_again} steps again, {lost}, {cost.seconds:.1f} s (a step: {cost.step_s:.1f})"
             )
-    ray.shutdown()
-    nodes.shutdown()
     if options.json:
         options.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1))
 

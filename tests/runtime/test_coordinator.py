@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
@@ -12,7 +13,7 @@ from marl_llm.runtime.coordinator import Coordinator, Gone, Order, Report
 from marl_llm.runtime.rollouts import Step, Stopped
 from marl_llm.runtime.watchdog import Signs
 from marl_llm.runtime.worker import Effort, Played
-from marl_llm.types import Episode, Match, Status
+from marl_llm.types import Branch, Episode, Match, Status
 
 Play = Callable[["Player", Order], Report]
 
@@ -229,6 +230,22 @@ def test_faults_end_a_step_as_soon_as_they_are_too_many(cast: Callable[..., Cast
 
     with pytest.raises(RunError, match="3 of 4 episodes ended at fault"):
         cast(play, workers=1, live=1).step(1, groups(1, 4, size=1))
+
+
+def test_forks_at_fault_count_when_the_step_is_over_though_its_last_group_has_none(cast: Callable[..., Cast]) -> None:
+    """Two games and four forks, of which all four ended at fault, in the first group; the limit is a half."""
+
+    def play(player: Player, order: Order) -> Report:
+        first, *others = played(order)
+        match = first.episodes[0].match
+        fork = Branch(episode=match.id, turn=0)
+        forks = [ended(replace(match, id=f"{match.id}/f{n}", branch=fork), "fault") for n in range(4)]
+        if match.group == "s1/g0":
+            first = replace(first, episodes=(*first.episodes, *forks))
+        return Report(played=(first, *others))
+
+    with pytest.raises(RunError, match="4 of 6 episodes ended at fault"):
+        cast(play, workers=1, live=1).step(1, groups(1, 2, size=1))
 
 
 def test_who_does_not_answer_is_named_and_then_replaced(cast: Callable[..., Cast]) -> None:

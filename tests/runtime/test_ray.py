@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -13,67 +12,30 @@ from threading import Event, Timer
 from time import monotonic
 
 import pytest
-import ray
 from ray.cluster_utils import Cluster
 
 from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.errors import ConfigError
 from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
 from marl_llm.runtime.processes import LearnerProcess
-from marl_llm.runtime.ray import NICENESS
 from marl_llm.runtime.rollouts import Lost
 from marl_llm.train import train
+from scripts.bench.faults import kill_process, lose_node, two_nodes
 from tests.test_train import SMALL, Silent, same_checkpoints, wait_for_steps, without_time
 
 ALONE = ("runtime=ray", "cluster.workers=1", "cluster.evaluators=0")
 
 
-FAR = {"far": 8.0}
-"""What the second node alone has."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[Cluster]:
-    """Two nodes with more cores than there are: most processes wait most of the time."""
-    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    os.environ[NICENESS] = "0"
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "_system_config": soon})
-    nodes.add_node(num_cpus=8, resources=FAR)
-    ray.init(address=nodes.address, log_to_driver=False)
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
+    with two_nodes() as nodes:
+        yield nodes
 
 
 def small(folder: Path, *overrides: str) -> Config:
     quick = ("evaluation.every=0", "evaluation.exploitability=false", "evaluation.games=0")
     going_on = ("games.game.settings.on_illegal=default_action", "play.context_tokens=224")
     return load_config(SMALL, [f"run.dir={folder}", *quick, *going_on, *overrides])
-
-
-def ancestors(process: int) -> list[int]:
-    """Its parent, that one's, and so on: of others' clusters nobody is to be killed."""
-    found = []
-    while process > 1:
-        try:
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended meanwhile
-            break
-        found.append(process)
-    return found
-
-
-def processes(kind: str) -> list[int]:
-    """Ids of the processes in which actors of a class are."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if title.startswith(f"ray::{kind}".encode()) and os.getpid() in ancestors(int(folder.name)):
-            found.append(int(folder.name))
-    return sorted(found)
 
 
 class After(Silent):
@@ -90,7 +52,7 @@ class After(Silent):
 
 
 def killing(kind: str) -> After:
-    return After(lambda: os.kill(processes(kind)[0], signal.SIGKILL))
+    return After(lambda: kill_process(kind))
 
 
 def same_without_cluster(one: Path, two: Path) -> bool:
@@ -272,12 +234,7 @@ def test_a_node_that_is_gone_takes_planner_and_worker_with_it_and_a_new_one_take
         "store={}",
     )
 
-    def lose() -> None:
-        (far,) = (node for node in cluster.list_all_nodes() if not node.is_head())
-        cluster.remove_node(far, allow_graceful=False)
-        cluster.add_node(num_cpus=8, resources=FAR)
-
-    observer = After(lose)
+    observer = After(lambda: lose_node(cluster))
     path = train(config, observer)
     assert any(" is lost" in told for told in observer.told)
     assert_nothing_lost_or_twice(path, config)
