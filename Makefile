@@ -9,17 +9,18 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STUBS := build/stubs
 SEED ?= 0
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: demo test test-vllm setup setup-vllm check format bench bench-vllm constraints constraints-vllm clean
 
 demo: setup  ## Two agents learn Kuhn poker by self-play (SEED=n, ARGS="key=value ...")
 	@$(BIN)/marl-llm train configs/kuhn.yaml run.seed=$(SEED) $(ARGS)
 
-test: setup  ## Everything that .ci/run checks: style, types, tests
+test: setup  ## Everything that .ci/run checks: style, types, tests (JOBS=n processes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-vllm: setup-vllm  ## The tests of the engine vllm, with vLLM on a CPU; .ci/run runs them too
 	$(VLLM_BIN)/pytest tests/needs_vllm

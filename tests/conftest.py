@@ -8,6 +8,11 @@ import pytest
 from tests.endpoint import Answer, Endpoint
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: of several processes one is busy with it while the others do the rest."""
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[int], Answer]], Endpoint]]:
     """Starts endpoints, and stops them after the test."""
