@@ -34,7 +34,7 @@ class TaskGame(TextGame[Position]):
     ) -> None:
         self._tasks = tasks_of(name, tasks)
         self._silence = silence
-        self._examples = (silence, *(task.answer for task in self._tasks[:SHOWN]))
+        self._examples = (silence, *(task.answer for task in self._tasks[:SHOWN] if task.answer))
         super().__init__(
             name=name,
             rules=rules,

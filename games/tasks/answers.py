@@ -17,6 +17,7 @@ CHECKERS = {
     "list": "games.tasks.answers:listed",
     "math": "games.tasks.math_answers:check",
     "number": "games.tasks.answers:number",
+    "unknown": "games.tasks.asked:unknown",
 }
 """Name of a checker to the function: of a task and a final answer, 0.0 (wrong) to 1.0 (right)."""
 

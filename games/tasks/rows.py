@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ def from_file(
         ValueError: the file cannot be read or has no tasks, or a line is broken; names the line.
     """
     fields = Fields(prompt=prompt, answer=answer, check=check, after=after)
-    return _task_set(path, split, fields.tasks(path, _lines(path)))
+    return _task_set(path, split, _tasks(path, _stamp(path), fields))
 
 
 def from_hugging_face(
@@ -52,26 +55,22 @@ def from_hugging_face(
     Raises:
         ValueError: `datasets` is not installed or cannot load it, or a row is broken; names the row.
     """
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise ValueError(f"tasks hf:{name}: needs the package datasets: pip install 'marl-llm[tasks]'") from error
-    try:
-        rows = load_dataset(name, subset, split=split)
-    except Exception as error:  # whatever the hub, the network or the data set's own files may raise
-        reason = " ".join(str(error).split())
-        raise ValueError(f"tasks hf:{name}: cannot be loaded: {type(error).__name__}: {reason}") from error
     fields = Fields(prompt=prompt, answer=answer, check=check, after=after)
-    source = f"hf:{name}"
-    named = ((f"{source}, row {number}", row) for number, row in enumerate(rows))
-    return _task_set(source, None, fields.tasks(source, named))
+    return _task_set(f"hf:{name}", None, _hugging_face(name, subset, split, fields))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fields:
     """Which fields of a row make a task."""
 
-    def __init__(self, *, prompt: str, answer: str, check: str, after: str) -> None:
-        self._prompt, self._answer, self._check, self._after = prompt, answer, check, after
+    prompt: str
+    """Name of the question's field."""
+    answer: str
+    """Name of the gold answer's field."""
+    check: str
+    """Checker of rows that name none."""
+    after: str
+    """The gold answer is what follows the last of these marks in its field; empty: all of it."""
 
     def tasks(self, source: str, rows: Iterable[tuple[str, Any]]) -> list[Task]:
         """The tasks of rows, each given with its place.
@@ -79,8 +78,8 @@ class Fields:
         Raises:
             ValueError: a row is broken, or an id comes twice; names the place.
         """
-        if self._check not in answers.CHECKERS:
-            raise refused(source, "check", self._check, f"one of {', '.join(answers.CHECKERS)}")
+        if self.check not in answers.CHECKERS:
+            raise refused(source, "check", self.check, f"one of {', '.join(answers.CHECKERS)}")
         places: dict[str, str] = {}
         tasks = []
         for place, row in rows:
@@ -94,16 +93,16 @@ class Fields:
     def _task(self, place: str, row: Any) -> Task:
         if not isinstance(row, Mapping):
             raise ValueError(f"{place}: {_short(row)} is not allowed; it must be an object with fields")
-        prompt, answer = _text(place, row, self._prompt), _text(place, row, self._answer, numbers=True)
+        prompt, answer = _text(place, row, self.prompt), _text(place, row, self.answer, numbers=True)
         metadata = row.get("metadata", {})
         if not isinstance(metadata, Mapping):
             raise ValueError(f"{place}: field 'metadata': {_short(metadata)} is not allowed; it must be an object")
-        others = {key: value for key, value in row.items() if key not in (*OWN, self._prompt, self._answer)}
+        others = {key: value for key, value in row.items() if key not in (*OWN, self.prompt, self.answer)}
         task = Task(
             id=_text(place, row, "id", numbers=True) if "id" in row else place,
             prompt=prompt,
-            answer=answers.final_answer(answer.rpartition(self._after)[2] if self._after else answer),
-            check=_text(place, row, "check") if "check" in row else self._check,
+            answer=answers.final_answer(answer.rpartition(self.after)[2] if self.after else answer),
+            check=_text(place, row, "check") if "check" in row else self.check,
             metadata={**others, **metadata},
         )
         try:
@@ -124,6 +123,36 @@ def _text(place: str, row: Mapping[str, Any], field: str, *, numbers: bool = Fal
         allowed = "a text or a number" if numbers else "a text"
         raise ValueError(f"{place}: field {field!r}: {_short(value)} is not allowed; it must be {allowed}")
     return value
+
+
+@lru_cache(maxsize=32)
+def _tasks(path: str, stamp: tuple[int, int], fields: Fields) -> list[Task]:
+    """The tasks of a file, which every game that asks them reads again only if it has changed."""
+    return fields.tasks(path, _lines(path))
+
+
+@lru_cache(maxsize=32)
+def _hugging_face(name: str, subset: str | None, split: str, fields: Fields) -> list[Task]:
+    """The tasks of a data set, which is loaded once in a process."""
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise ValueError(f"tasks hf:{name}: needs the package datasets: pip install 'marl-llm[tasks]'") from error
+    try:
+        rows = load_dataset(name, subset, split=split)
+    except Exception as error:  # whatever the hub, the network or the data set's own files may raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"tasks hf:{name}: cannot be loaded: {type(error).__name__}: {reason}") from error
+    return fields.tasks(f"hf:{name}", ((f"hf:{name}, row {number}", row) for number, row in enumerate(rows)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """When the file was changed (ns), and its bytes."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    return found.st_mtime_ns, found.st_size
 
 
 def _lines(path: str) -> Iterator[tuple[str, Any]]:

@@ -55,10 +55,11 @@ def test_an_answer_that_takes_too_long_is_wrong_and_the_next_one_is_checked_agai
 
 
 def test_without_math_verify_the_error_says_how_to_install_it(tmp_path, monkeypatch):
-    path = tmp_path / "m.jsonl"
-    path.write_text('{"prompt": "?", "answer": "1", "check": "math"}\n')
-    assert task_set(str(path))[0].check == "math"
+    first, second = tmp_path / "m.jsonl", tmp_path / "n.jsonl"
+    for path in (first, second):
+        path.write_text('{"prompt": "?", "answer": "1", "check": "math"}\n')
+    assert task_set(str(first))[0].check == "math"
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     with pytest.raises(ValueError, match=r"line 1: .* needs the package math-verify: pip install 'marl-llm\[tasks\]'"):
-        task_set(str(path))
+        task_set(str(second))

@@ -1,0 +1,50 @@
+"""Ways to answer a question with one agent or several: each is a pipeline with its settings, under a name."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from marl_llm.config import GameConfig
+from marl_llm.errors import ConfigError
+from marl_llm.play import agents_of
+
+PROTOCOLS: Mapping[str, GameConfig] = {
+    "single": GameConfig(name="workflow"),
+    "debate": GameConfig(name="debate"),
+    "generate_verify_refine": GameConfig(name="generate_verify_refine"),
+}
+"""Those that need no more than their name; any pipeline with other settings is one too."""
+
+
+def protocol(name: str) -> GameConfig:
+    """The pipeline of that name.
+
+    Raises:
+        ConfigError: there is none; the nearest name is given.
+    """
+    if name not in PROTOCOLS:
+        near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.0)[0]
+        allowed = ", ".join(PROTOCOLS)
+        raise ConfigError(f"protocol {name!r} is unknown; nearest valid name: {near}; allowed: {allowed}")
+    return PROTOCOLS[name]
+
+
+def with_tasks(game: GameConfig, tasks: Mapping[str, Any]) -> GameConfig:
+    """The pipeline on these tasks, as in `{source: arithmetic, item: 3}` (`games.pipelines.tasks_of`).
+
+    Raises:
+        ConfigError: it is no pipeline that takes tasks, or refuses these.
+    """
+    asked = replace(game, settings={**game.settings, "tasks": dict(tasks)})
+    agents_of(asked)
+    return asked
+
+
+def asking(game: GameConfig, prompt: str) -> GameConfig:
+    """The pipeline on one question, whose answer nobody knows; what it answers is in `Episode.hidden["answer"]`.
+
+    Raises:
+        ConfigError: the prompt is empty, or it is no pipeline that takes tasks.
+    """
+    return with_tasks(game, {"source": "asked", "prompt": prompt})
