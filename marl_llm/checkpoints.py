@@ -101,6 +101,20 @@ def latest_checkpoint(run: str | Path) -> tuple[int, Path] | None:
     raise RunError(f"checkpoint {newest} is damaged: {damage}; {advice}")
 
 
+def checkpoint_of(run: str | Path, step: int | None) -> tuple[int, Path]:
+    """The checkpoint of a step, or the latest one, and its step.
+
+    Raises:
+        RunError: there is none.
+    """
+    if step is not None:
+        return step, checkpoint_path(run, step)
+    latest = latest_checkpoint(run)
+    if latest is None:
+        raise RunError(f"{run}: has no checkpoint yet")
+    return latest
+
+
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all checkpoints but the newest `keep` and that of step 0."""
     later = [path for step, path in list_checkpoints(folder) if step > 0]

@@ -34,7 +34,7 @@ from marl_llm.play import make_game
 from marl_llm.play import play as play_matches
 from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
-from marl_llm.run import Run, checkpoint_path, latest_checkpoint, latest_run
+from marl_llm.run import Run, checkpoint_of, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found
@@ -223,22 +223,13 @@ def evaluate(
         played = {name: replace(game, opponents=None) for name, game in settings.games.items()}
         settings = replace(settings, games=played)
     settings = replace(settings, evaluation=wanted)
-    at, checkpoint = _checkpoint(run, step)
+    at, checkpoint = checkpoint_of(run, step)
     team = found(settings, checkpoint, learn=False)
     evaluation = measure(settings, team.policies, checkpoint_path(run, 0))
     if as_json_:
         print(json.dumps({"run": str(run), "step": at, **evaluation.to_json()}))
     else:
         out.print(comparison(None, evaluation, at))
-
-
-def _checkpoint(run: Path, step: int | None) -> tuple[int, Path]:
-    if step is not None:
-        return step, checkpoint_path(run, step)
-    latest = latest_checkpoint(run)
-    if latest is None:
-        raise RunError(f"{run}: has no checkpoint yet")
-    return latest
 
 
 @app.command()
@@ -267,7 +258,7 @@ def play(
     opponent = against or trained_policy(settings)
     if opponent not in settings.policies:
         raise ConfigError(f"--against: {opponent!r} is not allowed; it must be one of {sorted(settings.policies)}")
-    team = found(settings, _checkpoint(run, step)[1], learn=False)
+    team = found(settings, checkpoint_of(run, step)[1], learn=False)
     show = log if as_json_ else out
     show.print(env.metadata["rules"] + "\n", markup=False)
     person = HumanPolicy(lambda text: show.print(text, markup=False), lambda text: show.input(text, markup=False))

@@ -26,7 +26,7 @@ from marl_llm.policies.human import HumanPolicy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.remote import RemotePolicy
 from marl_llm.policies.scripted import ScriptedPolicy, make_scripted, with_options
-from marl_llm.run import Run, checkpoint_path, latest_checkpoint
+from marl_llm.run import Run, checkpoint_of
 from marl_llm.text import Chat
 
 NUMBER = {"mcts": "simulations", "cfr": "iterations", "noisy": "temperature"}
@@ -210,12 +210,7 @@ def _checkpoint(called: str, *, path: str, step: int | None = None) -> Policy:
     """The trained policy of a run directory, at a checkpoint or at the latest one."""
     config = Run.config(path)
     policy = trained_policy(config)
-    if step is not None:
-        return frozen_copy(config, policy, checkpoint_path(path, step) / policy, called=called)
-    latest = latest_checkpoint(path)
-    if latest is None:
-        raise RunError(f"{path}: has no checkpoint yet")
-    return frozen_copy(config, policy, latest[1] / policy, called=called)
+    return frozen_copy(config, policy, checkpoint_of(path, step)[1] / policy, called=called)
 
 
 def _remote(

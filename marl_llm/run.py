@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from marl_llm.checkpoints import (
+    checkpoint_of,
     checkpoint_path,
     checkpoint_values,
     latest_checkpoint,
@@ -51,6 +52,7 @@ from marl_llm.types import Episode
 __all__ = [
     "Metrics",
     "Run",
+    "checkpoint_of",
     "checkpoint_path",
     "checkpoint_values",
     "latest_checkpoint",

@@ -23,6 +23,7 @@ from marl_llm.players import check_player, first_view, make_player, model_policy
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
+from marl_llm.run import Run, checkpoint_of
 from marl_llm.seeds import derive
 from marl_llm.text import answer_instruction, canonical_reply
 from marl_llm.types import Turn
@@ -144,6 +145,24 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True,
         policies={name: policies[name] for name in config.policies},
         members={name: members[name] for name in config.policies if name in members},
     )
+
+
+def policies_of(
+    path: str | Path, *, step: int | None = None, temperature: float | None = None
+) -> tuple[Config, Mapping[str, Policy]]:
+    """Everybody who has a seat in a run, as they were at a checkpoint, with the run's settings; nobody learns.
+
+    `step`: None is the latest checkpoint. `temperature`: of all language models; None: as the run has it.
+
+    Raises:
+        RunError, ModelError: there is no such run or checkpoint, or it cannot be loaded.
+    """
+    config = Run.config(path)
+    policies = found(config, checkpoint_of(path, step)[1], learn=False).policies
+    for policy in policies.values():
+        if temperature is not None and isinstance(policy, LLMPolicy):
+            policy.temperature = temperature
+    return config, policies
 
 
 def bases_first(config: Config) -> list[str]:

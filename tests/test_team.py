@@ -27,13 +27,24 @@ from marl_llm.config import (
     load_config,
 )
 from marl_llm.credit.recipe import load_recipe
-from marl_llm.errors import ConfigError, TrainingError
+from marl_llm.errors import ConfigError, RunError, TrainingError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.players import frozen_copy
 from marl_llm.policies.base import Strategy
 from marl_llm.run import checkpoint_path
 from marl_llm.runtime.rollouts import LocalRollouts
-from marl_llm.team import Makers, Team, check_players, check_prompts, check_seats, corpus, found, game_texts, restore
+from marl_llm.team import (
+    Makers,
+    Team,
+    check_players,
+    check_prompts,
+    check_seats,
+    corpus,
+    found,
+    game_texts,
+    policies_of,
+    restore,
+)
 from marl_llm.text import answer_instruction
 from marl_llm.train import Progress, advance, learn, train
 from marl_llm.types import Episode
@@ -233,6 +244,21 @@ def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_pa
     copy = frozen_copy(talking, "white", tmp_path / "saved" / "white", called="start")
     (frozen,) = copy.strategies([first_view()])
     assert frozen == before != first_move(team, "white")
+
+
+def test_a_runs_policies_play_again_as_they_were_at_a_checkpoint_and_at_another_temperature(tmp_path: Path) -> None:
+    path = train(SMALL, Silent(), path=tmp_path / "run")
+    config, policies = policies_of(path)
+    assert config == SMALL
+    (first,) = policies_of(path, step=0)[1]["agent"].strategies([first_view()])
+    (last,) = policies["agent"].strategies([first_view()])
+    assert first != last
+    _, colder = policies_of(path, temperature=0.5)
+    (sharp,) = colder["agent"].strategies([first_view()])
+    best = max(last.actions, key=last.actions.__getitem__)
+    assert sharp.actions[best] > last.actions[best]
+    with pytest.raises(RunError, match="no checkpoint of step 5"):
+        policies_of(path, step=5)
 
 
 def test_the_trained_policy_is_the_first_that_learns_in_a_seat() -> None:

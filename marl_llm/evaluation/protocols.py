@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from marl_llm.config import GameConfig
+from marl_llm.config import Config, GameConfig
 from marl_llm.errors import ConfigError
+from marl_llm.matchmaking import Seats, trained_policy
 from marl_llm.play import agents_of
 
 PROTOCOLS: Mapping[str, GameConfig] = {
@@ -28,6 +29,12 @@ def protocol(name: str) -> GameConfig:
         allowed = ", ".join(PROTOCOLS)
         raise ConfigError(f"protocol {name!r} is unknown; nearest valid name: {near}; allowed: {allowed}")
     return PROTOCOLS[name]
+
+
+def seats_for(config: Config, game: GameConfig) -> Seats:
+    """Who of a run sits where in a pipeline: as in its own game of that kind; elsewhere the trained policy."""
+    own = next((config.seats(label) for label, played in config.games.items() if played.name == game.name), {})
+    return own if "*" in own else {**own, "*": trained_policy(config)}
 
 
 def with_tasks(game: GameConfig, tasks: Mapping[str, Any]) -> GameConfig:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from marl_llm.adapters import adapt
 from marl_llm.config import Config, MachinesConfig, PolicyConfig
-from marl_llm.errors import ConfigError, ModelError, RunError
+from marl_llm.errors import ConfigError, ModelError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.models import LanguageModel, outline, outline_like, outline_tiny
 from marl_llm.plan.advice import Timing, advice, assumptions
@@ -24,7 +24,7 @@ from marl_llm.plan.placement import here, place, processes
 from marl_llm.plan.times import passes
 from marl_llm.plan.tokens import LAST_STEPS, Load, Measured, measured, random_play
 from marl_llm.policies.llm import Reader
-from marl_llm.run import Run, latest_checkpoint
+from marl_llm.run import Run, checkpoint_of
 from marl_llm.team import bases_first, check_seats, corpus
 from marl_llm.text import Chat
 
@@ -274,10 +274,7 @@ def _outline(config: Config, name: str, stood_for: list[str]) -> LanguageModel:
 def _played(name: str, run: Any) -> LanguageModel:
     if not isinstance(run, str):
         raise ConfigError(f"policies.{name}.options.path: {run!r} is not allowed; it must be the directory of a run")
-    latest = latest_checkpoint(run)
-    if latest is None:
-        raise RunError(f"{run}: has no checkpoint yet")
-    return outline(latest[1] / trained_policy(Run.config(run)))
+    return outline(checkpoint_of(run, None)[1] / trained_policy(Run.config(run)))
 
 
 def _shape(config: Config, name: str, model: LanguageModel) -> Shape:

@@ -58,7 +58,7 @@ class LLMPolicy:
         self.chat = chat
         self.reader = Reader(chat, play)
         self._play = play
-        self._temperature = temperature
+        self.temperature = temperature
         self._samples = samples
         self._asked: dict[Hashable, tuple[View, Tokens]] = {}
         self._overflowed: list[tuple[Hashable, Reply]] = []
@@ -176,9 +176,7 @@ class LLMPolicy:
                 if len(prompt) + len(reply) <= self.engine.context_tokens:
                     pairs.append((prompt, reply))
                     owners.append((mass, action))
-        for (mass, action), logprobs in zip(
-            owners, self.engine.score(self.name, pairs, self._temperature), strict=True
-        ):
+        for (mass, action), logprobs in zip(owners, self.engine.score(self.name, pairs, self.temperature), strict=True):
             mass[action] = exp(sum(logprobs))
         return [_normalised(mass, None) for mass in masses]
 
@@ -207,7 +205,7 @@ class LLMPolicy:
             prompt=prompt,
             max_tokens=min(self._play.max_reply_tokens, self.engine.context_tokens - len(prompt)),
             seed=seed,
-            temperature=self._temperature,
+            temperature=self.temperature,
         )
 
     def _reply(self, view: View, prompt: Tokens, completion: Completion) -> Reply:
