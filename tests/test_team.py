@@ -247,9 +247,10 @@ def test_a_frozen_copy_stays_as_it_was_at_the_checkpoint(talking: Config, tmp_pa
 
 
 def test_a_runs_policies_play_again_as_they_were_at_a_checkpoint_and_at_another_temperature(tmp_path: Path) -> None:
-    path = train(SMALL, Silent(), path=tmp_path / "run")
+    small = load_config(SMALL)
+    path = train(small, Silent(), path=tmp_path / "run")
     config, policies = policies_of(path)
-    assert config == SMALL
+    assert config == small
     (first,) = policies_of(path, step=0)[1]["agent"].strategies([first_view()])
     (last,) = policies["agent"].strategies([first_view()])
     assert first != last
