@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,33 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 import games
 from games.conformance import check as check_game
-from marl_llm.config import GameConfig, game_settings, load_config, load_machines, require_same_settings, to_yaml
+from marl_llm.config import (
+    GameConfig,
+    game_settings,
+    load_benchmark,
+    load_config,
+    load_machines,
+    require_same_settings,
+    to_yaml,
+)
 from marl_llm.credit.audit import as_json, audit_batches, table
 from marl_llm.credit.recipe import load_recipe
 from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, episode_to_json, read_episodes
 from marl_llm.errors import ConfigError, MarlError, RunError
+from marl_llm.evaluation.accuracy import accuracies
+from marl_llm.evaluation.accuracy import as_json as as_objects
+from marl_llm.evaluation.answers import Answer
+from marl_llm.evaluation.benchmark import ANSWERS, answer_all
+from marl_llm.evaluation.benchmark import CONFIG as BENCHMARK
 from marl_llm.evaluation.measure import evaluate as measure
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
+from marl_llm.files import writing
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.plan.forecast import forecast
@@ -35,6 +49,7 @@ from marl_llm.play import play as play_matches
 from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_of, checkpoint_path, latest_checkpoint, latest_run
+from marl_llm.scoreboard import plot_accuracy, scoreboard
 from marl_llm.standings import plot_payoffs, standings
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found
@@ -276,6 +291,46 @@ def play(
     for turn in episodes[0].turns:
         out.print(f"  {turn.agent} ({turn.policy}): {turn.reply}", markup=False)
     out.print(f"your return: {score(episodes, mine).mean:+g}")
+
+
+@app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="YAML file of the benchmark, or a folder with results to go on with")],
+    overrides: Overrides = None,
+    into: Annotated[Path | None, typer.Option(help="Folder of the results; default: dir/name of the settings")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again what has failed")] = False,
+    as_json_: Json = False,
+) -> None:
+    """Have teams answer benchmarks by protocols: accuracy beside the majority of single answers at equal tokens.
+
+    Whatever stops it, the same command goes on where it was, and asks nothing twice.
+
+    Example: marl-llm benchmark configs/benchmarks/small.yaml teams.trained.runs='[runs/comas_tiny-seed0-1]'
+    """
+    settings = load_benchmark(config / BENCHMARK if config.is_dir() else config, overrides or [])
+    folder = into or (config if config.is_dir() else Path(settings.dir) / settings.name)
+    answers = answer_all(settings, folder, retry=retry, watch=_count_right)
+    results = accuracies(answers, samples=settings.samples, matched=settings.matched, baseline=settings.baseline)
+    plot_accuracy(results, folder / "accuracy.png")
+    summary = json.dumps(as_objects(results), indent=1)
+    with writing(folder / "results.json"):
+        (folder / "results.json").write_text(summary)
+    if as_json_:
+        print(summary)
+    else:
+        out.print(scoreboard(results, settings.baseline))
+        out.print(f"plot: {folder / 'accuracy.png'}\nanswers: {folder / ANSWERS}", markup=False)
+
+
+def _count_right(answers: Iterable[Answer], total: int, about: str) -> Iterator[Answer]:
+    """Pass answers on, and show how many there are and how many are right."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
+        task, right = progress.add_task(about, total=total), 0.0
+        for number, answer in enumerate(answers, start=1):
+            right += answer.correct
+            progress.update(task, advance=1, description=f"{escape(about)}: {right / number:.1%} right")
+            yield answer
 
 
 @app.command(context_settings={"allow_extra_args": True})

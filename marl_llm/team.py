@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from marl_llm.adapters import load_adapter
-from marl_llm.config import Config, GameConfig, PlayedGame, PolicyConfig, PolicyKind
+from marl_llm.config import Config, GameConfig, PlayConfig, PlayedGame, PolicyConfig, PolicyKind
 from marl_llm.engines.base import Engine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.base import Trainer
@@ -148,21 +148,32 @@ def found(config: Config, checkpoint: Path | None = None, *, learn: bool = True,
 
 
 def policies_of(
-    path: str | Path, *, step: int | None = None, temperature: float | None = None
+    path: str | Path,
+    *,
+    step: int | None = None,
+    temperature: float | None = None,
+    play: PlayConfig | None = None,
 ) -> tuple[Config, Mapping[str, Policy]]:
     """Everybody who has a seat in a run, as they were at a checkpoint, with the run's settings; nobody learns.
 
-    `step`: None is the latest checkpoint. `temperature`: of all language models; None: as the run has it.
+    `step`: None is the latest checkpoint. `temperature`, of all language models, and `play`: None is as the run has it.
 
     Raises:
         RunError, ModelError: there is no such run or checkpoint, or it cannot be loaded.
     """
     config = Run.config(path)
+    config = config if play is None else replace(config, play=play)
     policies = found(config, checkpoint_of(path, step)[1], learn=False).policies
-    for policy in policies.values():
-        if temperature is not None and isinstance(policy, LLMPolicy):
-            policy.temperature = temperature
+    if temperature is not None:
+        set_temperature(policies, temperature)
     return config, policies
+
+
+def set_temperature(policies: Mapping[str, Policy], temperature: float) -> None:
+    """Let all language models among them sample at this temperature from now on."""
+    for policy in policies.values():
+        if isinstance(policy, LLMPolicy):
+            policy.temperature = temperature
 
 
 def bases_first(config: Config) -> list[str]:

@@ -3,9 +3,18 @@
 Everybody but `loading` receives frozen dataclasses. Validation refuses, it never rewrites a value.
 """
 
+from marl_llm.config.benchmark import BenchmarkConfig, EntrantConfig, ProtocolConfig
 from marl_llm.config.cluster import ClusterConfig, PlacementConfig
 from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
-from marl_llm.config.loading import game_settings, load_config, load_machines, require_same_settings, to_yaml
+from marl_llm.config.loading import (
+    game_settings,
+    load_benchmark,
+    load_config,
+    load_machines,
+    require_same_questions,
+    require_same_settings,
+    to_yaml,
+)
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     CurriculumConfig,
@@ -40,11 +49,13 @@ __all__ = [
     "Aggregation",
     "AlarmConfig",
     "AssumedConfig",
+    "BenchmarkConfig",
     "ClusterConfig",
     "Config",
     "CurriculumConfig",
     "DeviceConfig",
     "EngineConfig",
+    "EntrantConfig",
     "EvaluationConfig",
     "ExploiterConfig",
     "GameConfig",
@@ -62,6 +73,7 @@ __all__ = [
     "PolicyConfig",
     "PolicyKind",
     "PreferenceConfig",
+    "ProtocolConfig",
     "RunConfig",
     "ScriptedKind",
     "StoreConfig",
@@ -70,8 +82,10 @@ __all__ = [
     "VLLMConfig",
     "WarmupConfig",
     "game_settings",
+    "load_benchmark",
     "load_config",
     "load_machines",
+    "require_same_questions",
     "require_same_settings",
     "to_yaml",
 ]

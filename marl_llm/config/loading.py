@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from marl_llm.config.benchmark import BenchmarkConfig
 from marl_llm.config.cluster import ClusterConfig
 from marl_llm.config.experiment import Config
 from marl_llm.config.machines import MachinesConfig
 from marl_llm.errors import ConfigError
 
+K = TypeVar("K")
 WHOLE = ("games", "policies", "matchmaking.seats", "variants")
 """What is not merged with what stood there before, but replaces it, where it is given as a whole."""
 
@@ -52,11 +54,26 @@ def load_machines(path: str | Path) -> MachinesConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    given = _read(path)
-    with _explained(path, lambda: given, MachinesConfig):
-        machines = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MachinesConfig), given))
-    assert isinstance(machines, MachinesConfig)
-    return machines
+    return _load(MachinesConfig, path, ())
+
+
+def load_benchmark(path: str | Path, overrides: Sequence[str] = ()) -> BenchmarkConfig:
+    """Read the settings of a benchmark and apply `key=value` overrides.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _load(BenchmarkConfig, path, overrides)
+
+
+def _load(kind: type[K], path: str | Path, overrides: Sequence[str]) -> K:
+    """Settings of that kind."""
+    given: Any = _read(path)
+    with _explained(path, lambda: given, kind):
+        given = OmegaConf.merge(given, _parse(overrides))
+        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
+    assert isinstance(settings, kind)
+    return settings
 
 
 @contextmanager
@@ -117,7 +134,7 @@ def _defaults(loaded: DictConfig) -> DictConfig:
     return tree
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: Config | BenchmarkConfig) -> str:
     """The resolved tree as YAML; `load_config` of it gives an equal tree."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
@@ -133,6 +150,23 @@ def require_same_settings(wanted: Config, running: Config) -> None:
     changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
     if changed:
         raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
+
+
+def require_same_questions(wanted: BenchmarkConfig, begun: BenchmarkConfig) -> None:
+    """Refuse to go on with a benchmark in which the same names now mean something else; there may be more of them.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    changed = [key for key in ("seed", "play") if getattr(wanted, key) != getattr(begun, key)]
+    for key in ("teams", "benchmarks", "protocols"):
+        new, old = getattr(wanted, key), getattr(begun, key)
+        changed += [f"{key}.{name}" for name in new if name in old and new[name] != old[name]]
+    if changed:
+        raise ConfigError(
+            f"the answers that are there were given to other settings of {', '.join(changed)}; "
+            "choose another name, or another folder with --into"
+        )
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -327,4 +327,4 @@ def wilson(rate: float, n: int) -> tuple[float, float]:
     """The 95 % Wilson interval of a rate observed in n trials."""
     centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))  # for rounding

@@ -1,0 +1,130 @@
+"""The answers of a benchmark, one line of a file each: what is there is not asked again."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from marl_llm.errors import RunError
+from marl_llm.files import append, writing
+from marl_llm.types import Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """Which answer it is."""
+
+    team: str
+    """Whose."""
+    run: int
+    """Number of the run among the team's."""
+    benchmark: str
+    """To what."""
+    protocol: str
+    """How it was found."""
+    item: int
+    """Number of the question in the benchmark."""
+    sample: int
+    """Number of the answer among those to the same question."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One answer to one question."""
+
+    key: Key
+    """Which one it is."""
+    task: str
+    """The question's own name."""
+    answer: str | None
+    """What was answered; None: nothing, since the episode did not end by the rules."""
+    correct: float
+    """How right it is, 0.0 to 1.0; 0.0 where there is none."""
+    tokens: int
+    """Sampled tokens, of all agents."""
+    prompt_tokens: int
+    """Tokens read, of all agents."""
+    turns: int
+    """Decisions of all agents."""
+    seconds: float
+    """From the answer before it, of all that are asked side by side, to this one."""
+    status: Status = "done"
+    """How the episode ended."""
+    note: str = ""
+    """Why, if not by the rules."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer, which counts as a wrong one."""
+        return self.status != "done"
+
+
+class AnswerFile:
+    """A file of answers that this process adds to; whatever the moment it is killed, whole lines are there."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it; a last line that is not whole is cut off.
+
+        Raises:
+            RunError: it cannot be written, or a line is no answer (it is named).
+        """
+        self._path = path
+        with writing(path):
+            self._file = FileIO(path, "a+")
+        try:
+            self.answers = {answer.key: answer for answer in self._read()}
+        except RunError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, answer: Answer) -> None:
+        """Write the answer down; of two with the same key the later one counts.
+
+        Raises:
+            RunError: it could not be written; the file is as before.
+        """
+        data = asdict(answer)
+        row = {**data.pop("key"), **data}
+        with writing(self._path):
+            append(self._file, json.dumps(row, allow_nan=False).encode() + b"\n")
+        self.answers[answer.key] = answer
+
+    def _read(self) -> Iterator[Answer]:
+        self._file.seek(0)
+        *lines, unfinished = self._file.readall().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield _answer(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise RunError(f"{self._path}:{number}: not an answer: {line[:60]!r}") from error
+        if unfinished:
+            self._file.truncate(self._file.seek(0, os.SEEK_END) - len(unfinished))
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """All answers of a file.
+
+    Raises:
+        RunError: there is no such file, or see `AnswerFile`.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    with AnswerFile(path) as file:
+        return list(file.answers.values())
+
+
+def _answer(row: dict[str, object]) -> Answer:
+    key = Key(**{field.name: row.pop(field.name) for field in fields(Key)})  # type: ignore[arg-type]
+    return Answer(key=key, **row)  # type: ignore[arg-type]
