@@ -39,6 +39,7 @@ from marl_llm.evaluation.benchmark import CONFIG as BENCHMARK
 from marl_llm.evaluation.measure import evaluate as measure
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
+from marl_llm.export import export_policy, export_team
 from marl_llm.files import writing
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series, trained_policy
@@ -453,6 +454,30 @@ def games_check(name: str, settings: GameSettings = None, as_json_: Json = False
         out.print(f"{name}: {f'{len(problems)} problems' if problems else 'conforms'}", markup=False)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory")],
+    to: Annotated[Path, typer.Argument(help="New folder")],
+    policy: Annotated[str | None, typer.Option(help="Which one; default: the trained policy")] = None,
+    step: Annotated[int | None, typer.Option(help="Checkpoint; default: the latest")] = None,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Its adapter alone, not merged with the base")] = False,
+    team: Annotated[bool, typer.Option("--team", help="All policies with a model, and a manifest")] = False,
+) -> None:
+    """Write a policy as a Hugging Face folder with a model card, or a whole team as one folder with a manifest.
+
+    Example: marl-llm export runs/kuhn-seed0-1 exported/kuhn
+    """
+    if team and (policy is not None or adapter):
+        raise ConfigError(
+            "export: --team takes all policies, each merged with its base: leave --policy and --adapter out"
+        )
+    if team:
+        names = export_team(run, to, step=step)
+    else:
+        names = [export_policy(run, to, policy=policy, step=step, adapter=adapter)]
+    out.print(f"{', '.join(names)}: {to}", markup=False)
 
 
 @app.command()

@@ -223,16 +223,24 @@ def _language_model(
     return model
 
 
-def one_learner(config: Config, name: str, checkpoint: Path | None) -> Learner:
-    """The learner of one policy, as `found` makes it, and nothing else of the team.
+def language_model(config: Config, name: str, checkpoint: Path | None) -> LanguageModel:
+    """The model of one policy, as `found` makes it, and nothing else of the team.
 
     Raises:
         ModelError, ConfigError: see `found`.
     """
     base = config.policies[name].base
     shared = None if base is None else _language_model(config, base, _home(config, base), checkpoint, None)
-    model = _language_model(config, name, _home(config, name), checkpoint, shared)
-    return make_learner(config, name, model)
+    return _language_model(config, name, _home(config, name), checkpoint, shared)
+
+
+def one_learner(config: Config, name: str, checkpoint: Path | None) -> Learner:
+    """The learner of one policy, as `found` makes it.
+
+    Raises:
+        ModelError, ConfigError: see `found`.
+    """
+    return make_learner(config, name, language_model(config, name, checkpoint))
 
 
 def _own_model(config: Config, name: str, home: Home, checkpoint: Path | None) -> LanguageModel:

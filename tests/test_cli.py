@@ -171,7 +171,10 @@ def test_print_config_shows_the_resolved_tree() -> None:
     assert "importance_cap: 2.0" in out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "evaluate", "play", "tournament", "credit", "games", "doctor"])
+COMMANDS = ("train", "sweep", "evaluate", "benchmark", "export", "play", "tournament", "credit", "games", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     code, out, _ = marl(command, "--help")
     assert code == 0

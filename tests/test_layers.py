@@ -25,7 +25,7 @@ ORDER = (
     ("evaluation", "warmup", "opponents"),
     ("runtime",),
     ("train",),
-    ("live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
+    ("export", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
