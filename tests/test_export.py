@@ -28,9 +28,9 @@ PROBE = torch.tensor([[5, 7, 11, 13]])
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One step of a game between a policy with an adapter and one with a model of its own."""
     seats = "matchmaking.seats={player_0: black, player_1: white}"
-    config = load_config(
-        SMALL, [" ".join(TEAM.split()), seats, "run.steps=1", "evaluation.games=2", "evaluation.opponents=[random]"]
-    )
+    game = "games.game.settings.on_illegal=default_action"  # so that the second has a turn, whatever the first says
+    short = ["run.steps=1", "evaluation.games=2", "evaluation.opponents=[random]"]
+    config = load_config(SMALL, [" ".join(TEAM.split()), seats, game, *short])
     return train(config, Silent(), path=tmp_path_factory.mktemp("runs") / "run")
 
 
@@ -82,7 +82,7 @@ def test_a_card_says_base_games_recipe_results_and_how_to_load(run: Path, tmp_pa
         "after 1 steps of 1 (seed 0)",
         '"hidden": 32',
         "LoRA of rank 2, merged into the base",
-        "- **Game** `game`: `kuhn_poker`",
+        "- **Game** `game`: `kuhn_poker` with",
         "- **Recipe**: `rae`",
         "| `eval/return/random/player_0` |",
         'AutoModelForCausalLM.from_pretrained("FOLDER")',
