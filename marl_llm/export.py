@@ -216,7 +216,8 @@ def _use(config: Config, *, adapter: bool) -> list[str]:
         "```",
         "",
         f"It was trained at temperature {_temperatures(config)}, with replies of at most "
-        f"{config.play.max_reply_tokens} tokens and {_VIEW[config.play.context]} in view. As a player of another experiment: "
+        f"{config.play.max_reply_tokens} tokens and {_VIEW[config.play.context]} in view. "
+        "As a player of another experiment: "
         "`policies.NAME.model=FOLDER`.",
     ]
 

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One step of a game between a policy with an adapter and one with a model of its own."""
     seats = "matchmaking.seats={player_0: black, player_1: white}"
     game = "games.game.settings.on_illegal=default_action"  # so that the second has a turn, whatever the first says
-    short = ["run.steps=1", "evaluation.games=2", "evaluation.opponents=[random]"]
+    short = ["run.steps=1", "play.context_tokens=240", "evaluation.games=2", "evaluation.opponents=[random]"]
     config = load_config(SMALL, [" ".join(TEAM.split()), seats, game, *short])
     return train(config, Silent(), path=tmp_path_factory.mktemp("runs") / "run")
 
