@@ -1,0 +1,1 @@
+"""Teams as single models in other people's evaluation programs."""
