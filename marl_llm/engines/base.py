@@ -24,7 +24,7 @@ class Request:
     seed: int
     """Fixes the draws, whatever else is in the batch (0 <= seed < 2**63)."""
     temperature: float = 1.0
-    """Divides the logits; more than 0."""
+    """Divides the logits. 0: the most probable token is taken, and log-probabilities are those at 1."""
 
 
 class Engine(Protocol):
@@ -45,6 +45,20 @@ class Engine(Protocol):
     def poll(self) -> list[tuple[Hashable, Completion]]:
         """Advance by one scheduler step; return what has finished, in the order of finishing."""
 
+    def sampled(self, ticket: Hashable) -> Tokens:
+        """What a request in flight has sampled so far.
+
+        Raises:
+            ValueError: no such ticket is in flight.
+        """
+
+    def cancel(self, ticket: Hashable) -> None:
+        """Drop a request in flight: it never comes out of `poll`, and its slot and its ticket are free again.
+
+        Raises:
+            ValueError: no such ticket is in flight.
+        """
+
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
@@ -53,7 +67,16 @@ class Engine(Protocol):
         Requests in flight are not affected.
 
         Raises:
-            ValueError: the policy is unknown, a prompt is empty, or a pair is longer than the context.
+            ValueError: the policy is unknown, a prompt is empty, a pair is longer than the context, or the temperature
+                is not more than 0.
+        """
+
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[tuple[int, float], ...]]:
+        """The most probable token at the place of each of the continuation's, with its log-probability; see `score`.
+
+        Where a continuation has that token, `score` gives the same number.
         """
 
     def forget(self) -> None:

@@ -1,6 +1,7 @@
 """What every engine refuses, and in which words."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -23,17 +24,25 @@ def check_request(request: Request, context_tokens: int, in_flight: Collection[H
             f"ticket {request.ticket!r}: the prompt has {len(request.prompt)} tokens; "
             f"1 to {context_tokens - 1} leave room for one more in {context_tokens}"
         )
-    if request.max_tokens < 1 or request.temperature <= 0 or not 0 <= request.seed < 2**63:
+    if request.max_tokens < 1 or not 0 <= request.temperature < inf or not 0 <= request.seed < 2**63:
         raise ValueError(
-            f"ticket {request.ticket!r}: max_tokens must be 1 or more, temperature more than 0 and seed "
+            f"ticket {request.ticket!r}: max_tokens must be 1 or more, temperature 0 or more and seed "
             f"in [0, 2**63), not {request.max_tokens}, {request.temperature} and {request.seed}"
         )
     if request.ticket in in_flight:
         raise ValueError(f"ticket {request.ticket!r} is already in flight")
 
 
-def check_pairs(pairs: Sequence[tuple[Tokens, Tokens]], context_tokens: int) -> None:
+def check_flying(ticket: Hashable, in_flight: Collection[Hashable]) -> None:
+    """Refuse a ticket that nobody has."""
+    if ticket not in in_flight:
+        raise ValueError(f"ticket {ticket!r} is not in flight")
+
+
+def check_pairs(pairs: Sequence[tuple[Tokens, Tokens]], context_tokens: int, temperature: float) -> None:
     """Refuse what cannot be scored."""
+    if not 0 < temperature < inf:
+        raise ValueError(f"temperature must be more than 0 where tokens are scored, not {temperature}")
     for prompt, continuation in pairs:
         if not prompt or len(prompt) + len(continuation) > context_tokens:
             raise ValueError(

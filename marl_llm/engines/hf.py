@@ -1,9 +1,9 @@
 """The engine `hf`: continuous batching of a transformers model in this process, on CPU or one GPU."""
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from marl_llm.engines import attention
 from marl_llm.engines.attention import TreeStep
 from marl_llm.engines.base import Request
-from marl_llm.engines.checks import check_pairs, check_policy, check_positions, check_request, check_weights
+from marl_llm.engines.checks import check_flying, check_pairs, check_policy, check_positions, check_request, check_weights
 from marl_llm.engines.kv_cache import CachedStep, Chunks, KVCache
 from marl_llm.engines.sampling import draw, uniforms
 from marl_llm.engines.scoring import Forest, pack, plant
@@ -29,6 +29,11 @@ _SCORE_LOGITS = 2**27
 """Logits computed in one pass of `score`: bounds memory with a large vocabulary."""
 _PROBE_TOKENS = 12
 """Length of the sequence on which a new engine is compared with the plain model."""
+
+
+T = TypeVar("T")
+_Look = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], list[T]]
+"""From log-probabilities (K, V), and the row (S,) and token (S,) of each that is scored, to what is told of each."""
 
 
 class HFEngine:
@@ -94,13 +99,14 @@ class HFEngine:
             self._check_against(logits_TV)
         self._stats = dict.fromkeys(_COUNTERS, 0.0)
         self._slots = Slots(slots=slots, cache_slots=cache_slots)
-        self._tickets: set[Hashable] = set()
+        self._tickets: dict[Hashable, Request | Running] = {}
+        """All in flight; a request while it waits for a row."""
 
     def submit(self, request: Request) -> None:
         """Queue a request; see `Engine.submit`."""
         check_policy(request.policy, self.policies)
         check_request(request, self.context_tokens, self._tickets)
-        self._tickets.add(request.ticket)
+        self._tickets[request.ticket] = request
         self._slots.submit(request)
 
     def poll(self) -> list[tuple[Hashable, Completion]]:
@@ -110,6 +116,7 @@ class HFEngine:
         began = perf_counter()
         with torch.inference_mode():
             admitted, copies = self._slots.admit()
+            self._tickets.update((run.request.ticket, run) for run in admitted)
             running = list(self._slots.running.values())
             self._cache.reserve(max(len(run.tokens) for run in running))
             self._cache.copy(copies)
@@ -121,7 +128,7 @@ class HFEngine:
         finished = [(run, stop) for run in ready if (stop := self._stop(run))]
         for run, _ in finished:
             self._slots.release(run)
-            self._tickets.remove(run.request.ticket)
+            del self._tickets[run.request.ticket]
         self._count(
             prompt_tokens=sum(len(run.request.prompt) for run in admitted),
             reused_tokens=sum(run.reused for run in admitted),
@@ -131,6 +138,21 @@ class HFEngine:
         )
         return [(run.request.ticket, _completion(run, stop)) for run, stop in finished]
 
+    def sampled(self, ticket: Hashable) -> Tokens:
+        """What a request has sampled so far; see `Engine.sampled`."""
+        check_flying(ticket, self._tickets)
+        run = self._tickets[ticket]
+        return () if isinstance(run, Request) else tuple(run.tokens[len(run.request.prompt) :])
+
+    def cancel(self, ticket: Hashable) -> None:
+        """Drop a request; see `Engine.cancel`. Keys and values of what it has read stay, as of one that is finished."""
+        check_flying(ticket, self._tickets)
+        run = self._tickets.pop(ticket)
+        if isinstance(run, Request):
+            self._slots.withdraw(run)
+        else:
+            self._slots.release(run)
+
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
@@ -138,17 +160,13 @@ class HFEngine:
 
         A prompt is read once for all its continuations, and what sorted neighbours share is read once for all.
         """
-        check_policy(policy, self.policies)
-        check_pairs(pairs, self.context_tokens)
-        began = perf_counter()
-        scores: list[tuple[float, ...]] = [()] * len(pairs)
-        budget = min(_SCORE_TOKENS, max(_SCORE_LOGITS // self._config.vocab_size, 1))
-        with torch.inference_mode():
-            for forest in plant(pairs, budget):
-                for place, logprobs in self._score_forest(forest, temperature):
-                    scores[place] = logprobs
-        self._count(scored_tokens=sum(map(len, scores)), total_s=perf_counter() - began)
-        return scores
+        return self._score(policy, pairs, temperature, _given)
+
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[tuple[int, float], ...]]:
+        """The most probable tokens; see `Engine.best`."""
+        return self._score(policy, pairs, temperature, _best)
 
     def load_weights(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """Replace the weights in place; see `Engine.load_weights`.
@@ -199,6 +217,21 @@ class HFEngine:
         """
         return dict(self._stats)
 
+    def _score(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float, look: _Look[T]
+    ) -> list[tuple[T, ...]]:
+        check_policy(policy, self.policies)
+        check_pairs(pairs, self.context_tokens, temperature)
+        began = perf_counter()
+        scores: list[tuple[T, ...]] = [()] * len(pairs)
+        budget = min(_SCORE_TOKENS, max(_SCORE_LOGITS // self._config.vocab_size, 1))
+        with torch.inference_mode():
+            for forest in plant(pairs, budget):
+                for place, found in self._score_forest(forest, temperature, look):
+                    scores[place] = found
+        self._count(scored_tokens=sum(map(len, scores)), total_s=perf_counter() - began)
+        return scores
+
     def _read(self, singles: Sequence[Running], prompts: Sequence[tuple[Running, int]]) -> torch.Tensor:
         """Run the model on the last token of each of `singles` and on the next `count` tokens of each of `prompts`.
 
@@ -229,9 +262,12 @@ class HFEngine:
             np.array([request.seed for request in requests], dtype=np.uint64),
             np.array([len(run.logprobs) for run in ready], dtype=np.uint64),
         )
-        temperatures_B = torch.tensor([request.temperature for request in requests], device=self._device)
+        temperatures_B = torch.tensor([request.temperature or 1.0 for request in requests], device=self._device)
         logprobs_BV = (logits_BV / temperatures_B[:, None]).log_softmax(-1)
         tokens_B = draw(logprobs_BV, torch.from_numpy(uniforms_B).to(self._device))
+        greedy = [place for place, request in enumerate(requests) if request.temperature == 0]
+        if greedy:
+            tokens_B[greedy] = logits_BV[greedy].argmax(-1)
         logprobs_B = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
         for run, token, logprob in zip(ready, tokens_B.tolist(), logprobs_B.tolist()):
             run.tokens.append(token)
@@ -245,8 +281,8 @@ class HFEngine:
             return "length"
         return "context" if len(run.tokens) == self.context_tokens else None
 
-    def _score_forest(self, forest: Forest, temperature: float) -> list[tuple[int, tuple[float, ...]]]:
-        """Log-probabilities of all continuations of a forest, each with its place."""
+    def _score_forest(self, forest: Forest, temperature: float, look: _Look[T]) -> list[tuple[int, tuple[T, ...]]]:
+        """What is looked for at all tokens of a forest's continuations, each of these with its place."""
         prefix = self._keep_prefix(forest.trees[0].prompt[: forest.prefix])
         packed = pack(forest)
         keep, inverse = np.unique(packed.predictors, return_inverse=True)
@@ -255,8 +291,7 @@ class HFEngine:
         logits_KV = self._forward(packed.tokens, positions_N, step, keep.tolist())
         logprobs_KV = (logits_KV / temperature).log_softmax(-1)
         targets_S = torch.tensor(packed.targets, device=self._device)
-        scored = logprobs_KV[torch.from_numpy(inverse).to(self._device), targets_S]
-        values = iter(scored.tolist())
+        values = iter(look(logprobs_KV, torch.from_numpy(inverse).to(self._device), targets_S))
         return [
             (place, tuple(next(values) for _ in continuation))
             for tree in forest.trees
@@ -336,6 +371,16 @@ class HFEngine:
     def _count(self, **amounts: float) -> None:
         for name, amount in amounts.items():
             self._stats[name] += amount
+
+
+def _given(logprobs_KV: torch.Tensor, rows_S: torch.Tensor, targets_S: torch.Tensor) -> list[float]:
+    scored: list[float] = logprobs_KV[rows_S, targets_S].tolist()
+    return scored
+
+
+def _best(logprobs_KV: torch.Tensor, rows_S: torch.Tensor, targets_S: torch.Tensor) -> list[tuple[int, float]]:
+    logprobs_K, tokens_K = logprobs_KV.max(-1)
+    return list(zip(tokens_K[rows_S].tolist(), logprobs_K[rows_S].tolist()))
 
 
 _COUNTERS = (

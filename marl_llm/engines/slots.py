@@ -144,6 +144,10 @@ class Slots:
         self._parked[run.row] = run.filled
         self._index.add(run.row, prompt + pack_tokens(run.tokens[len(run.request.prompt) : run.filled]))
 
+    def withdraw(self, request: Request) -> None:
+        """Let a request wait no longer."""
+        self.waiting = deque(item for item in self.waiting if item[0] is not request)
+
     def forget(self) -> None:
         """Drop all keys and values: running rows have to read their tokens again."""
         for row in tuple(self._parked):

@@ -10,8 +10,9 @@ import os
 import shutil
 import warnings
 import weakref
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel
 from marl_llm.adapters import is_adapter, plain_name, write_adapter, write_weights
 from marl_llm.config import VLLMConfig
 from marl_llm.engines.base import Request
-from marl_llm.engines.checks import check_pairs, check_policy, check_positions, check_request, check_weights
+from marl_llm.engines.checks import check_flying, check_pairs, check_policy, check_positions, check_request, check_weights
 from marl_llm.engines.scratch import scratch_folder
 from marl_llm.errors import ConfigError, ModelError
 from marl_llm.types import Completion, Stop, Tokens
@@ -94,9 +95,10 @@ class VLLMEngine:
         self._versions: dict[str, int] = {}
         self._parameters: dict[str, dict[str, torch.Tensor]] = {}
         self._adapters: dict[str, Any] = {}
-        self._tickets: set[Hashable] = set()
+        self._tickets: dict[Hashable, str] = {}
         self._asked: dict[str, Request] = {}
-        self._scoring: dict[str, dict[int, float]] = {}
+        self._scoring: dict[str, Callable[[dict[int, float]], None]] = {}
+        """Takes the log-probabilities that a request brings, by token."""
         self._done: list[tuple[Hashable, Completion]] = []
         self._sent = 0
         self._folder = scratch_folder()
@@ -151,10 +153,10 @@ class VLLMEngine:
         """Queue a request; see `Engine.submit`."""
         check_policy(request.policy, self.policies)
         check_request(request, self.context_tokens, self._tickets)
-        self._tickets.add(request.ticket)
         room = self.context_tokens - len(request.prompt)
         sampling = {"max_tokens": min(request.max_tokens, room), "seed": request.seed, "logprobs": 0}
-        self._asked[self._send(request.policy, request.prompt, request.temperature, **sampling)] = request
+        number = self._send(request.policy, request.prompt, request.temperature, **sampling)
+        self._tickets[request.ticket], self._asked[number] = number, request
 
     def poll(self) -> list[tuple[Hashable, Completion]]:
         """One step of the scheduler, unless something is ready already; see `Engine.poll`."""
@@ -162,6 +164,20 @@ class VLLMEngine:
             self._step()
         done, self._done = self._done, []
         return done
+
+    def sampled(self, ticket: Hashable) -> Tokens:
+        """What a request has sampled so far; see `Engine.sampled`."""
+        check_flying(ticket, self._tickets)
+        outputs = self._engine.output_processor
+        (number,) = outputs.external_req_ids[self._tickets[ticket]]
+        return tuple(outputs.request_states[number].detokenizer.output_token_ids)
+
+    def cancel(self, ticket: Hashable) -> None:
+        """Drop a request; see `Engine.cancel`."""
+        check_flying(ticket, self._tickets)
+        number = self._tickets.pop(ticket)
+        del self._asked[number]
+        self._engine.abort_request([number])
 
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
@@ -173,7 +189,7 @@ class VLLMEngine:
         of prompts know no temperature, need no cache and read everything anew.) Those in flight advance meanwhile.
         """
         check_policy(policy, self.policies)
-        check_pairs(pairs, self.context_tokens)
+        check_pairs(pairs, self.context_tokens, temperature)
         found: dict[Tokens, dict[int, float]] = {}
         for prompt, continuation in pairs:
             for place, token in enumerate(continuation):
@@ -183,11 +199,30 @@ class VLLMEngine:
             for start in range(0, len(wanted), _SCORED_AT_ONCE):
                 tokens = wanted[start : start + _SCORED_AT_ONCE]
                 number = self._send(policy, context, temperature, max_tokens=1, logprob_token_ids=tokens)
-                self._scoring[number] = found[context]
-        while self._scoring:
-            self._step()
+                self._scoring[number] = partial(_fill, found[context])
+        self._finish_scoring()
         return [
             tuple(found[prompt + continuation[:place]][token] for place, token in enumerate(continuation))
+            for prompt, continuation in pairs
+        ]
+
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[tuple[int, float], ...]]:
+        """The most probable tokens; see `Engine.best`."""
+        check_policy(policy, self.policies)
+        check_pairs(pairs, self.context_tokens, temperature)
+        found: dict[Tokens, dict[int, float]] = {}
+        for prompt, continuation in pairs:
+            for place in range(len(continuation)):
+                found.setdefault(prompt + continuation[:place], {})
+        for context in sorted(found):
+            number = self._send(policy, context, temperature, max_tokens=1, logprobs=1)
+            self._scoring[number] = found[context].update
+        self._finish_scoring()
+        best = {context: max(told.items(), key=lambda item: (item[1], -item[0])) for context, told in found.items()}
+        return [
+            tuple(best[prompt + continuation[:place]] for place in range(len(continuation)))
             for prompt, continuation in pairs
         ]
 
@@ -255,16 +290,19 @@ class VLLMEngine:
         self._engine.add_request(number, prompt_ids, params, lora_request=self._adapters.get(policy))
         return number
 
+    def _finish_scoring(self) -> None:
+        while self._scoring:
+            self._step()
+
     def _step(self) -> None:
         for output in self._engine.step():
             (sampled,) = output.outputs
             if output.request_id in self._scoring:
-                found = self._scoring.pop(output.request_id)
-                scores = dict(zip(sampled.logprobs.token_ids, sampled.logprobs.logprobs))
-                found.update((token, scores[token]) for token in found.keys() & scores.keys())
+                take = self._scoring.pop(output.request_id)
+                take(dict(zip(sampled.logprobs.token_ids, sampled.logprobs.logprobs)))
             else:
                 request = self._asked.pop(output.request_id)
-                self._tickets.remove(request.ticket)
+                del self._tickets[request.ticket]
                 self._done.append((request.ticket, self._completion(request, sampled)))
 
     def _completion(self, request: Request, sampled: Any) -> Completion:
@@ -304,6 +342,10 @@ class VLLMEngine:
         gap = (plain_TV[range(_PROBE - 1), probe[1:]] - torch.tensor(ours)).abs().max().item()
         if not gap < (1e-3 if dtype == torch.float32 else 0.5):
             raise ModelError(f"its log-probabilities differ by {gap:.2g} from the plain model's")
+
+
+def _fill(wanted: dict[int, float], told: dict[int, float]) -> None:
+    wanted.update((token, told[token]) for token in wanted.keys() & told.keys())
 
 
 class Extension:

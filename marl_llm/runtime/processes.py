@@ -208,6 +208,20 @@ class EngineProcess:
     def score(self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float) -> list[tuple[float, ...]]:
         return self._team.team.members[policy].policy.engine.score(policy, pairs, temperature)
 
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float
+    ) -> list[tuple[tuple[int, float], ...]]:
+        return self._team.team.members[policy].policy.engine.best(policy, pairs, temperature)
+
+    def sampled(self, client: str, policy: str, ticket: Hashable) -> Tokens:
+        return self._team.team.members[policy].policy.engine.sampled((client, ticket))
+
+    def cancel(self, client: str, policy: str, ticket: Hashable) -> None:
+        ready = self._ready.pop((client, policy), [])
+        self._ready[client, policy] = [item for item in ready if item[0] != ticket]
+        if len(self._ready[client, policy]) == len(ready):
+            self._team.team.members[policy].policy.engine.cancel((client, ticket))
+
 
 class Elsewhere:
     """Stands for an engine in another process, to which its weights come otherwise; it can be asked nothing itself, and
@@ -223,9 +237,20 @@ class Elsewhere:
     def poll(self) -> list[tuple[Hashable, Completion]]:
         return []
 
+    def sampled(self, ticket: Hashable) -> Tokens:
+        raise AssertionError("nobody plays in this process")
+
+    def cancel(self, ticket: Hashable) -> None:
+        raise AssertionError("nobody plays in this process")
+
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
+        raise AssertionError("nobody measures in this process")
+
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[tuple[int, float], ...]]:
         raise AssertionError("nobody measures in this process")
 
     def forget(self) -> None:
@@ -266,11 +291,30 @@ class SharedEngine(Elsewhere):
         self._flying -= len(ready)
         return ready
 
+    def sampled(self, ticket: Hashable) -> Tokens:
+        if any(request.ticket == (self._client, ticket) for request in self._requests):
+            return ()
+        tokens: Tokens = answer(self._engine.sampled.remote(self._client, self._policy, ticket))
+        return tokens
+
+    def cancel(self, ticket: Hashable) -> None:
+        left = [request for request in self._requests if request.ticket != (self._client, ticket)]
+        if len(left) == len(self._requests):
+            answer(self._engine.cancel.remote(self._client, self._policy, ticket))
+        self._requests = left
+        self._flying -= 1
+
     def score(
         self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
         scores: list[tuple[float, ...]] = answer(self._engine.score.remote(policy, pairs, temperature))
         return scores
+
+    def best(
+        self, policy: str, pairs: Sequence[tuple[Tokens, Tokens]], temperature: float = 1.0
+    ) -> list[tuple[tuple[int, float], ...]]:
+        best: list[tuple[tuple[int, float], ...]] = answer(self._engine.best.remote(policy, pairs, temperature))
+        return best
 
 
 class LearnerProcess:

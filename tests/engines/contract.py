@@ -3,6 +3,7 @@
 `tests/engines/test_hf.py` runs them for `hf`; another engine runs the same list.
 """
 
+import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -263,7 +264,8 @@ def impossible_requests_are_refused(bench: Bench) -> None:
         (request("b", words(bench, 20, 0)), "room"),
         (request("b", ()), "room"),
         (request("b", (1,), tokens=0), "max_tokens"),
-        (request("b", (1,), temperature=0.0), "temperature"),
+        (request("b", (1,), temperature=-0.1), "temperature"),
+        (request("b", (1,), temperature=math.inf), "temperature"),
         (request("b", (1,), seed=-1), "seed"),
         (Request(ticket="b", policy="nobody", prompt=(1,), max_tokens=1, seed=0), "policy"),
     )
@@ -273,13 +275,100 @@ def impossible_requests_are_refused(bench: Bench) -> None:
     for pair in (((), (1,)), (words(bench, 19, 0), (1, 1))):
         with pytest.raises(ValueError, match="scored"):
             engine.score(POLICY, [pair])
-    with pytest.raises(ValueError, match="policy"):
-        engine.score("nobody", [])
+        with pytest.raises(ValueError, match="scored"):
+            engine.best(POLICY, [pair])
+    with pytest.raises(ValueError, match="temperature must be more than 0"):
+        engine.score(POLICY, [((1,), (1,))], 0.0)
+    for ask in (engine.score, engine.best):
+        with pytest.raises(ValueError, match="policy"):
+            ask("nobody", [])
     done = play(engine, [])
     while not done:
         done.update(engine.poll())
     assert len(done["a"].tokens) == 1
     play(engine, [good])
+
+
+def at_temperature_0_the_most_probable_token_is_taken(bench: Bench) -> None:
+    model = bench.model(0)
+    engine = bench.make(model, slots=4, context_tokens=60)
+    asked = [request(i, words(bench, 4 + i, i), seed=i, temperature=float(i % 2), tokens=12) for i in range(8)]
+    done = play(engine, asked)
+    again = play(engine, [request(i, asked[i].prompt, seed=99, temperature=0.0, tokens=12) for i in (0, 2, 4, 6)])
+    for i, completion in again.items():
+        assert completion.tokens == done[i].tokens
+        read = (*asked[i].prompt, *completion.tokens)  # type: ignore[call-overload]
+        with torch.inference_mode():
+            logits_TV = model(input_ids=torch.tensor([read])).logits[0, len(read) - len(completion.tokens) - 1 : -1]
+        assert completion.tokens == tuple(logits_TV.argmax(-1).tolist())
+        assert completion.logprobs == pytest.approx(logits_TV.log_softmax(-1).max(-1).values.tolist(), abs=TOLERANCE)
+    drawn = [request(i, asked[i].prompt, temperature=0.0, tokens=12) for i in (1, 3, 5, 7)]
+    assert all(completion.tokens != done[i].tokens for i, completion in play(engine, drawn).items())
+
+
+def best_is_the_most_probable_token_at_each_place(bench: Bench) -> None:
+    model = bench.model(0)
+    engine = bench.make(model, slots=2, context_tokens=60)
+    pairs = [(words(bench, length, length), words(bench, 6, length + 1)) for length in (1, 5, 9)]
+    pairs.append((pairs[0][0], ()))
+    for temperature in (1.0, 0.7):
+        best = engine.best(POLICY, pairs, temperature)
+        assert [len(found) for found in best] == [6, 6, 6, 0]
+        for (prompt, tokens), found in zip(pairs[:3], best):
+            with torch.inference_mode():
+                logits_TV = model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+            logprobs_TV = (logits_TV / temperature).log_softmax(-1)
+            assert [token for token, _ in found] == logprobs_TV.argmax(-1).tolist()
+            assert [logprob for _, logprob in found] == pytest.approx(
+                logprobs_TV.max(-1).values.tolist(), abs=TOLERANCE
+            )
+    greedy = play(engine, [request("a", pairs[0][0], temperature=0.0)])["a"].tokens
+    (scored,), (found,) = engine.score(POLICY, [(pairs[0][0], greedy)]), engine.best(POLICY, [(pairs[0][0], greedy)])
+    assert tuple(token for token, _ in found) == greedy
+    assert tuple(logprob for _, logprob in found) == scored
+
+
+def what_is_sampled_so_far_can_be_asked(bench: Bench) -> None:
+    engine = bench.make(bench.model(0), slots=1, context_tokens=60)
+    asked = [request(i, words(bench, 9, i), seed=i, tokens=12) for i in range(2)]
+    for one in asked:
+        engine.submit(one)
+    assert engine.sampled(0) == engine.sampled(1) == ()
+    told: list[Tokens] = []
+    done: dict[Hashable, Completion] = {}
+    while not done:
+        done.update(engine.poll())
+        if not done:
+            told.append(engine.sampled(0))
+            assert engine.sampled(1) == ()
+    assert len(told) > 2
+    assert all(done[0].tokens[: len(tokens)] == tokens for tokens in told)
+    assert [len(tokens) for tokens in told] == list(range(1, len(told) + 1))
+    with pytest.raises(ValueError, match="not in flight"):
+        engine.sampled(0)
+
+
+def a_cancelled_request_leaves_its_slot_and_never_comes_out(bench: Bench) -> None:
+    model = bench.model(0)
+    engine = bench.make(model, slots=1, context_tokens=60)
+    first, waiting, last = (request(i, words(bench, 9, 0), seed=0, tokens=30) for i in range(3))
+    for one in (first, waiting, last):
+        engine.submit(one)
+    engine.poll()
+    engine.poll()
+    assert len(engine.sampled(0)) >= 1
+    engine.cancel(0)
+    engine.cancel(1)
+    done = play(engine, [])
+    while not done:
+        done.update(engine.poll())
+    assert list(done) == [2]
+    assert_plain(model, last, done[2])
+    assert engine.poll() == []
+    for ticket in (0, 1, 2, "never"):
+        with pytest.raises(ValueError, match="not in flight"):
+            engine.cancel(ticket)
+    assert play(engine, [first])[0].tokens == done[2].tokens
 
 
 MODEL_CHECKS = (
@@ -301,5 +390,9 @@ CHECKS = (
     many_ragged_requests_share_few_slots,
     tokens_come_as_often_as_their_probability,
     impossible_requests_are_refused,
+    at_temperature_0_the_most_probable_token_is_taken,
+    best_is_the_most_probable_token_at_each_place,
+    what_is_sampled_so_far_can_be_asked,
+    a_cancelled_request_leaves_its_slot_and_never_comes_out,
 )
 """Every check of the contract."""
