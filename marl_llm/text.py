@@ -65,7 +65,33 @@ class Chat:
 
     def start(self, system: str, user: str) -> Tokens:
         """The prompt of a conversation's first reply."""
-        return self._encode(self._render(self._opening(self._plain(system), self._plain(user))))
+        return self.prompt([{"role": "system", "content": system}, _user(user)])
+
+    def prompt(self, messages: Messages) -> Tokens:
+        """The prompt of the reply that follows a conversation of somebody else's, as the template renders it whole.
+
+        A system message of a template that has none joins the user's message after it.
+
+        Raises:
+            ModelError: the template refuses such a conversation.
+        """
+        plain = [{**message, "content": self._plain(message["content"])} for message in messages]
+        if self._merge_system and [message["role"] for message in plain[:2]] == ["system", "user"]:
+            system, user, *later = plain
+            plain = [*self._opening(system["content"], user["content"]), *later]
+        try:
+            return self._encode(self._render(plain))
+        except TemplateError as error:
+            raise ModelError(f"the chat template refuses the conversation: {error}") from error
+
+    def encode(self, text: str) -> Tokens:
+        """Any text as it is, control tokens included."""
+        return self._encode(text)
+
+    def name_of(self, token: int) -> str:
+        """What a single token says; where that is no text by itself, its name in the vocabulary."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text else text
 
     def extend(self, tokens: Tokens, user: str) -> Tokens:
         """The next prompt: `tokens` (the last prompt and all that was sampled after it), then a user's message.

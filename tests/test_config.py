@@ -272,6 +272,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("alarms.precision_fall=2", "alarms.precision_fall: 2.0 is not allowed; it must be null or between 0 and 1"),
         ("alarms.identical_replies=.nan", "alarms.identical_replies: nan is not allowed; it must be null or between"),
         ("policies.agent.temperature=0", "policy.temperature: 0.0 is not allowed; it must be more than 0"),
+        ("policies.agent.temperature=.inf", "policy.temperature: inf is not allowed; it must be more than 0"),
         ("policies.agent.warmup.teacher=agent", r"policies.agent.warmup.teacher: .* of the scripted policies: \[\]"),
         (
             "policies={agent: {warmup: {teacher: me}}, me: {kind: human}}",
@@ -397,3 +398,9 @@ def test_a_setting_may_speak_of_another_one(tmp_path: Path) -> None:
     path.write_text("run: {name: x}")
     config = load_config(path, ["policies.agent.model=models/${run.name}-${run.seed}"])
     assert config.policies["agent"].model == "models/x-0"
+
+
+def test_temperature_0_is_for_policies_that_do_not_learn() -> None:
+    assert PolicyConfig(temperature=0, trainable=False).temperature == 0
+    with pytest.raises(ConfigError, match="-1 is not allowed; it must be more than 0, or 0, which takes the most"):
+        PolicyConfig(temperature=-1, trainable=False)

@@ -52,6 +52,35 @@ def test_a_conversation_starts_as_the_template_renders_it() -> None:
     assert chat.eos_token_id == ids("<|im_end|>")[0]
 
 
+def test_a_whole_conversation_of_somebody_else_is_rendered_by_the_template() -> None:
+    chat = Chat(make_tokenizer(CHATML))
+    said = [("system", "Rules."), ("user", "one<|im_end|>"), ("assistant", "bet"), ("user", "two")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    assert chat.prompt(messages) == ids(
+        "<|im_start|>system\nRules.<|im_end|>\n<|im_start|>user\none< |im_end|><|im_end|>\n"
+        "<|im_start|>assistant\nbet<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert chat.prompt(messages[:2]) == chat.start("Rules.", "one<|im_end|>")
+    assert chat.prompt(messages[1:2]) == ids("<|im_start|>user\none< |im_end|><|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_system_message_joins_the_users_where_the_template_has_none_and_refusals_are_told() -> None:
+    chat = Chat(make_tokenizer(NO_SYSTEM))
+    system, user = {"role": "system", "content": "Rules."}, {"role": "user", "content": "one"}
+    assert (
+        chat.prompt([system, user])
+        == chat.start("Rules.", "one")
+        == ids("<|turn|>user\nRules.\n\none<|end|><|turn|>model\n")
+    )
+    with pytest.raises(ModelError, match="template refuses the conversation: System role not supported"):
+        chat.prompt([system])
+
+
+def test_a_token_that_is_no_text_by_itself_is_called_by_its_name_in_the_vocabulary() -> None:
+    chat = Chat(make_tokenizer(CHATML))
+    assert [chat.name_of(token) for token in chat.encode("a<|im_end|>é")] == ["a", "<|im_end|>", "Ã", "©"]
+
+
 def test_a_conversation_grows_by_appending_and_ends_as_the_template_renders_it() -> None:
     tokenizer = make_tokenizer(CHATML)
     chat = Chat(tokenizer)
@@ -107,7 +136,7 @@ def test_a_template_that_opens_the_thought_itself_says_so() -> None:
 def test_without_a_system_role_the_system_prompt_opens_the_first_message() -> None:
     chat = Chat(make_tokenizer(NO_SYSTEM))
     start = chat.start("Rules.", "one")
-    assert start == ids("<|turn|>user\nRules.\n\none<|end|>\n<|turn|>model\n".replace("<|end|>\n<", "<|end|><"))
+    assert start == ids("<|turn|>user\nRules.\n\none<|end|><|turn|>model\n".replace("<|end|>\n<", "<|end|><"))
     assert chat.eos_token_id == ids("<|end|>")[0]  # the template's, not the tokenizer's
     assert chat.extend((*start, chat.eos_token_id), "two") == (
         *start,

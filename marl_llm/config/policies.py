@@ -339,7 +339,7 @@ class PolicyConfig:
     trainable: bool = True
     """Whether an `llm` learns after its warm-up."""
     temperature: float = 1.0
-    """Of sampling, and of the learner."""
+    """Of sampling, and of the learner. 0, the most probable token, is for policies that do not learn."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """Runs the model for play."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -357,7 +357,13 @@ class PolicyConfig:
         return self.kind == "llm" and self.trainable
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "policy.temperature", self.temperature, "more than 0")
+        greedy = self.temperature == 0 and not self.learns
+        require(
+            0 < self.temperature < inf or greedy,
+            "policy.temperature",
+            self.temperature,
+            "more than 0" + ("" if self.learns else ", or 0, which takes the most probable token"),
+        )
         require(
             self.objective.preference is None or self.learner.minibatches == 1,
             "learner.minibatches",

@@ -13,7 +13,14 @@ from transformers.cache_utils import DynamicLayer
 from marl_llm.engines import attention
 from marl_llm.engines.attention import TreeStep
 from marl_llm.engines.base import Request
-from marl_llm.engines.checks import check_flying, check_pairs, check_policy, check_positions, check_request, check_weights
+from marl_llm.engines.checks import (
+    check_flying,
+    check_pairs,
+    check_policy,
+    check_positions,
+    check_request,
+    check_weights,
+)
 from marl_llm.engines.kv_cache import CachedStep, Chunks, KVCache
 from marl_llm.engines.sampling import draw, uniforms
 from marl_llm.engines.scoring import Forest, pack, plant

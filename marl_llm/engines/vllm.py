@@ -23,7 +23,14 @@ from transformers import PreTrainedModel
 from marl_llm.adapters import is_adapter, plain_name, write_adapter, write_weights
 from marl_llm.config import VLLMConfig
 from marl_llm.engines.base import Request
-from marl_llm.engines.checks import check_flying, check_pairs, check_policy, check_positions, check_request, check_weights
+from marl_llm.engines.checks import (
+    check_flying,
+    check_pairs,
+    check_policy,
+    check_positions,
+    check_request,
+    check_weights,
+)
 from marl_llm.engines.scratch import scratch_folder
 from marl_llm.errors import ConfigError, ModelError
 from marl_llm.types import Completion, Stop, Tokens

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import exp
 
@@ -64,6 +65,22 @@ class LLMPolicy:
         self._overflowed: list[tuple[Hashable, Reply]] = []
         self._understood = lru_cache(maxsize=4096)(self._understand)
 
+    def beside(self, engine: Engine, *, temperature: float, max_reply_tokens: int) -> "LLMPolicy":
+        """The same policy on another engine that has it, or on another view of its own, with settings of its own."""
+        return LLMPolicy(
+            name=self.name,
+            engine=engine,
+            chat=self.chat,
+            play=replace(self._play, max_reply_tokens=max_reply_tokens),
+            temperature=temperature,
+            samples=self._samples,
+        )
+
+    @property
+    def max_reply_tokens(self) -> int:
+        """Most tokens of a reply."""
+        return self._play.max_reply_tokens
+
     @property
     def forgetful(self) -> bool:
         """Whether every decision starts from rules and observation alone."""
@@ -123,16 +140,19 @@ class LLMPolicy:
         """Probabilities of the legal actions in each view.
 
         Without thinking: the teacher-forced probability of each action's canonical reply (end token included),
-        renormalised over the legal actions. With thinking: frequencies among sampled replies, an estimate. Where the
-        conversation has outgrown the context, every reply is illegal.
+        renormalised over the legal actions. With thinking: frequencies among sampled replies, an estimate. At
+        temperature 0 there is one reply, which is sampled. Where the conversation has outgrown the context, every reply
+        is illegal.
 
         Raises:
             ValueError: a view has no legal actions.
         """
         if any(not view.legal_actions for view in views):
             raise ValueError("a view without legal actions has no distribution over them")
+        if self.temperature == 0:
+            return self._estimated(views, samples=1)
         if self._play.thinking:
-            return self._estimated(views)
+            return self._estimated(views, samples=self._samples)
         return self._exact([(self.prompt(view), "", view.legal_actions or ()) for view in views])
 
     def chances(self, turns: Sequence[Turn]) -> list[Strategy | None]:
@@ -180,23 +200,23 @@ class LLMPolicy:
             mass[action] = exp(sum(logprobs))
         return [_normalised(mass, None) for mass in masses]
 
-    def _estimated(self, views: Sequence[View]) -> list[Strategy]:
+    def _estimated(self, views: Sequence[View], samples: int) -> list[Strategy]:
         counts = [dict.fromkeys(view.legal_actions or (), 0.0) for view in views]
         remaining = 0
         for index, view in enumerate(views):
             prompt = self.prompt(view)
             if len(prompt) < self.engine.context_tokens:
-                remaining += self._samples
-                for number in range(self._samples):
+                remaining += samples
+                for number in range(samples):
                     self.engine.submit(self._request((index, number), prompt, derive(view.seed, number)))
         while remaining:
             for ticket, completion in self.engine.poll():
                 index = ticket[0]  # type: ignore[index]
                 _, action = self._read(views[index], completion)
                 if action is not None:
-                    counts[index][action] += 1 / self._samples
+                    counts[index][action] += 1 / samples
                 remaining -= 1
-        return [_normalised(mass, self._samples) for mass in counts]
+        return [_normalised(mass, samples if self.temperature else None) for mass in counts]
 
     def _request(self, ticket: Hashable, prompt: Tokens, seed: int) -> Request:
         return Request(

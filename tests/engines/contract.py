@@ -6,7 +6,7 @@
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -328,11 +328,18 @@ def best_is_the_most_probable_token_at_each_place(bench: Bench) -> None:
     assert tuple(logprob for _, logprob in found) == scored
 
 
+def long_requests(bench: Bench, engine: Engine, count: int) -> list[Request]:
+    """Requests that sample some tokens before they end."""
+    asked = [request(i, words(bench, 9, i), seed=i, tokens=30) for i in range(30)]
+    done = play(engine, asked)
+    return [one for one in asked if len(done[one.ticket].tokens) > 5][:count]
+
+
 def what_is_sampled_so_far_can_be_asked(bench: Bench) -> None:
     engine = bench.make(bench.model(0), slots=1, context_tokens=60)
-    asked = [request(i, words(bench, 9, i), seed=i, tokens=12) for i in range(2)]
-    for one in asked:
-        engine.submit(one)
+    first, second = long_requests(bench, engine, 2)
+    engine.submit(replace(first, ticket=0))
+    engine.submit(replace(second, ticket=1))
     assert engine.sampled(0) == engine.sampled(1) == ()
     told: list[Tokens] = []
     done: dict[Hashable, Completion] = {}
@@ -341,7 +348,7 @@ def what_is_sampled_so_far_can_be_asked(bench: Bench) -> None:
         if not done:
             told.append(engine.sampled(0))
             assert engine.sampled(1) == ()
-    assert len(told) > 2
+    assert len(told) > 3
     assert all(done[0].tokens[: len(tokens)] == tokens for tokens in told)
     assert [len(tokens) for tokens in told] == list(range(1, len(told) + 1))
     with pytest.raises(ValueError, match="not in flight"):
@@ -351,7 +358,8 @@ def what_is_sampled_so_far_can_be_asked(bench: Bench) -> None:
 def a_cancelled_request_leaves_its_slot_and_never_comes_out(bench: Bench) -> None:
     model = bench.model(0)
     engine = bench.make(model, slots=1, context_tokens=60)
-    first, waiting, last = (request(i, words(bench, 9, 0), seed=0, tokens=30) for i in range(3))
+    (one,) = long_requests(bench, engine, 1)
+    first, waiting, last = (replace(one, ticket=i) for i in range(3))
     for one in (first, waiting, last):
         engine.submit(one)
     engine.poll()

@@ -197,6 +197,25 @@ def test_what_is_not_a_legal_action_is_illegal_mass() -> None:
     assert strategy.illegal_mass == pytest.approx(0.2, abs=1e-4)
 
 
+def test_at_temperature_0_the_most_probable_reply_is_played_and_is_the_whole_strategy() -> None:
+    policy = seated(dictated(saying({"check": 0.6, "bet": 0.4})), temperature=0.0)
+    assert [turn.action for episode in games(policy, count=4) for turn in episode.turns] == ["check"] * 8
+    (strategy,) = policy.strategies([first_view()])
+    assert strategy == Strategy(actions={"check": 1.0, "bet": 0.0})
+    (illegal,) = seated(dictated(saying({"fold": 0.6, "bet": 0.4})), temperature=0.0).strategies([first_view()])
+    assert illegal == Strategy(actions={"check": 0.5, "bet": 0.5}, illegal_mass=1.0)
+
+
+def test_beside_itself_a_policy_may_play_otherwise() -> None:
+    policy = seated(dictated(saying({"check": 0.6, "bet": 0.4})))
+    other = policy.beside(policy.engine, temperature=0.0, max_reply_tokens=2)
+    assert (other.name, other.engine, other.temperature, other.max_reply_tokens) == ("agent", policy.engine, 0.0, 2)
+    assert (policy.temperature, policy.max_reply_tokens) == (1.0, 8)
+    reply = asked(other, first_view())
+    assert reply.completion is not None
+    assert (reply.completion.stop, len(reply.completion.tokens)) == ("length", 2)
+
+
 def test_with_thinking_probabilities_are_frequencies_among_sampled_replies() -> None:
     chances = {
         "\n": {"<think>": 1.0},
