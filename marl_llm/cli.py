@@ -41,6 +41,7 @@ from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.export import export_policy, export_team
 from marl_llm.files import writing
+from marl_llm.harness.lm_eval import command as harness
 from marl_llm.live import LiveView, comparison
 from marl_llm.matchmaking import one_against, series, trained_policy
 from marl_llm.plan.forecast import forecast
@@ -71,6 +72,9 @@ log = Console(stderr=True, highlight=False, soft_wrap=True)
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, for example run.steps=50")]
 GameSettings = Annotated[list[str] | None, typer.Argument(help="The game's settings as key=value")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table")]
+
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def main() -> None:
@@ -478,6 +482,15 @@ def export(
     else:
         names = [export_policy(run, to, policy=policy, step=step, adapter=adapter)]
     out.print(f"{', '.join(names)}: {to}", markup=False)
+
+
+@app.command("lm-eval", add_help_option=False, context_settings=PASSED_ON)
+def lm_eval(context: typer.Context) -> None:
+    """Run the lm-evaluation-harness; a team of a run is the model `marl_llm`, and all arguments are the harness's.
+
+    Example: marl-llm lm-eval --model marl_llm --model_args run=runs/crew-seed0-1,protocol=debate --tasks questions
+    """
+    harness(context.args)
 
 
 @app.command()

@@ -25,7 +25,7 @@ ORDER = (
     ("evaluation", "warmup", "opponents"),
     ("runtime",),
     ("train",),
-    ("export", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
+    ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
@@ -71,6 +71,7 @@ def test_games_never_import_marl_llm() -> None:
 @pytest.mark.parametrize(
     ("package", "files"),
     [
+        ("lm_eval", ["harness/lm_eval"]),
         ("vllm", ["engines/vllm"]),
         ("peft", ["adapters"]),
         ("ray", ["runtime/processes", "runtime/proxies", "runtime/ray"]),
