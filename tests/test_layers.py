@@ -71,6 +71,7 @@ def test_games_never_import_marl_llm() -> None:
 @pytest.mark.parametrize(
     ("package", "files"),
     [
+        ("inspect_ai", ["harness/inspect"]),
         ("lm_eval", ["harness/lm_eval"]),
         ("vllm", ["engines/vllm"]),
         ("peft", ["adapters"]),

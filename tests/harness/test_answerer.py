@@ -103,6 +103,33 @@ def test_the_harness_and_our_benchmark_agree_item_by_item(run: Path, tmp_path: P
     }
 
 
+INSPECT = """
+import asyncio, json, sys
+from inspect_ai.model import get_model
+
+async def main(run, questions):
+    model = get_model(f"marl_llm/{run}", protocol="debate")
+    outputs = await asyncio.gather(*[model.generate(question) for question in questions])
+    print(json.dumps([output.completion for output in outputs]))
+    try:
+        get_model(f"marl_llm/{run}", protocl="debate")
+    except ValueError as error:
+        print(error)
+
+asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+"""
+
+
+def test_inspect_hears_the_same_answers(run: Path) -> None:
+    questions = [task.prompt for task in task_set(**SUMS)]
+    command = [sys.executable, "-c", INSPECT, str(run), json.dumps(questions)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said, refusal = ran.stdout.splitlines()
+    assert json.loads(said) == Answerer(run, way="debate", temperature=0.0).answers(questions)
+    assert refusal == "-M protocl: not allowed; it must be one of protocol, step, temperature, seed"
+
+
 def test_what_a_team_cannot_do_in_the_harness_is_one_line(run: Path) -> None:
     command = [sys.executable, "-m", "marl_llm.cli", "lm-eval", "--model", "marl_llm", "--tasks", "questions"]
     command += ["--model_args", f"run={run},protocol=debat", "--include_path", str(ROOT / "configs" / "lm_eval")]
