@@ -26,7 +26,8 @@ class TeamAPI(ModelAPI):  # type: ignore[misc]
     """A team as a model; its name is the run directory.
 
     Arguments (`-M`): `protocol` (`single` by default, or what the run calls a pipeline of its own), `step`,
-    `temperature` (0 by default: greedy) and `seed`. What is asked while an answer is being found is asked together after that.
+    `temperature` (0 by default: greedy) and `seed`. What is asked while an answer is being found is
+    asked together after that.
     """
 
     def __init__(
