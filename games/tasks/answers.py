@@ -94,7 +94,7 @@ def number(task: Task, answer: str) -> float:
     value, gold = read_number(answer), read_number(task.answer)
     if value is None or gold is None:
         return 0.0
-    return float(abs(value - gold) <= Fraction(task.metadata.get("tolerance", 0)) * abs(gold))
+    return float(abs(value - gold) <= Fraction(str(task.metadata.get("tolerance", 0))) * abs(gold))
 
 
 def alike(task: Task, reply: str) -> str:

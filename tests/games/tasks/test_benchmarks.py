@@ -141,13 +141,13 @@ def test_a_broken_row_is_named_by_its_number(tmp_path: Path, name: str, change: 
     ],
 )
 def test_a_wrong_setting_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match="gsm8k|cannot be read") as error:
+    with pytest.raises(ValueError, match=r"gsm8k|cannot be read") as error:
         task_set("gsm8k", **settings)
     assert message in str(error.value)
 
 
 def test_a_benchmark_is_found_by_a_name_that_is_nearly_its_own() -> None:
-    with pytest.raises(ValueError, match="unknown tasks 'gsm8'; nearest valid name: gsm8k; allowed: .*humaneval"):
+    with pytest.raises(ValueError, match=r"unknown tasks 'gsm8'; nearest valid name: gsm8k; allowed: .*humaneval"):
         task_set("gsm8")
 
 
