@@ -44,10 +44,26 @@ def check(task: Task, reply: str) -> float:
 
 def final_answer(reply: str) -> str:
     r"""What a reply answers: the last `<answer>...</answer>`, and of that the last `\boxed{...}`; without them, all."""
-    tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
-    text = tagged[-1] if tagged else reply
+    tagged = last_tagged(reply)
+    text = reply if tagged is None else tagged
     boxed = _last_boxed(text)
     return (text if boxed is None else boxed).strip()
+
+
+def last_tagged(reply: str) -> str | None:
+    """What is in the last `<answer>...</answer>`; None: there is none."""
+    tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
+    return tagged[-1] if tagged else None
+
+
+def last_marked(reply: str) -> str | None:
+    """What a reply marks as its answer, by a tag, a box or a fence of code; None: it marks nothing."""
+    tagged = last_tagged(reply)
+    boxed = _last_boxed(reply if tagged is None else tagged)
+    if tagged is not None or boxed is not None:
+        return final_answer(reply)
+    fenced = re.findall(r"```[^\n`]*\n(.*?)```", reply, flags=re.DOTALL)
+    return fenced[-1] if fenced else None
 
 
 def validate(task: Task) -> None:

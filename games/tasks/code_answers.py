@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from games.tasks.answers import last_tagged
 from games.tasks.base import Task, refused
 from games.tools.sandbox import Sandbox
 
@@ -46,8 +47,8 @@ def validate(task: Task) -> None:
 
 def read_code(reply: str) -> str:
     """The code of a reply: what its last Python fence holds, in the last `<answer>` if there is one; without, all."""
-    tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
-    text = "\n".join((tagged[-1] if tagged else reply).splitlines())
+    tagged = last_tagged(reply)
+    text = "\n".join((reply if tagged is None else tagged).splitlines())
     fenced = _FENCE.findall(text)
     return (fenced[-1] if fenced else _OPEN.sub("", text)).strip("\n")
 
