@@ -25,7 +25,8 @@ _MARK = re.compile(
 )
 _GO_ON = re.compile(
     r"\b(?:continue|go on|carry on|(?:next|another|further|more) rounds?|undecided|"
-    r"(?:cannot|can't|not) (?:yet )?decide|not (?:yet|clear)|no (?:decision|answer|preference|winner|agreement)|unclear|both (?:sides|are|have|may|make))\b",
+    r"(?:cannot|can't|not) (?:yet )?decide|not (?:yet|clear)|no (?:decision|answer|preference|winner|agreement)|"
+    r"unclear|both (?:sides|are|have|make))\b",
     re.IGNORECASE,
 )
 
@@ -103,7 +104,7 @@ def verdict(text: str) -> str | None:
         return None
     if last_marked(text) is not None:
         return text
-    marked = [found.strip(" .*{}'") for found in _MARK.findall(text)]
+    marked: list[str] = [found.strip(" .*{}'") for found in _MARK.findall(text)]
     if marked and marked[-1] and not _GO_ON.search(marked[-1]):
         return marked[-1]
     if marked or _GO_ON.search(text) or len(text.split()) > LONGEST:

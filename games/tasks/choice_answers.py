@@ -36,7 +36,7 @@ def validate(task: Task) -> None:
     Raises:
         ValueError: see above.
     """
-    choices = task.metadata.get("choices")
+    choices = task.metadata.get("choices", ())
     listed = isinstance(choices, Sequence) and not isinstance(choices, str)
     if not listed or not 2 <= len(choices) <= 26 or not all(isinstance(text, str) for text in choices):
         raise refused("with check 'choice'", "metadata.choices", choices, "a list of 2 to 26 texts")

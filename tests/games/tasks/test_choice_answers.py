@@ -66,7 +66,7 @@ def test_a_choice_that_stands_there_twice_has_no_letter_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("answer", "metadata", "message"),
     [
-        ("C", {}, "metadata.choices=None is not allowed; it must be a list of 2 to 26 texts"),
+        ("C", {}, "metadata.choices=() is not allowed; it must be a list of 2 to 26 texts"),
         ("A", {"choices": "AB"}, "metadata.choices='AB' is not allowed"),
         ("C", {"choices": ["1", "2"]}, "answer='C' is not allowed; it must be one of A, B"),
         ("AB", {"choices": ["1", "2"]}, "answer='AB' is not allowed"),
