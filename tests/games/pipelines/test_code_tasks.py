@@ -4,6 +4,12 @@ import pytest
 
 import games
 from games.tasks import task_set
+from games.tools.base import ToolFault
+from games.tools.sandbox import Sandbox
+from marl_llm.config import GameConfig
+from marl_llm.matchmaking import series
+from marl_llm.play import play as played
+from marl_llm.policies.scripted import make_scripted
 from tests.games.pipelines.test_workflow import play
 
 CODE = {"source": "mbpp", "path": "sample", "item": 0}
@@ -68,3 +74,18 @@ def test_every_team_can_answer_with_a_program(name: str) -> None:
         agent = env.agent_selection
         env.step(PROGRAM if env.infos[agent]["role"] != "user" else "TERMINATE")
     assert env.hidden["correct"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["debate", "discussion"])
+def test_a_sandbox_that_fails_is_a_fault_and_no_wrong_answer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Sandbox, text: str) -> None:
+        raise ToolFault("out of processes")
+
+    # A limit of its own, so that no program has been run with it before.
+    tasks = {"source": "mbpp", "path": "sample", "item": 1, "sandbox": {"cpu_seconds": 7}}
+    game = GameConfig(name=name, settings={"tasks": tasks})
+    monkeypatch.setattr(Sandbox, "run", fail)
+    policies = {"random": make_scripted("random", {})}
+    (episode,) = played(series(game, {"*": "random"}, name="m", games=1, seed=0), policies)
+    assert (episode.status, episode.note) == ("fault", "out of processes")
+    assert "correct" not in episode.hidden
