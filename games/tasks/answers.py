@@ -116,7 +116,7 @@ def number(task: Task, answer: str) -> float:
 def alike(task: Task, reply: str) -> str:
     """What a reply answers, in a form that is the same for replies that mean the same; votes are counted by it."""
     answer = final_answer(reply)
-    if task.check == "number" and (value := read_number(answer)) is not None:
+    if task.check in ("number", "math") and (value := read_number(answer)) is not None:
         return str(value)
     if task.check in ("choice", "code"):
         module = importlib.import_module(_path(task).partition(":")[0])

@@ -83,14 +83,14 @@ class Row:
         return value
 
     def texts(self, field: str) -> tuple[str, ...]:
-        """A field that must be a list of texts, not an empty one.
+        """A field that must be a list of texts, which may be empty where the list may not.
 
         Raises:
             ValueError: it is not; names the place.
         """
         value = self._there(field)
         listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
-        if not listed or not all(isinstance(text, str) and text.strip() for text in value):
+        if not listed or not all(isinstance(text, str) for text in value):
             raise self.refused(field, "a list of texts")
         return tuple(value)
 

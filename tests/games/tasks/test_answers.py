@@ -229,5 +229,6 @@ def test_replies_that_mean_the_same_vote_alike():
         return alike(Task(id="t", prompt="?", answer="2", check=how), reply)
 
     assert vote("number", "1,000") == vote("number", "<answer>1000.0 km</answer>") == vote("number", "\\boxed{1e3}")
+    assert vote("math", "\\frac{1}{2}") == vote("math", "$0.5$")
     assert vote("number", "many") == vote("exact", "Many!") == "many"
     assert vote("exact", "1000") != vote("exact", "1000.0")
