@@ -14,9 +14,9 @@ from games.tools.sandbox import Sandbox
 LIMITS: Mapping[str, Any] = {"cpu_seconds": 10, "wall_seconds": 30.0, "memory_mb": 512}
 """Settings of the sandbox, unless the task's metadata has others under `sandbox`."""
 
-_OPENS = r"^[ \t]*```[ \t]*(?:python3?|py)?[ \t]*\n"
-_FENCE = re.compile(rf"(?ims){_OPENS}(.*?)^[ \t]*```")
-_OPEN = re.compile(rf"(?im){_OPENS}")
+_FENCE = re.compile(r"(?ms)^[ \t]*```[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)")
+"""A fence, which a reply that was cut off has not closed: its language, and what it holds."""
+_PYTHON = ("", "py", "python", "python3")
 
 
 def check(task: Task, reply: str) -> float:
@@ -49,8 +49,8 @@ def read_code(reply: str) -> str:
     """The code of a reply: what its last Python fence holds, in the last `<answer>` if there is one; without, all."""
     tagged = last_tagged(reply)
     text = "\n".join((reply if tagged is None else tagged).splitlines())
-    fenced = _FENCE.findall(text)
-    return (fenced[-1] if fenced else _OPEN.sub("", text)).strip("\n")
+    fenced = [held for language, held in _FENCE.findall(text) if language.casefold() in _PYTHON]
+    return (fenced[-1] if fenced else text).strip("\n")
 
 
 def program(task: Task, reply: str) -> str:

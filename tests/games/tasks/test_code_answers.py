@@ -26,6 +26,7 @@ def doubling(**metadata: Any) -> Task:
         f"First try:\n```python\ndef double(x): return x\n```\nBetter:\n```py\n{DOUBLE}\n```\nDone.",
         f"<answer>\n```\n{DOUBLE}\n```\n</answer>",
         f"```python\n{DOUBLE}",
+        f"Run it:\n```bash\npython double.py\n```\nThen:\n```Python\n{DOUBLE}\n```\nIt prints:\n```text\n6\n```\n",
         f"```python\r\n{DOUBLE}\r\n```".replace("\n    ", "\r\n    "),
         f"  ```python\n{DOUBLE}\n  ```",
         "def double(x):\n    '''As \\boxed{2x}, or <b>.'''\n    return x + x",
