@@ -23,6 +23,7 @@ _MARK = re.compile(
     r"\b(?:debate_answer|answer)[\"']?\s*(?::|\bis\b:?)\s*[\"']?(.*?)(?=\.\s|\.?$|[\"\n]|'[,}\s])",
     re.IGNORECASE | re.MULTILINE,
 )
+_CODE = re.compile(r"^(?:async )?(?:def|class) \w+.*:$", re.MULTILINE)
 _GO_ON = re.compile(
     r"\b(?:continue|go on|carry on|(?:next|another|further|more) rounds?|undecided|"
     r"(?:cannot|can't|not) (?:yet )?decide|not (?:yet|clear)|no (?:decision|answer|preference|winner|agreement)|"
@@ -97,12 +98,12 @@ class MAD(Workflow):
 def verdict(text: str) -> str | None:
     """The final answer that a moderator gives; None: it lets the debate go on, or cannot be read.
 
-    That is what it marks as its answer (a tag, a box, a fence, `answer: 7`, `"debate_answer": "7"`), or else all of a
-    text of at most 20 words, unless it says something like `continue`.
+    That is what it marks as its answer (a tag, a box, a fence, `answer: 7`, `"debate_answer": "7"`), all of a text with
+    a Python function, or all of one of at most 20 words, unless it says something like `continue`.
     """
     if text == SILENCE or not normalised(text):
         return None
-    if last_marked(text) is not None:
+    if last_marked(text) is not None or _CODE.search(text):
         return text
     marked: list[str] = [found.strip(" .*{}'") for found in _MARK.findall(text)]
     if marked and marked[-1] and not _GO_ON.search(marked[-1]):

@@ -57,6 +57,10 @@ def test_a_moderator_that_cannot_be_read_lets_them_go_on() -> None:
         ('{"Supported Side": "Negative", "Reason": "he counts well", "debate_answer": "7"}', "7"),
         ("{'Reason': 'so', 'debate_answer': '7', 'more': 'x'}", "7"),
         ("I cannot tell why, but it is <answer>7</answer>", "I cannot tell why, but it is <answer>7</answer>"),
+        (
+            f"import math\n\ndef seven():\n    return {' + '.join(['1'] * 30)}",
+            f"import math\n\ndef seven():\n    return {' + '.join(['1'] * 30)}",
+        ),
         ("So \\boxed{7}, and nobody needs to continue", "So \\boxed{7}, and nobody needs to continue"),
     ],
 )
