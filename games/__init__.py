@@ -12,6 +12,7 @@ from games.loading import load
 from games.turns import in_turns
 
 _GAMES = {
+    "autogen": "games.pipelines.autogen:env",
     "connect_four": "games.connect_four:env",
     "debate": "games.pipelines.debate:env",
     "deep_research": "games.pipelines.deep_research:env",
@@ -21,11 +22,15 @@ _GAMES = {
     "hanabi": "games.hanabi:env",
     "kuhn_poker": "games.kuhn_poker:env",
     "leduc_poker": "games.leduc_poker:env",
+    "mad": "games.pipelines.mad:env",
     "matrix_game": "games.matrix_game:env",
     "mini_hanabi": "games.hanabi:mini",
+    "mixture_of_agents": "games.pipelines.mixture_of_agents:env",
     "negotiation": "games.negotiation:env",
+    "planner": "games.pipelines.planner:env",
     "proposer_solver": "games.pipelines.proposer_solver:env",
     "public_goods": "games.public_goods:env",
+    "self_consistency": "games.pipelines.self_consistency:env",
     "simple_hanabi": "games.hanabi:simple",
     "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",

@@ -416,13 +416,17 @@ class Table:
     def episode(self) -> Episode:
         """The finished match."""
         assert self.status is not None
+        try:
+            hidden = self._guard(getattr, self._game, "hidden", {})
+        except ToolFault as fault:  # answers that are checked by running them
+            self.status, self._note, hidden = "fault", str(fault), {}
         return Episode(
             match=self.match,
             turns=tuple(self._turns),
             returns=self._returns,
             status=self.status,
             note=self._note,
-            hidden=self._guard(getattr, self._game, "hidden", {}),
+            hidden=hidden,
         )
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from marl_llm.adapters import shared
-from marl_llm.config import Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
+from marl_llm.config import Answers, Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
 from marl_llm.devices import available_device
 from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
@@ -221,6 +221,7 @@ def _remote(
     backoff_s: float = 0.5,
     timeout_s: float = 120.0,
     workers: int = 16,
+    answers: Answers = "tagged",
 ) -> Policy:
     """The key stays out of the settings, which every run directory holds."""
     key = os.environ.get("OPENAI_API_KEY")
@@ -231,10 +232,20 @@ def _remote(
         ("backoff_s", backoff_s, _number(backoff_s, int, float) and backoff_s >= 0, "0 or more seconds"),
         ("timeout_s", timeout_s, _number(timeout_s, int, float) and timeout_s > 0, "more than 0 seconds"),
         ("workers", workers, _number(workers, int) and workers >= 1, "a whole number, 1 or more"),
+        ("answers", answers, answers in get_args(Answers), " or ".join(get_args(Answers))),
     ):
         if not fine:
             raise ConfigError(f"remote.{option}: {value!r} is not allowed; it must be {allowed}")
-    return RemotePolicy(url, model, key=key, retries=retries, backoff_s=backoff_s, timeout_s=timeout_s, workers=workers)
+    return RemotePolicy(
+        url,
+        model,
+        key=key,
+        retries=retries,
+        backoff_s=backoff_s,
+        timeout_s=timeout_s,
+        workers=workers,
+        answers=answers,
+    )
 
 
 def _is_address(value: Any) -> bool:

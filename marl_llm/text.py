@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from marl_llm.config import Answers
 from marl_llm.errors import ModelError
 from marl_llm.types import Tokens
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Messages = list[dict[str, str]]
 
 TAG = re.compile(r"<\s*(?P<close>/?)\s*(?P<name>think|answer)\s*>", re.IGNORECASE)
+_THOUGHTS = re.compile(r"<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
+_OPENS, _CLOSES = (re.compile(rf"<\s*{slash}\s*think\s*>", re.IGNORECASE) for slash in ("", "/"))
 THOUGHT = re.compile(r"\s*<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
 
 # Stand-ins for contents, to see where a template puts them; no template holds these words by itself.
@@ -188,19 +191,36 @@ def _assistant(content: str) -> dict[str, str]:
     return {"role": "assistant", "content": content}
 
 
-def answer_instruction(thinking: bool) -> str:
-    """One sentence for the system prompt: the form that `read_action` reads."""
+def answer_instruction(thinking: bool, *, plain: bool = False) -> str:
+    """One sentence for the system prompt: the form that `read_action` reads. With `plain` there is nothing to say."""
+    if plain:
+        return ""
     if thinking:
         return "Think inside <think>...</think>, then end with your action inside <answer>...</answer>."
     return "Reply with your action inside <answer>...</answer> and nothing else."
 
 
-def canonical_reply(action: str) -> str:
+def canonical_reply(action: str, *, plain: bool = False) -> str:
     """The reply that says `action` and nothing else."""
-    return f"<answer>{action}</answer>"
+    return action if plain else f"<answer>{action}</answer>"
 
 
-def read_action(reply: str, legal_actions: Sequence[str] | None, *, thinking: bool) -> str | None:
+def is_plain(answers: Answers, legal_actions: Sequence[str] | None) -> bool:
+    """Whether the whole reply is the action: where `play.answers` says so, and no legal actions are listed."""
+    return answers == "plain" and legal_actions is None
+
+
+def without_thoughts(reply: str) -> str:
+    """What others may hear of a reply: all after its thoughts, without any more of them.
+
+    Thoughts are what stands in `<think>...</think>`, before a `</think>` that nothing opened, and after a `<think>`
+    that nothing closes.
+    """
+    rest = _CLOSES.split(_THOUGHTS.sub("", reply))[-1]
+    return _OPENS.split(rest)[0].strip()
+
+
+def read_action(reply: str, legal_actions: Sequence[str] | None, *, thinking: bool, plain: bool = False) -> str | None:
     """The action of a reply, in the game's own spelling; None when there is none or more than one reading.
 
     A reply is `<answer>INSIDE</answer>` with blank space around it. With `thinking`, the answer may follow a
@@ -211,7 +231,11 @@ def read_action(reply: str, legal_actions: Sequence[str] | None, *, thinking: bo
     INSIDE names a legal action if they are equal up to blank space, or, failing that, up to case as well; two
     actions that fit equally well are none. With `legal_actions` None any INSIDE that is not blank is the action,
     stripped.
+
+    With `plain` the action is all of the reply but its thoughts (`without_thoughts`), if it is not blank.
     """
+    if plain:
+        return without_thoughts(reply) or None
     thought = THOUGHT.match(reply) if thinking else None
     rest = reply[thought.end() :] if thought else reply
     tags = list(TAG.finditer(rest))

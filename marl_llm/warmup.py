@@ -16,7 +16,6 @@ from marl_llm.policies.base import Policy, View
 from marl_llm.policies.llm import LLMPolicy, Reader
 from marl_llm.seeds import generator
 from marl_llm.team import Member, Team, bases_first, make_learner
-from marl_llm.text import canonical_reply
 from marl_llm.types import Episode, Sample, Span
 
 
@@ -119,7 +118,6 @@ def as_written(episode: Episode, policy: str, reader: Reader, seats: Collection[
         if turn.agent not in seats:
             continue
         assert turn.action is not None, "a scripted player always has an action"
-        reply = canonical_reply(turn.action)
         view = View(
             game=match.game,
             settings=match.settings,
@@ -132,6 +130,7 @@ def as_written(episode: Episode, policy: str, reader: Reader, seats: Collection[
             seed=match.seed,
             history=histories.get(turn.agent, ()),
         )
+        reply = reader.written(view, turn.action)
         histories[turn.agent] = (*view.history, (turn.observation, reply))
         prompt, written = reader.prompt(view), reader.chat.encode_reply(reply)
         samples.append(

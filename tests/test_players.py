@@ -124,6 +124,7 @@ def test_an_endpoint_has_options_but_never_a_key_in_the_settings() -> None:
         ("remote", {"url": "http://h", "model": "m", "retries": 0.5}, "remote.retries: 0.5 .* a whole number, 0 or"),
         ("remote", {"url": "http://h", "model": "m", "backoff_s": -1}, "remote.backoff_s: -1 .* 0 or more seconds"),
         ("remote", {"url": "http://h", "model": "m", "timeout_s": 0}, "remote.timeout_s: 0 .* more than 0 seconds"),
+        ("remote", {"url": "http://h", "model": "m", "answers": "bare"}, "remote.answers: 'bare' .* tagged or plain"),
         ("remote", {"url": "http://h", "model": "m", "workers": True}, "remote.workers: True .* a whole number, 1"),
         ("human", {"name": "me"}, "policy human: unknown option 'name'; it has no options"),
     ],

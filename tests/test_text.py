@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from marl_llm.errors import ModelError
-from marl_llm.text import Chat, answer_instruction, canonical_reply, read_action
+from marl_llm.text import Chat, answer_instruction, canonical_reply, is_plain, read_action, without_thoughts
 
 CHATML = """
 {%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}
@@ -292,3 +292,36 @@ def test_the_instruction_shows_the_form_that_is_read() -> None:
     assert read_action(answer_instruction(False).split("inside ")[1].split(" and")[0], None, thinking=False) == "..."
     assert "<think>" in answer_instruction(True)
     assert "<think>" not in answer_instruction(False)
+
+
+@pytest.mark.parametrize(
+    ("reply", "heard"),
+    [
+        ("The answer is 7.", "The answer is 7."),
+        ("<think>it is 8</think>\n\nIt is\n7.\n", "It is\n7."),
+        ("it is 8, no\n</think> 7", "7"),
+        ("< THINK >8</ think >7", "7"),
+        ("<think>a<think>b</think>c</think>7", "7"),
+        ("<think>8</think> 7 <think>or 9</think> it is", "7  it is"),
+        ("8</think>7<think>or 9</think>", "7"),
+        ("7 <think>or 9", "7"),
+        ("<think>8", ""),
+        ("<think></think>  ", ""),
+        ("8</think>", ""),
+        ("It is <answer>7</answer>.", "It is <answer>7</answer>."),
+        ("I think 3 < 7", "I think 3 < 7"),
+    ],
+)
+def test_a_plain_reply_is_heard_without_its_thoughts(reply: str, heard: str) -> None:
+    assert without_thoughts(reply) == heard
+    for thinking in (False, True):
+        assert read_action(reply, None, thinking=thinking, plain=True) == (heard or None)
+
+
+def test_plain_is_asked_for_and_only_where_nothing_is_listed() -> None:
+    assert is_plain("plain", None)
+    assert not is_plain("plain", ("bet", "pass"))
+    assert not is_plain("plain", ())
+    assert not is_plain("tagged", None)
+    assert answer_instruction(True, plain=True) == answer_instruction(False, plain=True) == ""
+    assert read_action(canonical_reply("so it is", plain=True), None, thinking=False, plain=True) == "so it is"

@@ -137,3 +137,14 @@ def test_a_policy_imitates_what_is_done_in_its_own_seats() -> None:
     config = replace(taught(), matchmaking=MatchmakingConfig(seats={"player_0": "agent", "player_1": "random"}))
     made = demonstrations(config, seated(untrained()), TEACHERS)
     assert {sample.agent for sample in made} == {"player_0"}
+
+
+def test_where_replies_are_plain_a_demonstration_is_the_bare_action() -> None:
+    config = taught({"team": PlayedGame(name="workflow")}, teacher="random")
+    said = []
+    for answers in ("plain", "tagged"):
+        policy = seated(untrained("workflow"), answers=answers)
+        samples = demonstrations(config, policy, TEACHERS)
+        said.append([policy.chat.decode(sample.tokens[sample.spans[0].start :]) for sample in samples])
+    assert [canonical_reply(text) for text in said[0]] == said[1]
+    assert said[0]

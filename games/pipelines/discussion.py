@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from games.base import Legal, Parts, counted
 from games.pipelines import ARITHMETIC, number_of
-from games.pipelines.task_game import TaskGame
+from games.pipelines.task_game import TaskGame, quoted
 from games.pipelines.workflow import RIGHT, WRONG
 from games.settings import OnIllegal, check_choice, check_flag, check_whole, refused
 from games.tasks import Task, check
@@ -248,7 +248,7 @@ class Discussion(TaskGame[Talk]):
             return question
         told = PROMPTS[self._asked(job)]
         named = zip(("Solution", "Evaluation"), job.about, strict=False)
-        about = [f"{name}: {position.said[turn]}" for name, turn in named]
+        about = [quoted(name, position.said[turn]) for name, turn in named]
         return "\n".join((f"{told} {question}", *self._references(job), *about))
 
     def state_key(self, agent: str) -> str:
@@ -316,11 +316,11 @@ class Discussion(TaskGame[Talk]):
         """What a solver reads of the round before: solutions, each with the first evaluation of it."""
         position, shown = self.position, []
         for turn in job.references:
-            shown.append(f"Earlier solution: {position.said[turn]}")
+            shown.append(quoted("Earlier solution", position.said[turn]))
             judging = (number for number, other in enumerate(position.jobs) if other.kind == "evaluator")
             evaluation = next((number for number in judging if position.jobs[number].about[0] == turn), None)
             if evaluation is not None:
-                shown.append(f"Evaluation of it: {position.said[evaluation]}")
+                shown.append(quoted("Evaluation of it", position.said[evaluation]))
         return shown
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 from games.settings import refused
 from games.tools.named import TOOLS
 
-Rounds = Literal["all", "first", "last"]
+Rounds = Literal["all", "first", "last", "earlier"]
 Asks = Literal["question", "paraphrase"]
+Reach = Literal["last", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +27,10 @@ class Node:
     """Roles whose messages of this round it reads: they speak before it does."""
     recalls: tuple[str, ...] = ()
     """Roles whose messages of the round before it reads; its own may be among them."""
+    reach: Reach = "last"
+    """How far back `recalls` goes: the round before, or all of them."""
     rounds: Rounds = "all"
-    """In which rounds it speaks."""
+    """In which rounds it speaks; `earlier`: in all but the last."""
     choices: tuple[str, ...] = ()
     """The only messages that it may send; empty: any text."""
     answers: bool = False
@@ -48,7 +51,9 @@ class Node:
 
     def speaks(self, number: int, rounds: int) -> bool:
         """Whether it speaks in round `number` (from 0) of `rounds`."""
-        return self.rounds == "all" or number == (0 if self.rounds == "first" else rounds - 1)
+        if self.rounds in ("all", "first"):
+            return self.rounds == "all" or number == 0
+        return (number == rounds - 1) == (self.rounds == "last")
 
 
 def read_nodes(game: str, given: Any) -> tuple[Node, ...]:
@@ -104,6 +109,7 @@ def _node(game: str, role: Any, given: Any, roles: Sequence[str]) -> Node:
     for name, fine, allowed in (
         ("prompt", isinstance(node.prompt, str), "a text"),
         ("count", type(node.count) is int and node.count >= 1, "a whole number, 1 or more"),
+        ("reach", node.reach in get_args(Reach), " or ".join(get_args(Reach))),
         ("rounds", node.rounds in get_args(Rounds), " or ".join(get_args(Rounds))),
         ("answers", isinstance(node.answers, bool), "true or false"),
         ("asks", node.asks in get_args(Asks), " or ".join(get_args(Asks))),

@@ -7,6 +7,7 @@ from typing import Any
 from games.pipelines import tasks_of
 from games.settings import OnIllegal
 from games.tasks import Task
+from games.tasks.answers import LINES
 from games.text_game import Position, TextGame
 
 SHOWN = 4
@@ -15,6 +16,9 @@ SHOWN = 4
 
 class TaskGame(TextGame[Position]):
     """A game says what `TextGame` asks for, but for reading: where it lists no legal actions any text is one.
+
+    A message is one line, so that none can pass for somebody else's; on tasks that are answered with a program it keeps
+    its lines, and is shown by `quoted`. The position has a `task`.
 
     `silence`: what is heard of an agent whose reply could not be read.
     """
@@ -51,7 +55,14 @@ class TaskGame(TextGame[Position]):
         return number, self._tasks[number]
 
     def read(self, agent: str, text: str) -> str | None:
-        return super().read(agent, text) if self._legal[agent] else " ".join(text.split()) or None
+        return super().read(agent, text) if self._legal[agent] else self.message(text)
+
+    def message(self, text: str) -> str | None:
+        """The text as others are to read it; None: it says nothing."""
+        task: Task = self.position.task  # type: ignore[attr-defined]
+        if task.check not in LINES:
+            return " ".join(text.split()) or None
+        return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n") or None
 
     def examples(self, agent: str) -> tuple[str, ...]:
         return self._examples
@@ -61,3 +72,8 @@ class TaskGame(TextGame[Position]):
 
     def _default(self, agent: str) -> str:
         return self._silence
+
+
+def quoted(name: str, text: str) -> str:
+    """What somebody said, as it is shown: further lines are indented, so that none of them begins with a name."""
+    return f"{name}: {text}".replace("\n", "\n    ")

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 from games.base import Legal, Parts
 from games.pipelines import ARITHMETIC
 from games.pipelines.graph import Node, layers, read_nodes
-from games.pipelines.task_game import SHOWN, TaskGame
+from games.pipelines.task_game import SHOWN, TaskGame, quoted
 from games.pipelines.work import MARKS, PLAIN, Call, Kit, Message, Work
 from games.settings import OnIllegal, check_choice, check_positive, check_whole, refused
-from games.tasks import Task, check, final_answer
-from games.tasks.answers import normalised
+from games.tasks import Task, check
+from games.tasks.answers import alike
 from games.tools.base import Tool, parse_call
 from games.tools.named import TOOLS, named
 
@@ -45,7 +45,7 @@ def env(
     """Agents that work on one task by a graph of roles.
 
     `tasks`: where tasks come from, as in `{source: arithmetic, level: 2}` (`games.tasks`). `nodes`: role to what it
-    does: `prompt`, `count`, `sees`, `recalls`, `rounds`, `choices`, `answers`, `asks`, `attributes`, `tools`,
+    does: `prompt`, `count`, `sees`, `recalls`, `reach`, `rounds`, `choices`, `answers`, `asks`, `attributes`, `tools`,
     `tool_turns` (`games.pipelines.graph.Node`). `answer`: the role whose messages of the last round are the team's
     answer; by default the last node with `answers`. `decide`: its last agent's message, or the answer that most of them
     give. `pay`: reward parts, for every agent: `outcome`, whether the team's answer is right; `correct`, whether its
@@ -76,7 +76,10 @@ def env(
 
 
 class Workflow(TaskGame[Work]):
-    """Utility: what the parts of `pay` sum to. Nobody sees the gold answer, or who has it right.
+    """Utility: what the parts of `pay` sum to, for all who spoke. Nobody sees the gold answer, or who has it right.
+
+    A game of its own may say when the work is done early (`stops`), which of those who could speak do (`speakers`),
+    what each is asked (`question`) and hears (`heard`), and what in a message answers the task (`answer_in`).
 
     `hidden` tells the task, the gold answer, the team's answer, whether it is right, the share of right answers by
     role, `answers` (the turn of each, and whether it is right), `attributions` (of judges: turn, judge's turn, number,
@@ -156,28 +159,49 @@ class Workflow(TaskGame[Work]):
     def read(self, agent: str, text: str) -> str | None:
         return super().read(agent, text) if self._call(agent, text) is None else text.strip()
 
+    def stops(self, message: Message) -> bool:
+        """Whether the work is done with this message, so that nobody speaks after its stage."""
+        return False
+
+    def speakers(self, position: Work) -> tuple[str, ...]:
+        """Who speaks in the position's stage."""
+        _, layer = self._stages[position.stage]
+        return tuple(agent for node in layer for agent in node.agents)
+
+    def question(self, agent: str) -> str:
+        """What the agent is asked."""
+        task = self.position.task
+        return task.prompt if self._nodes[self._role[agent]].asks == "question" else self._paraphrase(task)
+
+    def answer_in(self, text: str) -> str:
+        """The part of a message that answers the task."""
+        return text
+
+    def is_answer(self, message: Message) -> bool:
+        """Whether a message is an answer to the task."""
+        return self._nodes[message.role].answers
+
     def examples(self, agent: str) -> tuple[str, ...]:
         return (*super().examples(agent), *(TOOLS[tool.name] for tool in self._at_hand(agent)))
 
     def see(self, agent: str) -> str:
-        node, task = self._nodes[self._role[agent]], self.position.task
-        question = task.prompt if node.asks == "question" else self._paraphrase(task)
+        node = self._nodes[self._role[agent]]
         told = " ".join((node.prompt, *((ATTRIBUTE,) if node.attributes else ()))).strip()
-        heard = [f"{message.agent}: {message.text}" for message in self._heard(node)]
+        heard = [quoted(message.agent, message.text) for message in self.heard(agent)]
         called = [f"{call.text}\n{call.result}" for call in self._calls(agent)]
         tools = self._at_hand(agent)
         usage = [f"Tools: {'; '.join(tool.usage for tool in tools)}."] if tools else []
-        return "\n".join((f"{told}{' ' if told else ''}Question: {question}", *heard, *usage, *called))
+        return "\n".join((f"{told}{' ' if told else ''}Question: {self.question(agent)}", *heard, *usage, *called))
 
     def state_key(self, agent: str) -> str:
-        node, position = self._nodes[self._role[agent]], self.position
-        heard = [(message.agent, message.text) for message in self._heard(node)]
+        position = self.position
+        heard = [(message.agent, message.text) for message in self.heard(agent)]
         called = [(call.text, call.result) for call in self._calls(agent)]
         return json.dumps([self.metadata["name"], agent, position.stage, position.number, heard, called])
 
     def after(self, actions: Mapping[str, str]) -> tuple[Work, Parts]:
         position = self.position
-        number, layer = self._stages[position.stage]
+        number, _ = self._stages[position.stage]
         calls, spoken = list(position.calls), list(position.spoken)
         for turn, (agent, text) in enumerate(actions.items(), position.turns):
             call = self._call(agent, text)
@@ -185,16 +209,17 @@ class Workflow(TaskGame[Work]):
                 calls.append(Call(agent=agent, text=text, result=self._kit.use(*call)))
                 continue
             role = self._role[agent]
-            about = tuple(message.turn for message in self._heard(self._nodes[role]))
+            about = tuple(message.turn for message in self.heard(agent))
             spoken.append(Message(agent=agent, role=role, round=number, text=text, turn=turn, about=about))
         position = replace(position, calls=tuple(calls), spoken=tuple(spoken), turns=position.turns + len(actions))
-        if len(spoken) < sum(node.count for node in layer):
+        order = self.speakers(position)
+        if len(spoken) < len(order):
             return position, {}
-        order = [agent for node in layer for agent in node.agents]
         said = position.said + tuple(sorted(spoken, key=lambda message: order.index(message.agent)))
-        position = replace(
-            position, said=said, used=position.used + len(calls), spoken=(), calls=(), stage=position.stage + 1
-        )
+        stage = len(self._stages) if any(map(self.stops, spoken)) else position.stage + 1
+        position = replace(position, said=said, used=position.used + len(calls), spoken=(), calls=(), stage=stage)
+        while position.stage < len(self._stages) and not self.speakers(position):
+            position = replace(position, stage=position.stage + 1)
         return position, self._parts(position) if position.stage == len(self._stages) else {}
 
     def over(self, agent: str) -> bool:
@@ -207,29 +232,29 @@ class Workflow(TaskGame[Work]):
         if position.stage < len(self._stages):
             return facts
         answer = self.team_answer(position)
-        right = {f"correct_{role}": self._share(position, role) for role, node in self._nodes.items() if node.answers}
-        graded = [m for m in position.said if self._nodes[m.role].answers]
-        told: dict[str, Any] = {"answers": [{"turn": m.turn, "right": check(position.task, m.text)} for m in graded]}
+        graded = [(m, check(position.task, self.answer_in(m.text))) for m in position.said if self.is_answer(m)]
+        told: dict[str, Any] = {"answers": [{"turn": message.turn, "right": right} for message, right in graded]}
+        for role in self._nodes:
+            if shares := [right for message, right in graded if message.role == role]:
+                told[f"correct_{role}"] = sum(shares) / len(shares)
         if any(node.attributes for node in self._nodes.values()):
             told["attributions"] = [mark for m in position.said if self._nodes[m.role].attributes for mark in m.marks()]
         if any(self._tools.values()):
             told["tool_calls"] = position.used
-        return {**facts, "answer": answer, "correct": check(position.task, answer), **right, **told}
+        return {**facts, "answer": answer, "correct": check(position.task, answer), **told}
 
     def team_answer(self, position: Work) -> str:
         """What the team answers, once all have spoken."""
         last = max(message.round for message in position.said)
         given = [message.text for message in position.said if message.role == self._answer and message.round == last]
-        return given[-1] if self._decide == "last" else majority(given)
+        return self.answer_in(given[-1] if self._decide == "last" else majority(position.task, given))
 
     def _speaking(self, agent: str) -> Node | None:
         """The agent's node, if it is to speak now."""
         position = self.position
         if position.stage == len(self._stages) or agent in [message.agent for message in position.spoken]:
             return None
-        _, layer = self._stages[position.stage]
-        node = self._nodes[self._role[agent]]
-        return node if node in layer else None
+        return self._nodes[self._role[agent]] if agent in self.speakers(position) else None
 
     def _calls(self, agent: str) -> list[Call]:
         """What the agent did with tools in this stage."""
@@ -251,39 +276,41 @@ class Workflow(TaskGame[Work]):
             raise refused(self.metadata["name"], "asks", "paraphrase", f"question: task {task.id} has no paraphrase")
         return text
 
-    def _heard(self, node: Node) -> list[Message]:
-        """What the role reads now, in the order in which it was said."""
+    def heard(self, agent: str) -> list[Message]:
+        """What the agent reads now, in the order in which it was said."""
         if self.position.stage == len(self._stages):
             return []
-        number, _ = self._stages[self.position.stage]
+        node, (number, _) = self._nodes[self._role[agent]], self._stages[self.position.stage]
+        since = 0 if node.reach == "all" else number - 1
         return [
             message
             for message in self.position.said
             if (message.round == number and message.role in node.sees)
-            or (message.round == number - 1 and message.role in node.recalls)
+            or (since <= message.round < number and message.role in node.recalls)
         ]
 
     def _parts(self, position: Work) -> Parts:
         outcome = check(position.task, self.team_answer(position))
-        return {agent: self._earned(position, agent, outcome) for agent in self.possible_agents}
+        spoke = {message.agent for message in position.said}
+        return {agent: self._earned(position, agent, outcome) for agent in self.possible_agents if agent in spoke}
 
     def _earned(self, position: Work, agent: str, outcome: float) -> dict[str, float]:
         """The parts that are paid to the agent."""
-        own = [message.text for message in position.said if message.agent == agent]
+        own = [message for message in position.said if message.agent == agent]
+        answers = [message.text for message in own if self.is_answer(message)]
         earned = {
             "outcome": outcome,
-            "correct": check(position.task, own[-1]) if own and self._nodes[self._role[agent]].answers else 0.0,
-            "format": sum(text != SILENCE for text in own) / max(len(own), 1),
+            "correct": check(position.task, self.answer_in(answers[-1])) if answers else 0.0,
+            "format": sum(message.text != SILENCE for message in own) / len(own),
         }
         return {part: earned[part] for part in self._pay}
 
-    def _share(self, position: Work, role: str) -> float:
-        """Share of right answers among all messages of the role."""
-        given = [check(position.task, message.text) for message in position.said if message.role == role]
-        return sum(given) / len(given)
 
+def majority(task: Task, given: Sequence[str]) -> str:
+    """The text whose final answer most have given, in other words or the same (`alike`); of equals the first.
 
-def majority(given: Sequence[str]) -> str:
-    """The text whose final answer most have given, in other words or the same; of equals the first."""
-    answers = [normalised(final_answer(text)) for text in given]
+    Silence has no vote, unless there is nothing else.
+    """
+    given = [text for text in given if text != SILENCE] or given
+    answers = [alike(task, text) for text in given]
     return given[answers.index(max(answers, key=answers.count))]

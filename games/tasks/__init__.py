@@ -9,9 +9,10 @@ from typing import Any
 from games.tasks import asked, rows
 from games.tasks.answers import check, final_answer
 from games.tasks.base import Task, TaskSet, check_between, refused
+from games.tasks.benchmarks import BENCHMARKS
 from games.tasks.generated import Maker, generated
 
-__all__ = ["FORMS", "Task", "TaskSet", "check", "final_answer", "names", "settings_of", "task_set"]
+__all__ = ["BENCHMARKS", "FORMS", "Task", "TaskSet", "check", "final_answer", "names", "settings_of", "task_set"]
 
 GENERATORS = ("algebra", "arithmetic", "countdown", "knights", "multihop", "reading", "survey")
 FORMS = {
@@ -28,11 +29,13 @@ def names() -> tuple[str, ...]:
 
 
 def task_set(source: str, **settings: Any) -> TaskSet:
-    """The tasks of a source, which is one of `names()` or has one of the `FORMS`.
+    """The tasks of a source, which is one of `names()` or of the `BENCHMARKS`, or has one of the `FORMS`.
 
     Every generator has, besides its own settings, `split` (`train` or `test`, which share no task), `seed` and `size`
     (tasks in the set; 10,000). Its tasks are functions of the settings, the split and the index alone, and a larger
-    size only adds to them. For files and data sets see `games.tasks.rows`.
+    size only adds to them. For files and data sets see `games.tasks.rows`. A benchmark has `path` (a file of JSON
+    lines in the form of its data set; `sample`: a few made-up questions; left out: the hub) and `size` (the first so
+    many tasks).
 
     Raises:
         ValueError: the source is unknown (the nearest name is given), a setting is unknown or out of range, or a file
@@ -45,9 +48,11 @@ def task_set(source: str, **settings: Any) -> TaskSet:
         return _called(source, rows.from_hugging_face, name, **settings)
     if source == asked.SOURCE:
         return _called(source, asked.ask, source, **settings)
+    if source in BENCHMARKS:
+        return _called(source, importlib.import_module(f"games.tasks.benchmarks.{source}").tasks, source, **settings)
     if source not in GENERATORS:
-        near = difflib.get_close_matches(source, GENERATORS, n=1, cutoff=0.0)[0]
-        allowed = ", ".join((*GENERATORS, *FORMS))
+        near = difflib.get_close_matches(source, (*GENERATORS, *BENCHMARKS), n=1, cutoff=0.0)[0]
+        allowed = ", ".join((*GENERATORS, *BENCHMARKS, *FORMS))
         raise ValueError(f"unknown tasks {source!r}; nearest valid name: {near}; allowed: {allowed}")
     return _generated(source, **settings)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from games.tasks import names, settings_of, task_set
+from games.tasks import BENCHMARKS, names, settings_of, task_set
 from games.tasks.corpus import NAME as CORPUS
 from games.tasks.corpus import corpus
 
@@ -16,10 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was asked for; the exit code: 0, or 2 with one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m games.tasks",
-        description="Print tasks of a generator, or the documents of the corpus, as JSON lines.",
+        description="Print tasks of a generator or a benchmark, or the documents of the corpus, as JSON lines.",
         epilog=f"Settings as --NAME VALUE. {'; '.join(f'{name}: {_told(name)}' for name in names())}.",
     )
-    parser.add_argument("source", help=f"{', '.join(names())}; a .jsonl file; hf:DATASET; or {CORPUS}")
+    parser.add_argument("source", help=f"{', '.join((*names(), *BENCHMARKS))}; a .jsonl file; hf:DATASET; or {CORPUS}")
     parser.add_argument("--count", type=int, default=10, help="tasks to print, from --start on (default 10)")
     parser.add_argument("--start", type=int, default=0, help="index of the first one (default 0)")
     asked, rest = parser.parse_known_args(arguments)

@@ -10,6 +10,8 @@ from fractions import Fraction
 from games.tasks.base import Task, refused
 
 CHECKERS = {
+    "choice": "games.tasks.choice_answers:check",
+    "code": "games.tasks.code_answers:check",
     "countdown": "games.tasks.countdown:check",
     "exact": "games.tasks.answers:exact",
     "f1": "games.tasks.answers:f1",
@@ -20,6 +22,8 @@ CHECKERS = {
     "unknown": "games.tasks.asked:unknown",
 }
 """Name of a checker to the function: of a task and a final answer, 0.0 (wrong) to 1.0 (right)."""
+LINES = ("code",)
+"""Checkers that get the whole reply, line by line, since they find the answer in it themselves."""
 
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?"
 _WORD = r"[a-z°%]+(?:\^?[23])?(?:[/*][a-z]+(?:\^?[23])?)?"
@@ -35,15 +39,31 @@ def check(task: Task, reply: str) -> float:
     Raises:
         ValueError: there is no such checker, or what it needs is not installed.
     """
-    return _checker(task)(task, final_answer(reply))
+    return _checker(task)(task, reply if task.check in LINES else final_answer(reply))
 
 
 def final_answer(reply: str) -> str:
     r"""What a reply answers: the last `<answer>...</answer>`, and of that the last `\boxed{...}`; without them, all."""
-    tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
-    text = tagged[-1] if tagged else reply
+    tagged = last_tagged(reply)
+    text = reply if tagged is None else tagged
     boxed = _last_boxed(text)
     return (text if boxed is None else boxed).strip()
+
+
+def last_tagged(reply: str) -> str | None:
+    """What is in the last `<answer>...</answer>`; None: there is none."""
+    tagged = re.findall(r"<answer>((?:(?!</?answer>).)*)</answer>", reply, flags=re.DOTALL | re.IGNORECASE)
+    return tagged[-1] if tagged else None
+
+
+def last_marked(reply: str) -> str | None:
+    """What a reply marks as its answer, by a tag, a box or a fence of code; None: it marks nothing."""
+    tagged = last_tagged(reply)
+    boxed = _last_boxed(reply if tagged is None else tagged)
+    if tagged is not None or boxed is not None:
+        return final_answer(reply)
+    fenced = re.findall(r"```[^\n`]*\n(.*?)```", reply, flags=re.DOTALL)
+    return fenced[-1] if fenced else None
 
 
 def validate(task: Task) -> None:
@@ -58,6 +78,8 @@ def validate(task: Task) -> None:
         look(task)
     elif task.check == "number" and read_number(task.answer) is None:
         raise refused("with check 'number'", "answer", task.answer, "a number")
+    elif task.check == "number" and not _tolerance(task.metadata.get("tolerance", 0)):
+        raise refused("with check 'number'", "metadata.tolerance", task.metadata["tolerance"], "0 to less than 1")
     elif task.check in ("exact", "f1", "list") and not normalised(task.answer):
         raise refused(f"with check {task.check!r}", "answer", task.answer, "a text with letters or digits")
 
@@ -81,9 +103,26 @@ def listed(task: Task, answer: str) -> float:
 
 
 def number(task: Task, answer: str) -> float:
-    """1.0 if the numbers are equal, exactly; else 0.0. A unit after it is passed over."""
-    value = read_number(answer)
-    return float(value is not None and value == read_number(task.answer))
+    """1.0 if the numbers are equal; else 0.0. A unit after it is passed over.
+
+    Exactly, or with `tolerance` in the task's metadata up to so much of the gold one (0.05: 5 %).
+    """
+    value, gold = read_number(answer), read_number(task.answer)
+    if value is None or gold is None:
+        return 0.0
+    return float(abs(value - gold) <= Fraction(str(task.metadata.get("tolerance", 0))) * abs(gold))
+
+
+def alike(task: Task, reply: str) -> str:
+    """What a reply answers, in a form that is the same for replies that mean the same; votes are counted by it."""
+    answer = final_answer(reply)
+    if task.check in ("number", "math") and (value := read_number(answer)) is not None:
+        return str(value)
+    if task.check in ("choice", "code"):
+        module = importlib.import_module(_path(task).partition(":")[0])
+        read = module.read_code(reply) if task.check == "code" else module.read_choice(answer, task.metadata["choices"])
+        return read or normalised(answer)
+    return normalised(answer)
 
 
 def normalised(text: str) -> str:
@@ -120,6 +159,10 @@ def read_number(text: str) -> Fraction | None:
         return None
     value = Fraction(found[2].replace(",", "") + (found[3] or ""))
     return -value if found[1] == "-" else value
+
+
+def _tolerance(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def _path(task: Task) -> str:

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,8 +35,8 @@ def from_file(
     Raises:
         ValueError: the file cannot be read or has no tasks, or a line is broken; names the line.
     """
-    fields = Fields(prompt=prompt, answer=answer, check=check, after=after)
-    return _task_set(path, split, _tasks(path, _stamp(path), fields))
+    fields = Fields(source=path, prompt=prompt, answer=answer, check=check, after=after)
+    return _task_set(path, split, tasks_of_file(path, fields))
 
 
 def from_hugging_face(
@@ -55,14 +56,99 @@ def from_hugging_face(
     Raises:
         ValueError: `datasets` is not installed or cannot load it, or a row is broken; names the row.
     """
-    fields = Fields(prompt=prompt, answer=answer, check=check, after=after)
-    return _task_set(f"hf:{name}", None, _hugging_face(name, subset, split, fields))
+    fields = Fields(source=f"hf:{name}", prompt=prompt, answer=answer, check=check, after=after)
+    return _task_set(f"hf:{name}", None, tasks_of_hub(name, subset, split, fields))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fields:
+class Row:
+    """A row of a file or a data set, and where it stands."""
+
+    place: str
+    """For errors: `tasks.jsonl, line 3`."""
+    fields: Mapping[str, Any]
+    """What it says."""
+
+    def text(self, field: str, *, numbers: bool = False) -> str:
+        """A field that must be there and must not be empty; numbers are written out where they are allowed.
+
+        Raises:
+            ValueError: it is not there, or something else; names the place.
+        """
+        value = self._there(field)
+        if numbers and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            value = str(value)
+        if not isinstance(value, str) or not value.strip():
+            raise self.refused(field, "a text or a number" if numbers else "a text")
+        return value
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        """A field that must be a list of texts, which may be empty where the list may not.
+
+        Raises:
+            ValueError: it is not; names the place.
+        """
+        value = self._there(field)
+        listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+        if not listed or not all(isinstance(text, str) for text in value):
+            raise self.refused(field, "a list of texts")
+        return tuple(value)
+
+    def refused(self, field: str, allowed: str) -> ValueError:
+        """The error that names the place, the field, what it says and what is allowed."""
+        return ValueError(
+            f"{self.place}: field {field!r}: {_short(self.fields.get(field))} is not allowed; it must be {allowed}"
+        )
+
+    def _there(self, field: str) -> Any:
+        if field not in self.fields:
+            there = ", ".join(map(str, self.fields)) or "none"
+            raise ValueError(f"{self.place}: field {field!r} is missing; there are: {there}")
+        return self.fields[field]
+
+
+class Reader(ABC):
+    """Makes tasks of rows. Equal readers make the same ones, so that they are made once in a process."""
+
+    @abstractmethod
+    def task(self, row: Row, number: int) -> Task | None:
+        """The task of a row, `number` counting the tasks before it; None: the row is none of them.
+
+        Raises:
+            ValueError: the row is broken; names its place.
+        """
+
+    def tasks(self, rows: Iterable[tuple[str, Any]]) -> list[Task]:
+        """The tasks of rows, each given with its place.
+
+        Raises:
+            ValueError: a row is broken, or an id comes twice; names the place.
+        """
+        places: dict[str, str] = {}
+        tasks: list[Task] = []
+        for place, content in rows:
+            if not isinstance(content, Mapping):
+                raise ValueError(f"{place}: {_short(content)} is not allowed; it must be an object with fields")
+            task = self.task(Row(place=place, fields=content), len(tasks))
+            if task is None:
+                continue
+            if task.id in places:
+                raise ValueError(f"{place}: id {task.id!r} is taken by {places[task.id]}")
+            try:
+                answers.validate(task)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+            places[task.id] = place
+            tasks.append(task)
+        return tasks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fields(Reader):
     """Which fields of a row make a task."""
 
+    source: str
+    """For errors."""
     prompt: str
     """Name of the question's field."""
     answer: str
@@ -72,68 +158,51 @@ class Fields:
     after: str
     """The gold answer is what follows the last of these marks in its field; empty: all of it."""
 
-    def tasks(self, source: str, rows: Iterable[tuple[str, Any]]) -> list[Task]:
-        """The tasks of rows, each given with its place.
-
-        Raises:
-            ValueError: a row is broken, or an id comes twice; names the place.
-        """
+    def __post_init__(self) -> None:
         if self.check not in answers.CHECKERS:
-            raise refused(source, "check", self.check, f"one of {', '.join(answers.CHECKERS)}")
-        places: dict[str, str] = {}
-        tasks = []
-        for place, row in rows:
-            task = self._task(place, row)
-            if task.id in places:
-                raise ValueError(f"{place}: id {task.id!r} is taken by {places[task.id]}")
-            places[task.id] = place
-            tasks.append(task)
-        return tasks
+            raise refused(self.source, "check", self.check, f"one of {', '.join(answers.CHECKERS)}")
 
-    def _task(self, place: str, row: Any) -> Task:
-        if not isinstance(row, Mapping):
-            raise ValueError(f"{place}: {_short(row)} is not allowed; it must be an object with fields")
-        prompt, answer = _text(place, row, self.prompt), _text(place, row, self.answer, numbers=True)
-        metadata = row.get("metadata", {})
+    def task(self, row: Row, number: int) -> Task:
+        prompt, answer = row.text(self.prompt), row.text(self.answer, numbers=True)
+        metadata = row.fields.get("metadata", {})
         if not isinstance(metadata, Mapping):
-            raise ValueError(f"{place}: field 'metadata': {_short(metadata)} is not allowed; it must be an object")
-        others = {key: value for key, value in row.items() if key not in (*OWN, self.prompt, self.answer)}
-        task = Task(
-            id=_text(place, row, "id", numbers=True) if "id" in row else place,
+            raise row.refused("metadata", "an object")
+        others = {key: value for key, value in row.fields.items() if key not in (*OWN, self.prompt, self.answer)}
+        return Task(
+            id=row.text("id", numbers=True) if "id" in row.fields else row.place,
             prompt=prompt,
             answer=answers.final_answer(answer.rpartition(self.after)[2] if self.after else answer),
-            check=_text(place, row, "check") if "check" in row else self.check,
+            check=row.text("check") if "check" in row.fields else self.check,
             metadata={**others, **metadata},
         )
-        try:
-            answers.validate(task)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        return task
 
 
-def _text(place: str, row: Mapping[str, Any], field: str, *, numbers: bool = False) -> str:
-    """A field that must be there and must not be empty; numbers are written out where they are allowed."""
-    if field not in row:
-        raise ValueError(f"{place}: field {field!r} is missing; there are: {', '.join(map(str, row)) or 'none'}")
-    value = row[field]
-    if numbers and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        allowed = "a text or a number" if numbers else "a text"
-        raise ValueError(f"{place}: field {field!r}: {_short(value)} is not allowed; it must be {allowed}")
-    return value
+def tasks_of_file(path: str, reader: Reader) -> list[Task]:
+    """The tasks of a file of JSON objects, one a line, which is read again only if it has changed.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is broken; names the line.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    return _tasks(path, (found.st_mtime_ns, found.st_size), reader)
 
 
 @lru_cache(maxsize=32)
-def _tasks(path: str, stamp: tuple[int, int], fields: Fields) -> list[Task]:
-    """The tasks of a file, which every game that asks them reads again only if it has changed."""
-    return fields.tasks(path, _lines(path))
+def _tasks(path: str, stamp: tuple[int, int], reader: Reader) -> list[Task]:
+    """The tasks of a file; `stamp`: when it was changed (ns), and its bytes."""
+    return reader.tasks(_lines(path))
 
 
 @lru_cache(maxsize=32)
-def _hugging_face(name: str, subset: str | None, split: str, fields: Fields) -> list[Task]:
-    """The tasks of a data set, which is loaded once in a process."""
+def tasks_of_hub(name: str, subset: str | None, split: str, reader: Reader) -> list[Task]:
+    """The tasks of a data set, which is loaded once in a process.
+
+    Raises:
+        ValueError: `datasets` is not installed or cannot load it, or a row is broken; names the row.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -143,16 +212,7 @@ def _hugging_face(name: str, subset: str | None, split: str, fields: Fields) -> 
     except Exception as error:  # whatever the hub, the network or the data set's own files may raise
         reason = " ".join(str(error).split())
         raise ValueError(f"tasks hf:{name}: cannot be loaded: {type(error).__name__}: {reason}") from error
-    return fields.tasks(f"hf:{name}", ((f"hf:{name}, row {number}", row) for number, row in enumerate(rows)))
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """When the file was changed (ns), and its bytes."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    return found.st_mtime_ns, found.st_size
+    return reader.tasks(((f"hf:{name}, row {number}", row) for number, row in enumerate(rows)))
 
 
 def _lines(path: str) -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from marl_llm.config.loading import (
 )
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
+    Answers,
     CurriculumConfig,
     ExploiterConfig,
     GameConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "UNTOLD",
     "Aggregation",
     "AlarmConfig",
+    "Answers",
     "AssumedConfig",
     "BenchmarkConfig",
     "ClusterConfig",

@@ -100,6 +100,9 @@ class TreeConfig:
         require(self.turns >= 1, "play.tree.turns", self.turns, "1 or more")
 
 
+Answers = Literal["tagged", "plain"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlayConfig:
     """How policies see the game and answer."""
@@ -108,6 +111,9 @@ class PlayConfig:
     """`turn`: rules and current state only. `dialogue`: the seat's whole conversation, append-only."""
     thinking: bool = False
     """Whether text may stand before the answer tag; it is trained like the rest of the reply."""
+    answers: Answers = "tagged"
+    """`tagged`: the action stands in `<answer>...</answer>`. `plain`: where a game lists no legal actions, the whole
+    reply without its thinking is the action, and no tags are asked for; for models that were never taught them."""
     max_reply_tokens: int = 16
     """Limit of sampled tokens per turn."""
     context_tokens: int = 256

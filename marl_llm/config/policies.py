@@ -348,7 +348,7 @@ class PolicyConfig:
     """What it is trained on."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
-    timeout_s, workers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature, foresight}`,
+    timeout_s, workers, answers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature, foresight}`,
     `informed: {accuracy}`."""
 
     @property

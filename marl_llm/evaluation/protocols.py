@@ -12,8 +12,15 @@ from marl_llm.play import agents_of
 
 PROTOCOLS: Mapping[str, GameConfig] = {
     "single": GameConfig(name="workflow"),
+    "self_consistency": GameConfig(name="self_consistency"),
+    "aggregated": GameConfig(name="self_consistency", settings={"aggregator": True}),
     "debate": GameConfig(name="debate"),
+    "debate_judge": GameConfig(name="debate", settings={"judge": True}),
+    "mad": GameConfig(name="mad"),
+    "autogen": GameConfig(name="autogen"),
     "generate_verify_refine": GameConfig(name="generate_verify_refine"),
+    "mixture_of_agents": GameConfig(name="mixture_of_agents"),
+    "planner": GameConfig(name="planner"),
 }
 """Those that need no more than their name; any pipeline with other settings is one too."""
 

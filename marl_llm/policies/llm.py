@@ -11,7 +11,7 @@ from marl_llm.engines.base import Engine, Request
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.seeds import derive
-from marl_llm.text import Chat, answer_begins, answer_instruction, canonical_reply, read_action
+from marl_llm.text import Chat, answer_begins, answer_instruction, canonical_reply, is_plain, read_action
 from marl_llm.types import Completion, Tokens, Turn
 
 
@@ -25,19 +25,34 @@ class Reader:
 
     def prompt(self, view: View) -> Tokens:
         """The exact tokens that the model reads in this view."""
+        told = answer_instruction(self._play.thinking, plain=self.plain(view))
         if self._play.context == "turn":
-            return self._start(view.rules, view.observation)
-        if view.conversation is not None:
-            return self.chat.extend(view.conversation, view.observation)
+            return self._start(view.rules, view.observation, told)
         observations = [observation for observation, _ in view.history] + [view.observation]
-        tokens = self._start(view.rules, observations[0])
+        if view.conversation is not None:
+            return self.chat.extend(view.conversation, self._untold(view, told) + view.observation)
+        tokens = self._start(view.rules, observations[0], told)
         for (_, reply), observation in zip(view.history, observations[1:], strict=True):
             tokens = self.chat.extend(tokens + self.chat.encode_reply(reply), observation)
         return tokens
 
-    def _render(self, rules: str, observation: str) -> Tokens:
-        system = f"{rules}\n{answer_instruction(self._play.thinking)}".strip()
-        return self.chat.start(system, observation)
+    def plain(self, view: View) -> bool:
+        """Whether a whole reply is the action in this view."""
+        return is_plain(self._play.answers, view.legal_actions)
+
+    def written(self, view: View, action: str) -> str:
+        """The reply that says the action in this view and nothing else."""
+        return canonical_reply(action, plain=self.plain(view))
+
+    def _untold(self, view: View, told: str) -> str:
+        """The form of an answer, for whoever was free in its own until now and so has not been told it."""
+        if self._play.answers == "tagged" or not told or not view.history or view.conversation is None:
+            return ""
+        begun = self._start(view.rules, view.history[0][0], told)
+        return "" if view.conversation[: len(begun)] == begun else f"{told}\n"
+
+    def _render(self, rules: str, observation: str, told: str) -> Tokens:
+        return self.chat.start(f"{rules}\n{told}".strip(), observation)
 
 
 class LLMPolicy:
@@ -248,7 +263,8 @@ class LLMPolicy:
         text = self.chat.decode(tokens)
         if not ended:
             return text, None
-        return text, read_action(self.chat.opened + text, legal_actions, thinking=self._play.thinking)
+        plain = is_plain(self._play.answers, legal_actions)
+        return text, read_action(self.chat.opened + text, legal_actions, thinking=self._play.thinking, plain=plain)
 
 
 def _normalised(mass: dict[str, float], samples: int | None) -> Strategy:

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from marl_llm.config import Answers
 from marl_llm.policies.base import Reply, Strategy, View
-from marl_llm.text import answer_instruction, read_action
+from marl_llm.text import answer_instruction, is_plain, read_action
 
 POLL_S = 0.02
 """How long a poll waits for an answer, so that waiting for the network does not keep a core busy."""
@@ -38,11 +39,12 @@ class RemotePolicy:
         backoff_s: float = 0.5,
         timeout_s: float = 120.0,
         workers: int = 16,
+        answers: Answers = "tagged",
     ) -> None:
-        """`key`: sent as bearer token. `workers`: requests at a time."""
+        """`key`: sent as bearer token. `workers`: requests at a time. `answers`: as `play.answers`."""
         self._url, self._model, self._key = f"{url.rstrip('/')}/chat/completions", model, key
         self._retries, self._backoff_s, self._timeout_s = retries, backoff_s, timeout_s
-        self._workers = workers
+        self._workers, self._answers = workers, answers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="remote")
         # The pool gets no more than it works on at once: what is queued there would be asked even after Ctrl-C.
         self._waiting: deque[tuple[Hashable, View]] = deque()
@@ -90,11 +92,13 @@ class RemotePolicy:
             except (OSError, HTTPException, ValueError) as error:  # no connection, cut off, or no JSON of this form
                 problem = f"{self._url}: {type(error).__name__}: {error}"
             else:
-                return Reply(text=text, action=read_action(text, view.legal_actions, thinking=True))
+                plain = is_plain(self._answers, view.legal_actions)
+                return Reply(text=text, action=read_action(text, view.legal_actions, thinking=True, plain=plain))
         return Reply(text="", action=None, fault=problem)
 
     def _post(self, view: View) -> bytes:
-        system = f"{view.rules}\n{answer_instruction(True)}".strip()
+        told = answer_instruction(True, plain=is_plain(self._answers, view.legal_actions))
+        system = f"{view.rules}\n{told}".strip()
         body = {
             "model": self._model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": view.observation}],

@@ -147,7 +147,7 @@ def test_make_takes_a_game_of_the_users_own():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("kuhn", {}, "unknown game 'kuhn'; nearest valid name: kuhn_poker; allowed: connect_four, "),
+        ("kuhn", {}, "unknown game 'kuhn'; nearest valid name: kuhn_poker; allowed: autogen, connect_four, "),
         ("kuhn_poker", {"plaers": 3}, "unexpected keyword argument 'plaers'; its settings: players, on_illegal"),
         ("kuhn_poker", {"players": 11}, "players=11 is not allowed; it must be between 2 and 10"),
         ("leduc_poker", {"players": 1}, "players=1 is not allowed"),

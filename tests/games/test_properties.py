@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 import games
 from tests.games.test_text_game import VARIANTS
 
-PIPELINES = ("debate", "deep_research", "discussion", "generate_verify_refine", "proposer_solver", "workflow")
+PIPELINES = (
+    "autogen",
+    "debate",
+    "deep_research",
+    "discussion",
+    "generate_verify_refine",
+    "mad",
+    "mixture_of_agents",
+    "planner",
+    "proposer_solver",
+    "self_consistency",
+    "workflow",
+)
 """They go on after an illegal move, unless they are told to forfeit."""
 PLAIN = [
     *((name, {}) for name in games.names() if (name, {}) not in VARIANTS and name not in PIPELINES),

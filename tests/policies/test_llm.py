@@ -261,3 +261,71 @@ def test_beyond_the_context_every_reply_is_illegal_and_without_legal_actions_the
     (strategy,) = policy.strategies([long])
     assert strategy.illegal_mass == 1
     assert set(strategy.actions.values()) == {0.5}
+
+
+# Replies without tags.
+
+TEAM = GameConfig(
+    name="workflow",
+    settings={
+        "nodes": {
+            "solver": {"prompt": "Solve.", "answers": True},
+            "critic": {"prompt": "Judge.", "sees": ["solver"], "choices": ["bet", "check"]},
+        }
+    },
+)
+THOUGHTFUL = {
+    "\n": {"<think>": 1.0},
+    "<think>": {"bet": 1.0},
+    "bet": {"</think>": 1.0},
+    "</think>": {"check": 1.0},
+    "check": {END: 1.0},
+}
+
+
+def test_a_plain_reply_is_the_action_without_its_thoughts_and_nobody_asks_for_tags() -> None:
+    policy = seated(dictated(THOUGHTFUL, thinking=True), thinking=True, answers="plain")
+    free = replace(first_view(), legal_actions=None)
+    reply = asked(policy, free)
+    assert (reply.text, reply.action) == ("<think>bet</think>check", "check")
+    assert policy.prompt(free) == policy.chat.start(free.rules, free.observation)
+    assert "<answer>" not in policy.chat.decode(policy.prompt(free))
+
+
+def test_the_thoughts_of_one_agent_reach_no_other() -> None:
+    model = dictated(THOUGHTFUL, thinking=True)
+    policy = seated(model, thinking=True, answers="plain", context="dialogue")
+    (episode,) = games(policy, TEAM)
+    solver, critic = episode.turns
+    assert (solver.reply, solver.action) == ("<think>bet</think>check", "check")
+    assert critic.observation.endswith("\nsolver_0: check Legal actions: bet, check")
+    assert critic.legal is False, "where actions are listed a reply without tags is still illegal"
+    assert critic.prompt is not None
+    assert answer_instruction(True) in policy.chat.decode(critic.prompt)
+
+
+def test_a_plain_reply_that_was_cut_off_has_no_action() -> None:
+    policy = seated(dictated(THOUGHTFUL, thinking=True), thinking=True, answers="plain", max_reply_tokens=4)
+    reply = asked(policy, replace(first_view(), legal_actions=None))
+    assert (reply.text, reply.action) == ("<think>bet</think>check", None)
+
+
+@pytest.mark.parametrize("context", ["turn", "dialogue"])
+def test_where_actions_are_listed_plain_changes_nothing(context: str) -> None:
+    plain, tagged = (games(seated(untrained(), answers=how, context=context), count=4) for how in ("plain", "tagged"))
+    assert plain == tagged
+
+
+def test_whoever_was_free_until_now_is_told_the_form_of_an_answer_once_it_matters() -> None:
+    policy = seated(untrained(), answers="plain", context="dialogue")
+    view = first_view()
+    begun = policy.prompt(replace(view, legal_actions=None))
+    said = (*begun, policy.chat.eos_token_id)
+    later = replace(view, history=((view.observation, ""),), conversation=said)
+    told = policy.chat.extend(said, f"{answer_instruction(False)}\n{view.observation}")
+    assert policy.prompt(later) == told
+    listed = (*policy.prompt(view), policy.chat.eos_token_id)
+    again = replace(later, conversation=listed)
+    assert policy.prompt(again) == policy.chat.extend(listed, view.observation)
+    free = replace(later, legal_actions=None)
+    assert policy.prompt(free) == policy.chat.extend(said, view.observation)

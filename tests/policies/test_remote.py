@@ -85,3 +85,33 @@ def test_more_games_than_workers_are_all_played(serve: Any) -> None:
 def test_probabilities_of_a_remote_model_are_not_to_be_had() -> None:
     with pytest.raises(ValueError, match="cannot be computed"):
         RemotePolicy("http://127.0.0.1:1", "any").strategies([first_view()])
+
+
+@pytest.mark.parametrize(
+    ("answers", "text", "action"),
+    [
+        ("plain", "<think>secret</think>It is 7.", "It is 7."),
+        ("plain", "secret</think>7", "7"),
+        ("plain", "<think>secret", None),
+        ("tagged", "It is 7.", None),
+        ("tagged", "<think>secret</think>It is <answer>7</answer>", "7"),
+    ],
+)
+def test_without_tags_the_whole_answer_but_its_thoughts_is_the_action(
+    serve: Any, answers: Any, text: str, action: str | None
+) -> None:
+    endpoint = serve(lambda number: saying(text))
+    policy = RemotePolicy(endpoint.url, "free", answers=answers)
+    matches = series(GameConfig(name="workflow"), {"*": "remote"}, name="m", games=1, seed=0)
+    (episode,) = play(matches, {"remote": policy})
+    assert episode.turns[0].action == action
+    assert "secret" not in episode.hidden["answer"]
+    system = endpoint.asked[0][2]["messages"][0]["content"]
+    assert ("<answer>" in system) == (answers == "tagged")
+
+
+def test_where_actions_are_listed_tags_are_asked_for_all_the_same(serve: Any) -> None:
+    endpoint = serve(lambda number: saying("<answer>check</answer>"))
+    (episode,) = games_with(RemotePolicy(endpoint.url, "free", answers="plain"))
+    assert episode.turns[0].action == "check"
+    assert "<answer>" in endpoint.asked[0][2]["messages"][0]["content"]

@@ -1,5 +1,6 @@
 """Workflows: who reads whom, who speaks when, what is paid, and how a wrong graph is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import games
 from games.pipelines.graph import layers, read_nodes
 from games.pipelines.workflow import SILENCE, majority
+from games.tasks import Task
 from games.turns import InTurns
 
 CHAIN = {
@@ -85,8 +87,12 @@ def test_a_forfeit_costs_the_offender_alone() -> None:
 
 
 def test_the_majority_is_counted_by_what_the_answers_say() -> None:
-    assert majority(["7", "I say <answer>8</answer>", "8.", "nine"]) == "I say <answer>8</answer>"
-    assert majority(["a", "b"]) == "a"
+    task = Task(id="t", prompt="?", answer="8")
+    assert majority(task, ["7", "I say <answer>8</answer>", "8.", "nine"]) == "I say <answer>8</answer>"
+    assert majority(task, ["a", "b"]) == "a"
+    assert majority(task, [SILENCE, SILENCE, "b"]) == "b"
+    assert majority(task, [SILENCE, SILENCE]) == SILENCE
+    assert majority(replace(task, check="number"), ["7", "8.0 km", "8"]) == "8.0 km"
 
 
 def test_in_a_debate_the_majority_or_a_judge_decides() -> None:
@@ -126,7 +132,7 @@ def test_what_could_not_be_read_is_heard_as_silence() -> None:
         ({"nodes": {"a": {"count": 0}}}, "nodes.a.count=0 is not allowed"),
         ({"nodes": {"a": {"colour": 1}}}, "a mapping with some of answers, asks, attributes, choices, count"),
         ({"nodes": {"a": {"sees": "b"}}}, "nodes.a.sees='b' is not allowed; it must be a list of texts"),
-        ({"nodes": {"a": {"rounds": "odd"}}}, "it must be all or first or last"),
+        ({"nodes": {"a": {"rounds": "odd"}}}, "it must be all or first or last or earlier"),
         ({"nodes": {"a": {}}}, "a role with answers: true in the last round"),
         ({"nodes": CHAIN, "answer": "critic"}, "answer='critic' is not allowed; it must be one of solver, boss"),
         ({"decide": "vote"}, "decide='vote' is not allowed; it must be last or majority"),

@@ -1,5 +1,6 @@
 """Final answers in replies, and the checkers that need no package: exact, number, f1."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from games.tasks import Task, check, final_answer
-from games.tasks.answers import CHECKERS, normalised, read_number
+from games.tasks.answers import CHECKERS, alike, normalised, read_number, validate
 
 QUICK = settings(max_examples=200, deadline=None, derandomize=True)
 
@@ -113,11 +114,10 @@ def test_exact_is_blind_to_how_a_text_is_dressed(words):
 @given(text=st.text(max_size=60))
 @QUICK
 def test_any_reply_gets_a_score_between_0_and_1_from_every_checker(text):
-    golds = {"knights": "A knight", "countdown": "1 + 1"}
-    for how in sorted(set(CHECKERS) - {"math"}):
-        task = Task(
-            id="t", prompt="?", answer=golds.get(how, "2"), check=how, metadata={"target": 2, "numbers": [1, 1]}
-        )
+    golds = {"choice": "A", "knights": "A knight", "countdown": "1 + 1"}
+    known = {"target": 2, "numbers": [1, 1], "choices": ["3", "a word"]}
+    for how in sorted(set(CHECKERS) - {"math", "code"}):
+        task = Task(id="t", prompt="?", answer=golds.get(how, "2"), check=how, metadata=known)
         assert 0.0 <= check(task, text) <= 1.0
 
 
@@ -210,5 +210,25 @@ def test_f1_counts_the_words_in_common(gold, reply, value):
 
 
 def test_an_unknown_checker_is_refused_by_name():
-    with pytest.raises(ValueError, match="check='fuzzy' is not allowed; it must be one of countdown, exact, f1"):
+    with pytest.raises(
+        ValueError, match="check='fuzzy' is not allowed; it must be one of choice, code, countdown, exact, f1"
+    ):
         score("fuzzy", "1", "1")
+
+
+def test_a_tolerance_is_a_share_of_the_gold_answer():
+    task = Task(id="t", prompt="?", answer="-200", check="number", metadata={"tolerance": 0.05})
+    assert [check(task, text) for text in ("-190", "-210", "-189", "210", "x")] == [1, 1, 0, 0, 0]
+    for wrong in (1, -0.1, "5 %", True):
+        with pytest.raises(ValueError, match=r"metadata.tolerance=.* is not allowed; it must be 0 to less than 1"):
+            validate(replace(task, metadata={"tolerance": wrong}))
+
+
+def test_replies_that_mean_the_same_vote_alike():
+    def vote(how, reply):
+        return alike(Task(id="t", prompt="?", answer="2", check=how), reply)
+
+    assert vote("number", "1,000") == vote("number", "<answer>1000.0 km</answer>") == vote("number", "\\boxed{1e3}")
+    assert vote("math", "\\frac{1}{2}") == vote("math", "$0.5$")
+    assert vote("number", "many") == vote("exact", "Many!") == "many"
+    assert vote("exact", "1000") != vote("exact", "1000.0")

@@ -1,8 +1,9 @@
 """The page about tasks shows what the generators make."""
 
+from importlib import import_module
 from pathlib import Path
 
-from games.tasks import names, settings_of, task_set
+from games.tasks import BENCHMARKS, names, settings_of, task_set
 from games.tasks.answers import CHECKERS
 from games.tasks.corpus import corpus
 
@@ -22,3 +23,11 @@ def test_the_page_names_every_checker_and_the_size_of_the_corpus():
     assert all(f"| `{check}` |" in PAGE for check in CHECKERS)
     characters = sum(len(document.text) for document in corpus().documents)
     assert f"{round(characters, -3):,} characters" in PAGE
+
+
+def test_the_page_names_the_data_set_and_the_checker_of_every_benchmark():
+    for name in BENCHMARKS:
+        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]
+        hub = getattr(import_module(f"games.tasks.benchmarks.{name}"), "HUB", None)
+        assert hub is None or f"`{hub.name}`, {hub.subset}, {hub.split}".replace(" None,", "") in row
+        assert f"`{task_set(name, path='sample')[0].check}`" in row

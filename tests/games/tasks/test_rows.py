@@ -61,7 +61,7 @@ def test_a_gold_answer_in_a_box_is_taken_out_of_it(tmp_path):
         ('{"prompt": "x", "answer": NaN}', "field 'answer': nan is not allowed; it must be a text or a number"),
         (
             '{"prompt": "x", "answer": "4", "check": "exakt"}',
-            "check='exakt' is not allowed; it must be one of countdown",
+            "check='exakt' is not allowed; it must be one of choice, code, countdown",
         ),
         ('{"prompt": "x", "answer": "4", "check": 1}', "field 'check': 1 is not allowed"),
         ('{"prompt": "x", "answer": "four", "check": "number"}', "answer='four' is not allowed; it must be a number"),
@@ -116,7 +116,9 @@ def test_an_unknown_setting_or_checker_of_a_file_is_refused(tmp_path):
     path = written(tmp_path, GOOD)
     with pytest.raises(ValueError, match="'level'; its settings: split, prompt, answer, check, after"):
         task_set(path, level=2)
-    with pytest.raises(ValueError, match="check='fuzzy' is not allowed; it must be one of countdown, exact, f1"):
+    with pytest.raises(
+        ValueError, match="check='fuzzy' is not allowed; it must be one of choice, code, countdown, exact, f1"
+    ):
         task_set(path, check="fuzzy")
     with pytest.raises(ValueError, match="split='dev' is not allowed; it must be train or test, or left out"):
         task_set(path, split="dev")
