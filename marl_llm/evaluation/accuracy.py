@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from games.tasks import final_answer
-from games.tasks.answers import normalised
 from marl_llm.evaluation.answers import Answer
 from marl_llm.evaluation.benchmark import SINGLE, votes
 from marl_llm.evaluation.tournament import Mean, mean_of, wilson
@@ -106,9 +104,9 @@ def as_json(results: Mapping[Place, Accuracy]) -> list[dict[str, Any]]:
 
 def vote(answers: Sequence[Answer]) -> float:
     """How right the answer is that most give, in other words or the same; of equals the first. Nobody answers: 0."""
-    given = [answer for answer in answers if answer.answer is not None]
-    texts = [normalised(final_answer(answer.answer or "")) for answer in given]
-    return given[texts.index(max(texts, key=texts.count))].correct if given else 0.0
+    given = [answer for answer in answers if answer.vote is not None]
+    votes_given = [answer.vote for answer in given]
+    return given[votes_given.index(max(votes_given, key=votes_given.count))].correct if given else 0.0
 
 
 def rate_of(values: Sequence[float]) -> Mean:

@@ -42,6 +42,8 @@ class Answer:
     """The question's own name."""
     answer: str | None
     """What was answered; None: nothing, since the episode did not end by the rules."""
+    vote: str | None
+    """What it counts as where a majority is looked for: the same for answers that mean the same. None: as nothing."""
     correct: float
     """How right it is, 0.0 to 1.0; 0.0 where there is none."""
     tokens: int

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 import games.pipelines
+from games.pipelines.workflow import SILENCE
+from games.tasks import Task
+from games.tasks.answers import alike
 from marl_llm.config import (
     BenchmarkConfig,
     Config,
@@ -212,12 +215,14 @@ def answered(
     seats = team.seats(game)
     for agent in agents_of(with_tasks(game, {**tasks, "item": 0})):
         seat_policy(seats, agent)
+    questions = games.pipelines.tasks_of(game.name, tasks)
     asked = {f"{key.protocol}/{key.item}/{key.sample}": key for key in keys}
     matches = (_match(config, game, tasks, key, name, seats) for name, key in asked.items())
     before = perf_counter()
     for episode in play(matches, team.policies, max_turns=team.config.play.max_turns):
         now = perf_counter()
-        yield _answer(asked[episode.match.id], episode, now - before)
+        key = asked[episode.match.id]
+        yield _answer(key, questions[key.item], episode, now - before)
         before = now
 
 
@@ -235,13 +240,15 @@ def _match(
     )
 
 
-def _answer(key: Key, episode: Episode, seconds: float) -> Answer:
+def _answer(key: Key, task: Task, episode: Episode, seconds: float) -> Answer:
     done = episode.status == "done"
+    answer = str(episode.hidden["answer"]) if done else SILENCE
     sampled = [turn.completion.tokens for turn in episode.turns if turn.completion is not None]
     return Answer(
         key=key,
-        task=episode.hidden.get("task", ""),
-        answer=episode.hidden["answer"] if done else None,
+        task=task.id,
+        answer=answer if done else None,
+        vote=None if answer == SILENCE else alike(task, answer),
         correct=float(episode.hidden["correct"]) if done else 0.0,
         tokens=sum(map(len, sampled)),
         prompt_tokens=sum(len(turn.prompt or ()) for turn in episode.turns),

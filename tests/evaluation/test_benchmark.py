@@ -56,6 +56,14 @@ def test_everybody_answers_every_item_by_every_protocol(tmp_path: Path) -> None:
     assert {answer.turns for answer in answers if answer.key.protocol == "debate"} == {3}
 
 
+def test_answers_that_mean_the_same_are_one_vote_and_silence_is_none(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"prompt": "2 + 2?", "answer": "4.0", "check": "number"}')
+    asked = replace(OURS, benchmarks={"sums": {"source": f"{tmp_path}/q.jsonl"}})
+    answers = answer_all(asked, tmp_path)
+    assert {answer.vote for answer in answers if answer.key.team == "oracle"} == {"4"}
+    assert all((answer.vote is None) == (answer.answer == "no answer") for answer in answers)
+
+
 @pytest.mark.parametrize("after", [0, 1, 17, 39])
 def test_what_was_stopped_goes_on_and_asks_nothing_twice(tmp_path: Path, after: int) -> None:
     whole = answer_all(OURS, tmp_path / "whole")
