@@ -4,9 +4,9 @@ The doors are our benchmark, lm-eval over HTTP, lm-eval with the team as a model
 
     python scripts/agree.py runs/crew-seed0-1 --protocol debate --count 40 [--json]
 
-Where two differ, the smallest gap between the two most probable tokens in that item's turns is told: below 1e-4 either of
-the two is what the model says, and sums in floating point depend on what else is in a batch. Exit code 1: some differ for
-no such reason.
+Where two differ, the smallest gap between the two most probable tokens in that item's turns is told: below 1e-4 either
+of the two is what the model says, and sums in floating point depend on what else is in a batch. Exit code 1: some
+differ for no such reason.
 """
 
 import argparse
