@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -102,8 +103,8 @@ def _by_way(rows: Mapping[tuple[str, str], Accuracy]) -> list[tuple[tuple[str, s
 
 def _table(columns: list[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("protocol", "team"):
-        table.add_column(column, overflow="fold")
+    table.add_column("protocol", overflow="fold")
+    table.add_column("team", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
@@ -150,6 +151,8 @@ def _panel(axes: Axes, rows: Mapping[tuple[str, str], Accuracy]) -> None:
         if matched:
             axes.plot(*zip(*curve, strict=True), color=f"C{number}", lw=1, alpha=0.6, label=f"majority, {team}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())
     axes.set_xlabel("sampled tokens of an answer")
     axes.grid(alpha=0.3)
 
