@@ -16,6 +16,7 @@ BEHIND = Mean(mean=-1.5, low=-2.0, high=-1.0)
 PLAYED = Tournament(
     game=GameConfig(name="kuhn_poker"),
     players=("weak", "strong[1]", "gone"),
+    meetings=(),
     pairings={
         ("weak", "strong[1]"): Pairing(deals=4, payoff=BEHIND, advantage=BEHIND, win_rate=0.25),
         ("strong[1]", "weak"): Pairing(deals=4, payoff=AHEAD, advantage=AHEAD, win_rate=0.75),
@@ -33,6 +34,7 @@ PLAYED = Tournament(
 NOBODY = Tournament(
     game=PLAYED.game,
     players=PLAYED.players,
+    meetings=(),
     pairings={},
     ratings=PLAYED.ratings,
     alpha_rank=PLAYED.alpha_rank,
