@@ -13,6 +13,7 @@ import torch
 
 from marl_llm.adapters import shared
 from marl_llm.config import Answers, Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
+from marl_llm.config.policies import NAME_LENGTH
 from marl_llm.devices import available_device
 from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
@@ -32,8 +33,6 @@ from marl_llm.text import Chat
 
 NUMBER = {"mcts": "simulations", "cfr": "iterations", "noisy": "temperature"}
 """Which option of a scripted player the number after its colon is."""
-NAME_LENGTH = 100
-"""Characters that the name of a player may have, where somebody gives it one."""
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_LENGTH}}}")
 
 

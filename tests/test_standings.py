@@ -55,9 +55,9 @@ def test_players_stand_in_the_order_of_their_ratings() -> None:
     lines = shown(PLAYED)
     assert "1 strong[1] +1.50" in lines
     assert "± 0.50" in lines
-    assert "1 strong[1] 30.0 ± 2.0 60.0% 75.0% 3" in lines
-    assert "2 gone 25.0 ± 8.3 30.0%" in lines
-    assert "3 weak 20.0 ± 2.0 10.0% 25.0%" in lines
+    assert "1 strong[1] 30.0 ± 2.0 60.0% 75.0% 4 3" in lines
+    assert "2 gone 25.0 ± 8.3 30.0% 0" in lines
+    assert "3 weak 20.0 ± 2.0 10.0% 25.0% 4" in lines
 
 
 def test_rings_and_faults_are_told() -> None:

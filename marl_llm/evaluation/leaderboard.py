@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.config import GameConfig
+from marl_llm.config.policies import NAME_LENGTH
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.meetings import Deal, Meeting
 from marl_llm.evaluation.tournament import Tournament, tally
 from marl_llm.files import replace, writing
-from marl_llm.players import NAME_LENGTH
 
 FORMAT = "marl-llm leaderboard, version 1"
 FIELDS = {"game", "settings", "seed", "players", "episodes", "faults", "deals"}
