@@ -23,6 +23,8 @@ DARK = 0.45
 
 LONGEST = 200
 """Characters of a text of somebody else's that are shown."""
+LABEL = 30
+"""Characters of a name that fit beside a plot."""
 NOTES = 10
 """Kinds of faults that are told."""
 
@@ -34,8 +36,7 @@ def standings(result: Tournament) -> RenderableType:
 
 def shown(text: str, longest: int | None = LONGEST) -> str:
     """A text of somebody else's for the terminal: no markup, no control characters, no more than `longest`."""
-    short = text if longest is None or len(text) <= longest else f"{text[:longest]}..."
-    return escape(_printable(short))
+    return escape(_plain(text, longest))
 
 
 def plot_payoffs(result: Tournament, path: Path) -> None:
@@ -57,10 +58,10 @@ def plot_payoffs(result: Tournament, path: Path) -> None:
                 text = f"{payoff.mean:+.2f}\n[{payoff.low:+.2f}, {payoff.high:+.2f}]"
                 _, ink = _colour(payoffs_PP, row, column)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-    names = [_printable(player) for player in order]
+    names = [_plain(player, LABEL) for player in order]
     axes.set_xticks(range(len(order)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
     axes.set_yticks(range(len(order)), names, fontsize=8, parse_math=False)
-    axes.set_title(_printable(result.game.name), parse_math=False)
+    axes.set_title(_plain(result.game.name, 2 * LABEL), parse_math=False)
     with writing(path):
         figure.savefig(path, dpi=150, format="png")
     pyplot.close(figure)
@@ -123,9 +124,10 @@ def _remarks(result: Tournament) -> Iterator[str]:
         yield f"  {sum(count for _, count in worst[NOTES:])} x something else"
 
 
-def _printable(text: str) -> str:
+def _plain(text: str, longest: int | None) -> str:
     """Whatever a terminal would obey, or would show as nothing or the other way round, as its escape in Python."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    short = text if longest is None or len(text) <= longest else f"{text[:longest]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def _order(result: Tournament) -> list[str]:

@@ -68,6 +68,34 @@ def test_rings_and_faults_are_told() -> None:
     ]
 
 
+EVIL = ("[red]\x1b[2J\u202e$\\frac", "b" * 100 + "\r\n")
+HOSTILE = Tournament(
+    game=GameConfig(name="[blink]\x1b]0;x\x07", settings={"\x1b[31m": "[/]\x1b" * 99}),
+    players=EVIL,
+    meetings=(),
+    pairings={EVIL: Pairing(deals=4, payoff=AHEAD, advantage=AHEAD, win_rate=1.0)},
+    ratings={EVIL[0]: PLAYED.ratings["strong[1]"], EVIL[1]: PLAYED.ratings["weak"]},
+    alpha_rank=dict.fromkeys(EVIL, 0.5),
+    cycles=(EVIL,),
+    episodes=24,
+    faults={f"{number}: [/red]\x1b[2J{'x' * 999}": 24 - number for number in range(12)},
+)
+
+
+def test_texts_of_somebody_else_are_shown_escaped_and_not_for_ever(tmp_path: Path) -> None:
+    lines = shown(HOSTILE)
+    text = "".join(lines)
+    assert all(character.isprintable() for character in text)
+    assert r"ring: [red]\x1b[2J\u202e$\frac beats" in text
+    assert r"[blink]\x1b]0;x\x07" in text
+    told = [line.partition(":")[0] for line in lines if " x " in line]
+    assert told == [*[f"{24 - number} x {number}" for number in range(10)], "27 x something else"]
+    assert r"24 x 0:[/red]\x1b[2Jxxx" in text
+    assert text.count("x" * 200) == 0
+    plot_payoffs(HOSTILE, tmp_path / "payoffs")
+    assert (tmp_path / "payoffs").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("result", [PLAYED, NOBODY])
 def test_the_plot_is_a_picture_even_where_nothing_could_be_played(result: Tournament, tmp_path: Path) -> None:
     plot_payoffs(result, tmp_path / "payoffs")
