@@ -36,7 +36,9 @@ from marl_llm.evaluation.accuracy import as_json as as_objects
 from marl_llm.evaluation.answers import Answer
 from marl_llm.evaluation.benchmark import ANSWERS, answer_all
 from marl_llm.evaluation.benchmark import CONFIG as BENCHMARK
+from marl_llm.evaluation.leaderboard import add, read_all, require_fit, tallies
 from marl_llm.evaluation.measure import evaluate as measure
+from marl_llm.evaluation.meetings import Meeting
 from marl_llm.evaluation.tournament import score
 from marl_llm.evaluation.tournament import tournament as hold_tournament
 from marl_llm.export import export_policy, export_team
@@ -52,7 +54,7 @@ from marl_llm.players import seat_players
 from marl_llm.policies.human import HumanPolicy
 from marl_llm.run import Run, checkpoint_of, checkpoint_path, latest_checkpoint, latest_run
 from marl_llm.scoreboard import plot_accuracy, scoreboard
-from marl_llm.standings import plot_payoffs, standings
+from marl_llm.standings import plot_payoffs, shown, standings
 from marl_llm.sweep import sweep as run_sweep
 from marl_llm.team import found
 from marl_llm.train import train as run_training
@@ -83,7 +85,7 @@ def main() -> None:
     try:
         app()
     except MarlError as error:
-        log.print("[bold red]error:[/]", escape(" ".join(str(error).split())))
+        log.print("[bold red]error:[/]", shown(" ".join(str(error).split()), longest=None))
         sys.exit(2)
 
 
@@ -347,18 +349,24 @@ def tournament(
     seed: Annotated[int, typer.Option(help="Fixes deals and draws")] = 0,
     settings: Annotated[list[str] | None, typer.Option(help="The game's, as key=value, one or more")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the payoffs as a heat map (PNG)")] = None,
+    board: Annotated[
+        Path | None, typer.Option("--leaderboard", help="Add the results to this file, for `marl-llm leaderboard`")
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Let players meet, each against each from every seat: payoffs, ratings, and who beats whom in rings.
 
     Players: random, noisy[:TEMPERATURE], cfr[:ITERATIONS], minimax, mcts[:SIMULATIONS], tit_for_tat, bargainer,
     run:PATH[@STEP] (the trained policy of a run), openai:URL#MODEL (a chat endpoint; the key is read from
-    OPENAI_API_KEY).
+    OPENAI_API_KEY); NAME=PLAYER gives one a name of its own.
 
     Example: marl-llm tournament --game kuhn_poker --players random,noisy,cfr,run:runs/kuhn-seed0-1 --episodes 500
     """
     wanted = GameConfig(name=game, settings=game_settings([*(settings or []), *context.args]))
     policies = seat_players([name.strip() for name in players.split(",")], wanted)
+    if board is not None:
+        require_fit(wanted, policies)
+        _tell_known(board, add(board, ()), wanted, policies, seed)
     result = hold_tournament(
         wanted,
         policies,
@@ -368,14 +376,58 @@ def tournament(
             played, "playing", total=total, console=log, transient=True, disable=not log.is_terminal
         ),
     )
+    try:
+        if board is not None:
+            add(board, result.meetings)
+    finally:  # whatever becomes of the file, what was played is told
+        if as_json_:
+            print(json.dumps(result.to_json(), allow_nan=False))
+        else:
+            out.print(standings(result))
     if plot is not None:
         plot_payoffs(result, plot)
+    for what, path in (("plot", plot), ("leaderboard", board)):
+        if path is not None and not as_json_:
+            out.print(f"{what}: {path}", markup=False)
+
+
+def _tell_known(path: Path, known: Iterable[Meeting], game: GameConfig, players: Iterable[str], seed: int) -> None:
+    """Say before anything is played that some of it is in the leaderboard already."""
+    names = set(players)
+    again = [met for met in known if (met.game, met.seed) == (game, seed) and names.issuperset(met.players)]
+    if again:
+        log.print(
+            f"{path} knows {len(again)} of the pairs with seed {seed}: they count once, and only if the same comes out "
+            "again; another --seed adds to them",
+            markup=False,
+        )
+
+
+@app.command()
+def leaderboard(
+    files: Annotated[list[Path], typer.Argument(help="Files that `marl-llm tournament --leaderboard` has written")],
+    into: Annotated[Path | None, typer.Option(help="Add all of it to this file, which may be new")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the payoffs as heat maps (PNG), one per game")] = None,
+    as_json_: Json = False,
+) -> None:
+    """Show the standings in each game over all that leaderboards know, which may be many people's.
+
+    The same deals of the same players count once, whichever files they are in; deals of other seeds are added.
+
+    Example: marl-llm leaderboard mine.json theirs.json --into all.json
+    """
+    known = read_all(files)
+    if into is not None:
+        known = add(into, known)
+    results = tallies(known)
     if as_json_:
-        print(json.dumps(result.to_json(), allow_nan=False))
+        print(json.dumps({"games": [result.to_json() for result in results]}, allow_nan=False))
     else:
-        out.print(standings(result))
+        for result in results:
+            out.print(standings(result))
+    for number, result in enumerate(results, start=1):
         if plot is not None:
-            out.print(f"plot: {plot}", markup=False)
+            plot_payoffs(result, plot if number == 1 else plot.with_stem(f"{plot.stem}-{number}"))
 
 
 @app.command(context_settings={"allow_extra_args": True})

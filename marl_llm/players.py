@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from marl_llm.adapters import shared
 from marl_llm.config import Answers, Config, GameConfig, PolicyConfig, PolicyKind, ScriptedKind
+from marl_llm.config.policies import NAME_LENGTH
 from marl_llm.devices import available_device
 from marl_llm.engines.base import Engine
 from marl_llm.engines.hf import HFEngine
@@ -31,6 +33,7 @@ from marl_llm.text import Chat
 
 NUMBER = {"mcts": "simulations", "cfr": "iterations", "noisy": "temperature"}
 """Which option of a scripted player the number after its colon is."""
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_LENGTH}}}")
 
 
 def make_player(settings: PolicyConfig, *, called: str) -> Policy:
@@ -147,20 +150,37 @@ def first_view(game: GameConfig, max_turns: int = 1) -> View:
     return next(iter(Table(match, max_turns).views.values()))
 
 
-def seat_players(names: Sequence[str], game: GameConfig) -> dict[str, Policy]:
-    """A policy for each name.
+def called(text: str) -> tuple[str, str]:
+    """The name of a player and what it stands for, of NAME=SPEC, or of SPEC alone, which is its own name then.
 
     Raises:
-        ConfigError: there are fewer than two names; one is no player's (the nearest valid form is given) or is there
-            twice; or a player cannot play the game.
+        ConfigError: the name has other characters than letters, digits, - _ and . or is too long.
+    """
+    name, equals, spec = text.partition("=")
+    if not equals or ":" in name:  # openai:http://host/v1?tier=2#model
+        return text, text
+    if not _NAME.fullmatch(name):
+        allowed = f"1 to {NAME_LENGTH} letters, digits, - _ and ."
+        raise ConfigError(f"player {text!r}: the name {name!r} is not allowed; it must be {allowed}")
+    return name, spec
+
+
+def seat_players(players: Sequence[str], game: GameConfig) -> dict[str, Policy]:
+    """A policy for each player (SPEC or NAME=SPEC), by its name.
+
+    Raises:
+        ConfigError: there are fewer than two; one is nobody (the nearest valid form is given), or a name is not
+            allowed or is there twice; or a player cannot play the game.
         RunError, ModelError: a run has no such checkpoint, or it cannot be loaded.
     """
-    if len(names) < 2:
-        raise ConfigError(f"players: {','.join(names)!r} is not allowed; it must be two or more, as in random,cfr")
+    if len(players) < 2:
+        raise ConfigError(f"players: {','.join(players)!r} is not allowed; it must be two or more, as in random,cfr")
+    specs = [called(player) for player in players]
+    names = [name for name, _ in specs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"players: {twice[0]!r} is there twice; every player meets every other one")
-    policies = {name: make_player(settings_of(name), called=name) for name in names}
+    policies = {name: make_player(settings_of(spec), called=name) for name, spec in specs}
     view = first_view(game)
     for name, policy in policies.items():
         check_player(f"player {name!r}", policy, view)

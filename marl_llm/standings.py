@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from marl_llm.evaluation.leaderboard import settings_text
 from marl_llm.evaluation.tournament import Tournament
 from marl_llm.files import writing
 
@@ -20,9 +21,22 @@ DARK = 0.45
 """Luminance below which text on a colour is white."""
 
 
+LONGEST = 200
+"""Characters of a text of somebody else's that are shown."""
+LABEL = 30
+"""Characters of a name that fit beside a plot."""
+NOTES = 10
+"""Kinds of faults that are told."""
+
+
 def standings(result: Tournament) -> RenderableType:
     """Payoff matrix, ranking, rings and faults; players in the order of their ratings."""
     return Group(_payoff_table(result), _ranking(result), "\n".join(_remarks(result)))
+
+
+def shown(text: str, longest: int | None = LONGEST) -> str:
+    """A text of somebody else's for the terminal: no markup, no control characters, no more than `longest`."""
+    return escape(_plain(text, longest))
 
 
 def plot_payoffs(result: Tournament, path: Path) -> None:
@@ -44,9 +58,10 @@ def plot_payoffs(result: Tournament, path: Path) -> None:
                 text = f"{payoff.mean:+.2f}\n[{payoff.low:+.2f}, {payoff.high:+.2f}]"
                 _, ink = _colour(payoffs_PP, row, column)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xticks(range(len(order)), order, rotation=30, ha="right", fontsize=8)
-    axes.set_yticks(range(len(order)), order, fontsize=8)
-    axes.set_title(result.game.name)
+    names = [_plain(player, LABEL) for player in order]
+    axes.set_xticks(range(len(order)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(order)), names, fontsize=8, parse_math=False)
+    axes.set_title(_plain(result.game.name, 2 * LABEL), parse_math=False)
     with writing(path):
         figure.savefig(path, dpi=150, format="png")
     pyplot.close(figure)
@@ -55,7 +70,8 @@ def plot_payoffs(result: Tournament, path: Path) -> None:
 def _payoff_table(result: Tournament) -> Table:
     order = _order(result)
     payoffs_PP = _payoffs(result, order)
-    title = f"{result.game.name}: mean return of row against column, ± 95 %"
+    game = f"{result.game.name} {settings_text(result.game)}".strip()
+    title = f"{shown(game)}: mean return of row against column, ± 95 %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("player", no_wrap=True, max_width=16)  # in full in the ranking
     for number in range(1, len(order) + 1):
@@ -70,14 +86,14 @@ def _payoff_table(result: Tournament) -> Table:
                 cells.append(f"[{ink} on {colour}]{payoff.mean:^+8.2f}\n{spread:^8}[/]")
             else:
                 cells.append("")
-        table.add_row(f"{row + 1} {escape(player)}", *cells)
+        table.add_row(f"{row + 1} {shown(player)}", *cells)
     return table
 
 
 def _ranking(result: Tournament) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("player", overflow="fold")
-    for column in ("rating", "alpha-rank", "won", "beats"):
+    for column in ("rating", "alpha-rank", "won", "deals", "beats"):
         table.add_column(column, no_wrap=column != "beats")
     order = _order(result)
     for row, player in enumerate(order):
@@ -86,10 +102,11 @@ def _ranking(result: Tournament) -> Table:
         won = [result.pairings[player, other].win_rate for other in met]
         beaten = [str(order.index(other) + 1) for other in met if result.pairings[player, other].won]
         table.add_row(
-            f"{row + 1} {escape(player)}",
+            f"{row + 1} {shown(player)}",
             f"{rating.mu:.1f} ± {rating.sigma:.1f}",
             f"{result.alpha_rank[player]:.1%}",
             f"{np.mean(won):.1%}" if won else "",
+            str(sum(result.pairings[player, other].deals for other in met)),
             " ".join(beaten),
         )
     return table
@@ -97,11 +114,20 @@ def _ranking(result: Tournament) -> Table:
 
 def _remarks(result: Tournament) -> Iterator[str]:
     for ring in result.cycles:
-        yield escape(f"ring: {' beats '.join((*ring, ring[0]))}")
+        yield f"ring: {' beats '.join(map(shown, (*ring, ring[0])))}"
     faults = sum(result.faults.values())
     yield f"{result.episodes} episodes" + (f", {faults} at fault and in no score:" if faults else "")
-    for note, count in result.faults.items():
-        yield escape(f"  {count} x {note}")
+    worst = sorted(result.faults.items(), key=lambda fault: -fault[1])
+    for note, count in worst[:NOTES]:
+        yield f"  {count} x {shown(note)}"
+    if worst[NOTES:]:
+        yield f"  {sum(count for _, count in worst[NOTES:])} x something else"
+
+
+def _plain(text: str, longest: int | None) -> str:
+    """Whatever a terminal would obey, or would show as nothing or the other way round, as its escape in Python."""
+    short = text if longest is None or len(text) <= longest else f"{text[:longest]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def _order(result: Tournament) -> list[str]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Messages = list[dict[str, str]]
 
-TAG = re.compile(r"<\s*(?P<close>/?)\s*(?P<name>think|answer)\s*>", re.IGNORECASE)
+# Possessive, so that blanks without end are read once, whoever sends them.
+TAG = re.compile(r"<\s*+(?P<close>/?)\s*+(?P<name>think|answer)\s*+>", re.IGNORECASE)
 _THOUGHTS = re.compile(r"<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
 _OPENS, _CLOSES = (re.compile(rf"<\s*{slash}\s*think\s*>", re.IGNORECASE) for slash in ("", "/"))
 THOUGHT = re.compile(r"\s*<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)

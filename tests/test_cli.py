@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ import games
 from marl_llm import cli
 from marl_llm.episodes import episode_from_json
 from marl_llm.run import Run
+from tests.endpoint import saying
 
 SMALL = Path(__file__).parent / "small.yaml"
 FAST = ["policies.agent.warmup.steps=1", "evaluation.games=2", "run.steps=1"]
@@ -123,6 +125,59 @@ def test_a_tournament_is_one_json_object_or_tables_and_a_plot(run: Path, tmp_pat
     assert (tmp_path / "payoffs.png").stat().st_size > 1000
 
 
+def test_anybody_puts_a_model_into_our_games_and_leaderboards_come_together(serve: Any, tmp_path: Path) -> None:
+    """A chat endpoint plays as `theirs` on two seeds, once against each other player; the rest plays once."""
+    endpoint = serve(lambda number: saying("I fold nothing. <answer>bet</answer>" if number % 3 else "\x1b[2J[red]?"))
+    theirs = f"theirs=openai:{endpoint.url}#wise-1"
+    mine, other, both = (str(tmp_path / name) for name in ("mine.json", "other.json", "both.json"))
+    command = ["tournament", "--game", "kuhn_poker", "--episodes", "4"]
+    code, out, err = marl(*command, "--players", f"{theirs},random", "--seed", "1", "--leaderboard", mine, "--json")
+    assert code == 0, err
+    first = json.loads(out)
+    assert first["players"] == ["theirs", "random"]
+    assert (first["episodes"], first["faults"]) == (8, 0)
+    assert {body["model"] for _, _, body in endpoint.asked} == {"wise-1"}
+    code, out, err = marl(*command, "--players", f"{theirs},random,noisy", "--seed", "2", "--leaderboard", other)
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"leaderboard: {other}"
+    asked = len(endpoint.asked)
+    code, out, err = marl("leaderboard", mine, other, "--into", both, "--json")
+    assert code == 0, err
+    (found,) = json.loads(out)["games"]
+    assert found["players"] == ["noisy", "random", "theirs"]
+    assert found["deals"] == [[None, 4, 4], [4, None, 8], [4, 8, None]]
+    assert (found["game"], found["settings"], found["episodes"]) == ("kuhn_poker", {}, 8 + 24)
+    assert endpoint.url not in Path(both).read_text()
+    for files in ((both,), (other, mine), (both, mine, both)):
+        assert marl("leaderboard", *files, "--json")[1] == out
+    code, out, err = marl("leaderboard", both, "--plot", str(tmp_path / "payoffs.png"))
+    assert code == 0, err
+    assert "kuhn_poker: mean return of row against column" in out
+    assert "32 episodes" in out
+    assert (tmp_path / "payoffs.png").stat().st_size > 1000
+    assert len(endpoint.asked) == asked
+
+
+def test_a_tournament_that_is_held_again_counts_once(tmp_path: Path) -> None:
+    board = tmp_path / "board.json"
+    command = ["tournament", "--game", "kuhn_poker", "--episodes", "20", "--leaderboard", str(board)]
+    assert marl(*command, "--players", "x=random,noisy")[0] == 0
+    before = board.read_bytes()
+    code, _, err = marl(*command, "--players", "x=random,noisy", "--json")
+    assert code == 0
+    assert f"{board} knows 1 of the pairs with seed 0" in err
+    assert board.read_bytes() == before
+    code, out, err = marl(*command, "--players", "x=cfr:5,noisy", "--json")
+    assert code == 1
+    assert json.loads(out)["players"] == ["x", "noisy"]
+    assert board.read_bytes() == before
+    assert marl(*command, "--players", "x=cfr:5,noisy", "--settings", "players=2")[0] == 0
+    result = json.loads(marl("leaderboard", str(board), "--json")[1])
+    assert [game["settings"] for game in result["games"]] == [{"players": 2}, {}]
+    assert marl("leaderboard", str(board), "--plot", str(tmp_path / "p.png"))[0] == 0
+    assert {file.name for file in tmp_path.glob("*.png")} == {"p.png", "p-2.png"}
+
+
 def test_credit_shows_recipes_side_by_side(run: Path) -> None:
     code, out, _ = marl("credit", "mars", str(run), "--compare", "grpo", "rae", "--json")
     assert code == 0
@@ -171,7 +226,10 @@ def test_print_config_shows_the_resolved_tree() -> None:
     assert "importance_cap: 2.0" in out
 
 
-COMMANDS = ("train", "sweep", "evaluate", "benchmark", "export", "play", "tournament", "credit", "games", "doctor")
+COMMANDS = (
+    *("train", "sweep", "evaluate", "benchmark", "export", "play"),
+    *("tournament", "leaderboard", "credit", "games", "doctor"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -228,6 +286,38 @@ def test_an_unknown_key_names_the_nearest(capfd: pytest.CaptureFixture[str], mon
 def test_an_unknown_player(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     line = refused(capfd, monkeypatch, "tournament", "--game", "kuhn_poker", "--players", "random,crf")
     assert "player 'crf': unknown player; nearest valid form: cfr[:ITERATIONS]" in line
+
+
+def test_what_no_leaderboard_takes_is_refused_before_anybody_plays(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    board = tmp_path / "board.json"
+    command = ("tournament", "--game", "kuhn_poker", "--episodes", "1000000", "--leaderboard")
+    line = refused(capfd, monkeypatch, *command, str(board), "--players", "random,my model=noisy")
+    assert "player 'my model=noisy': the name 'my model' is not allowed; it must be 1 to 100 letters" in line
+    line = refused(capfd, monkeypatch, *command, str(board), "--players", "x=random,x=noisy")
+    assert "players: 'x' is there twice" in line
+    line = refused(capfd, monkeypatch, *command, str(board), "--players", f"random,openai:http://h/{'x' * 90}#m")
+    assert "at most 100 characters long in a leaderboard; NAME=SPEC gives it a name" in line
+    assert not board.exists()
+    line = refused(capfd, monkeypatch, *command, str(tmp_path / "no" / "board"), "--players", "random,noisy")
+    assert "could not write" in line
+    board.write_text('{"format": "marl-llm leaderboard, version 9\x1b[2J", "meetings": []}'.replace("\x1b", "\\u001b"))
+    for arguments in ((*command, str(board), "--players", "random,noisy"), ("leaderboard", str(board))):
+        line = refused(capfd, monkeypatch, *arguments)
+        assert rf"{board}: its format is 'marl-llm leaderboard, version 9\x1b[2J'; this program knows" in line
+    assert "nowhere.json: no such file" in refused(capfd, monkeypatch, "leaderboard", "nowhere.json")
+
+
+def test_leaderboards_that_contradict_each_other(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command = ("tournament", "--game", "kuhn_poker", "--episodes", "20", "--leaderboard")
+    for name, spec in (("one", "random"), ("two", "cfr:5")):
+        assert marl(*command, str(tmp_path / name), "--players", f"x={spec},noisy")[0] == 0
+    line = refused(capfd, monkeypatch, "leaderboard", str(tmp_path / "one"), str(tmp_path / "two"))
+    told = "game 'kuhn_poker', seed 0, 'noisy' against 'x': known with other results"
+    assert line.startswith(f"error: {tmp_path / 'two'}: {told}")
 
 
 def test_an_unknown_or_broken_game(

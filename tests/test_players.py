@@ -8,7 +8,7 @@ import pytest
 
 from marl_llm.config import Config, GameConfig, PlayConfig, PolicyConfig, PolicyKind
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.players import make_player, seat_players, settings_of
+from marl_llm.players import called, make_player, seat_players, settings_of
 from marl_llm.policies.base import Policy
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.remote import RemotePolicy
@@ -95,6 +95,36 @@ def test_players_are_several_different_ones_who_can_play_the_game() -> None:
         seat_players(["random", "minimax", "random"], game)
     with pytest.raises(ConfigError, match="player 'cfr': policy cfr: tic_tac_toe hides nothing; use minimax or mcts"):
         seat_players(["random", "cfr"], game)
+
+
+def test_a_player_may_have_a_name_of_its_own() -> None:
+    assert called("mine=random") == ("mine", "random")
+    assert called("A-1_b.c=openai:http://h/v1?tier=2#m=3") == ("A-1_b.c", "openai:http://h/v1?tier=2#m=3")
+    for spec in ("random", "mcts:7", "openai:http://h/v1?tier=2#m", "run:runs/lr=0.1"):
+        assert called(spec) == (spec, spec)
+    seated = seat_players(["mine=mcts:7", "random", "theirs=random"], GameConfig(name="tic_tac_toe"))
+    assert list(seated) == ["mine", "random", "theirs"]
+    assert vars(seated["mine"])["_simulations"] == 7
+
+
+@pytest.mark.parametrize(
+    ("players", "message"),
+    [
+        (["=random", "cfr"], r"player '=random': the name '' is not allowed; it must be 1 to 100 letters, digits, -"),
+        (["my model=random", "cfr"], "the name 'my model' is not allowed"),
+        (["[red]=random", "cfr"], r"the name '\[red\]' is not allowed"),
+        (["\x1b=random", "cfr"], r"the name '\\x1b' is not allowed"),
+        (["caf\u00e9=random", "cfr"], "the name 'caf\u00e9' is not allowed"),
+        ([f"{'x' * 101}=random", "cfr"], "is not allowed; it must be 1 to 100 letters"),
+        (["x=random", "x=cfr"], "'x' is there twice"),
+        (["random", "random=cfr"], "'random' is there twice"),
+        (["x=randum", "cfr"], "player 'randum': unknown player; nearest valid form: random"),
+        (["x=", "cfr"], "player '': unknown player"),
+    ],
+)
+def test_a_name_that_is_none_or_is_taken_is_refused(players: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        seat_players(players, GameConfig())
 
 
 def test_settings_and_names_make_the_same_players(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Chat messages to tokens and replies to actions, with a byte-level tokenizer that is made here."""
 
+from time import perf_counter
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -275,6 +277,15 @@ def test_a_reply_with_no_reading_or_two_has_no_action(reply: str) -> None:
 )
 def test_thoughts_may_hold_tags_and_nothing_else_may(reply: str, action: str | None) -> None:
     assert read_action(reply, ["bet", "pass"], thinking=True) == action
+
+
+@pytest.mark.parametrize("piece", ["< ", " ", "<think>", "<answer>", "</think>", "<think>< "])
+def test_a_reply_of_whatever_length_is_read_at_once(piece: str) -> None:
+    """An endpoint may send anything; 30,000 blanks after a bracket once took 20 s."""
+    reply = piece[:-1] + piece[-1] * 30_000 + piece * 10_000
+    begun = perf_counter()
+    assert read_action(reply, ("bet", "check"), thinking=True) is None
+    assert perf_counter() - begun < 2
 
 
 def test_the_game_spelling_is_returned_and_exact_spelling_wins() -> None:

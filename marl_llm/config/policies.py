@@ -312,6 +312,8 @@ class LearnerConfig:
         )
 
 
+NAME_LENGTH = 100
+"""Characters that the name of a player may have, where somebody gives it one."""
 ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]
 PolicyKind = Literal["llm", "checkpoint", "remote", "human", ScriptedKind]
 UNTOLD: tuple[PolicyKind, ...] = ("remote", "human")

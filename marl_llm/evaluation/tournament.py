@@ -1,9 +1,9 @@
 """Head to head: how a policy scores against an opponent, from each seat, with intervals; and all against all."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations, compress, permutations
+from dataclasses import asdict, dataclass, field
+from itertools import chain, groupby, permutations, zip_longest
 from math import sqrt
 from typing import Any
 
@@ -11,20 +11,16 @@ import numpy as np
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError, RunError
+from marl_llm.evaluation.meetings import Deal, Meeting, meet, tables
 from marl_llm.evaluation.ranking import alpha_rank, rings
 from marl_llm.matchmaking import one_against, series
 from marl_llm.metrics import action_shares, facts
 from marl_llm.play import agents_of, make_game, play
 from marl_llm.policies.base import Policy
 from marl_llm.ratings import Rating, ratings
-from marl_llm.types import Episode, Match
+from marl_llm.types import Episode
 
 Z95 = 1.959964
-
-Seating = tuple[str, ...]
-"""Who sits where, in the order of the game's agents."""
-Games = Mapping[Seating, Sequence[Episode]]
-"""Episodes by seating, in the order of the deals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +89,8 @@ class Tournament:
     """What was played."""
     players: tuple[str, ...]
     """Who took part."""
+    meetings: tuple[Meeting, ...]
+    """What all of the following is computed from."""
     pairings: Mapping[tuple[str, str], Pairing]
     """By player and opponent, those left out who did not meet or of whose deals none could be played to the end."""
     ratings: Mapping[str, Rating]
@@ -218,95 +216,72 @@ def tournament(
     pairs = list(permutations(players, 2))
     if not env.metadata.get("zero_sum", False):
         pairs += [(player, player) for player in players]
-    tables = _tables(game, agents, pairs, num_games=num_games, seed=seed)
-    total = sum(len(matches) for matches in tables.values())
-    played = play((match for matches in tables.values() for match in matches), policies, max_turns=max_turns)
+    matches = tables(game, agents, pairs, num_games=num_games, seed=seed)
+    total = sum(map(len, matches.values()))
+    played = play(chain.from_iterable(matches.values()), policies, max_turns=max_turns)
     episodes = {episode.match.id: episode for episode in watch(played, total)}
-    games = {seating: [episodes[match.id] for match in matches] for seating, matches in tables.items()}
-    pairings = {pair: _pairing(games, agents, *pair) for pair in pairs if any(_finished(games, agents, *pair))}
-    beats = {pair for pair, pairing in pairings.items() if pairing.won}
-    return Tournament(
-        game=game,
-        players=players,
-        pairings=pairings,
-        ratings=ratings(players, _duels(games, agents, players, num_games)),
-        alpha_rank=alpha_rank(players, beats),
-        cycles=rings(players, beats),
-        episodes=total,
+    games = {seating: [episodes[match.id] for match in table] for seating, table in matches.items()}
+    met = dict.fromkeys(tuple(sorted(pair)) for pair in pairs)
+    return tally(
+        game,
+        players,
+        [meet(game, agents, games, (one, other), num_games=num_games, seed=seed) for one, other in met],
         faults=Counter(episode.note for episode in episodes.values() if episode.status == "fault"),
     )
 
 
-def _tables(
-    game: GameConfig, agents: Sequence[str], pairs: Sequence[tuple[str, str]], *, num_games: int, seed: int
-) -> dict[Seating, list[Match]]:
-    """The matches of each seating that the pairs need, once, all on the same deals."""
-    seatings = dict.fromkeys(_seating(agents, seat, *pair) for pair in pairs for seat in agents)
-    return {
-        seating: [
-            replace(match, id=f"{number}/{match.id}")
-            for match in series(game, dict(zip(agents, seating)), name="tournament", games=num_games, seed=seed)
-        ]
-        for number, seating in enumerate(seatings)
+def tally(
+    game: GameConfig, players: Sequence[str], meetings: Iterable[Meeting], *, faults: Mapping[str, int]
+) -> Tournament:
+    """Payoffs, ratings and ranking from what was played in one game; deals of different seeds are pooled.
+
+    The numbers depend neither on the order of the players nor on that of the meetings.
+    """
+    ordered = tuple(sorted(meetings, key=lambda meeting: (meeting.seed, meeting.players)))
+    deals: dict[tuple[str, str], list[Deal]] = defaultdict(list)
+    for meeting in ordered:
+        deals[meeting.players] += [deal for deal in meeting.deals if deal is not None]
+    pairings = {
+        pair: _pairing(played, side)
+        for (one, other), played in deals.items()
+        for side, pair in enumerate([(one, other), (other, one)])
+        if played
     }
+    beats = {pair for pair, pairing in pairings.items() if pairing.won}
+    shares = alpha_rank(sorted(players), beats)
+    return Tournament(
+        game=game,
+        players=tuple(players),
+        meetings=ordered,
+        pairings=pairings,
+        ratings=ratings(players, _duels(ordered)),
+        alpha_rank={player: shares[player] for player in players},
+        cycles=rings(players, beats),
+        episodes=sum(meeting.episodes for meeting in ordered),
+        faults=faults,
+    )
 
 
-def _seating(agents: Sequence[str], seat: str, policy: str, opponent: str) -> Seating:
-    return tuple(one_against(agents, seat, policy, opponent).values())
-
-
-def _from_each_seat(games: Games, agents: Sequence[str], row: str, column: str) -> dict[str, Sequence[Episode]]:
-    """The episodes of `row` alone against `column`, by its seat."""
-    return {seat: games[_seating(agents, seat, row, column)] for seat in agents}
-
-
-def _finished(games: Games, agents: Sequence[str], row: str, column: str) -> list[bool]:
-    """By deal, whether no game of the two on it was at fault: half a deal would favour a seat."""
-    both = [_from_each_seat(games, agents, *pair).values() for pair in ((row, column), (column, row))]
-    return [all(episode.status != "fault" for episode in deal) for deal in zip(*both[0], *both[1], strict=True)]
-
-
-def _pairing(games: Games, agents: Sequence[str], row: str, column: str) -> Pairing:
-    finished = _finished(games, agents, row, column)
-    by_seat = {
-        seat: list(compress(episodes, finished))
-        for seat, episodes in _from_each_seat(games, agents, row, column).items()
-    }
-    returns_SD = [[episode.returns[seat] for episode in episodes] for seat, episodes in by_seat.items()]
+def _pairing(deals: Sequence[Deal], side: int) -> Pairing:
+    """As the one (0) or the other (1) of the two sees it."""
+    sign = 1 - 2 * side
     return Pairing(
-        deals=sum(finished),
-        payoff=mean_of(np.mean(returns_SD, axis=0).tolist()),
-        advantage=mean_of(list(compress(_advantages(games, agents, row, column), finished))),
-        win_rate=float(np.mean([score(episodes, seat).win_rate for seat, episodes in by_seat.items()])),
+        deals=len(deals),
+        payoff=mean_of([deal.payoffs[side] for deal in deals]),
+        advantage=mean_of([0.0 + sign * deal.advantage for deal in deals]),
+        win_rate=float(np.mean([deal.wins[side] for deal in deals])),
     )
 
 
-def _advantages(games: Games, agents: Sequence[str], row: str, column: str) -> list[float]:
-    """By deal, how far `row` is ahead of `column`; to 9 decimals, so that equal sums of rewards are a draw."""
-    mine, theirs = (
-        np.mean([[_ahead(e, seat) for e in episodes] for seat, episodes in by_seat.items()], axis=0)
-        for by_seat in (_from_each_seat(games, agents, row, column), _from_each_seat(games, agents, column, row))
-    )
-    result: list[float] = np.round((mine - theirs) / 2, 9).tolist()
-    return result
-
-
-def _ahead(episode: Episode, seat: str) -> float:
-    others = [value for agent, value in episode.returns.items() if agent != seat]
-    return episode.returns[seat] - sum(others) / len(others)
-
-
-def _duels(
-    games: Games, agents: Sequence[str], players: Sequence[str], num_games: int
-) -> Iterator[tuple[str, str, float]]:
-    """Who was how far ahead of whom, deal after deal, so that no pair has the last word in the ratings."""
-    pairs = list(combinations(players, 2))
-    advantages = {pair: _advantages(games, agents, *pair) for pair in pairs}
-    finished = {pair: _finished(games, agents, *pair) for pair in pairs}
-    for deal in range(num_games):
-        for pair in pairs:
-            if finished[pair][deal]:
-                yield (*pair, advantages[pair][deal])
+def _duels(meetings: Sequence[Meeting]) -> Iterator[tuple[str, str, float]]:
+    """Who was how far ahead of whom, seed after seed, deal after deal, so that no pair has the last word in the
+    ratings."""
+    for _, together in groupby(meetings, key=lambda meeting: meeting.seed):
+        rivals = [meeting for meeting in together if meeting.players[0] != meeting.players[1]]
+        for deals in zip_longest(*(meeting.deals for meeting in rivals)):
+            for meeting, deal in zip(rivals, deals, strict=True):
+                if deal is not None:
+                    yield (*meeting.players, deal.advantage)
 
 
 def mean_of(values: Sequence[float]) -> Mean:

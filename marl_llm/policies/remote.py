@@ -17,6 +17,8 @@ from marl_llm.text import answer_instruction, is_plain, read_action
 
 POLL_S = 0.02
 """How long a poll waits for an answer, so that waiting for the network does not keep a core busy."""
+LONGEST = 4 * 2**20
+"""Bytes of an answer that are read."""
 PASSING = (408, 409, 429)
 """Client errors that may pass, as those of the server may; the others stay as they are."""
 
@@ -108,7 +110,9 @@ class RemotePolicy:
         if self._key:
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")  # not told to whom it redirects
         with urlopen(request, timeout=self._timeout_s) as response:
-            content: bytes = response.read()
+            content: bytes = response.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise ValueError(f"the answer has more than {LONGEST} bytes")
         return content
 
 
@@ -120,8 +124,8 @@ def _content(answer: bytes) -> str:
     """
     try:
         content: Any = json.loads(answer)["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, RecursionError) as error:  # the last: nested too deeply
         raise ValueError(f"not a chat completion: {answer[:80]!r}") from error
     if not isinstance(content, str | None):
-        raise ValueError(f"not a text: {content!r}")
+        raise ValueError(f"not a text: {content!r:.80}")
     return content or ""

@@ -63,6 +63,22 @@ def test_an_endpoint_that_fails_for_ever_puts_its_episodes_at_fault(serve: Any) 
     assert len(endpoint.asked) == 1 + 4
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"x" * (4 * 2**20 + 1), "ValueError: the answer has more than 4194304 bytes"),
+        (b"[" * 100_000, "ValueError: not a chat completion: "),
+        (b'{"choices": [{"message": {"content": [' + b"1," * 500 + b"1]}}]}", "ValueError: not a text: [1, 1"),
+        (b'{"choices": [{"message": {"content": ' + b"1" * 5000 + b"}}]}", "ValueError: Exceeds the limit"),
+    ],
+)
+def test_an_answer_that_is_no_text_of_a_decent_length_is_a_fault(serve: Any, content: bytes, problem: str) -> None:
+    (episode,) = games_with(RemotePolicy(serve(lambda number: (200, content)).url, "evil", retries=0))
+    assert episode.status == "fault"
+    assert problem in episode.note
+    assert len(episode.note) < 300
+
+
 def test_a_refused_request_is_not_repeated(serve: Any) -> None:
     endpoint = serve(lambda number: (401, b""))
     (episode,) = games_with(RemotePolicy(endpoint.url, "closed", retries=3))
