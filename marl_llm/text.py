@@ -21,8 +21,6 @@ Messages = list[dict[str, str]]
 
 # Possessive, so that blanks without end are read once, whoever sends them.
 TAG = re.compile(r"<\s*+(?P<close>/?)\s*+(?P<name>think|answer)\s*+>", re.IGNORECASE)
-_THOUGHTS = re.compile(r"<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
-_OPENS, _CLOSES = (re.compile(rf"<\s*{slash}\s*think\s*>", re.IGNORECASE) for slash in ("", "/"))
 THOUGHT = re.compile(r"\s*<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
 
 # Stand-ins for contents, to see where a template puts them; no template holds these words by itself.
@@ -217,8 +215,15 @@ def without_thoughts(reply: str) -> str:
     Thoughts are what stands in `<think>...</think>`, before a `</think>` that nothing opened, and after a `<think>`
     that nothing closes.
     """
-    rest = _CLOSES.split(_THOUGHTS.sub("", reply))[-1]
-    return _OPENS.split(rest)[0].strip()
+    kept: list[str] = []
+    start: int | None = 0  # of what others may hear; None inside a thought
+    for tag in TAG.finditer(reply):
+        if tag["name"].lower() == "think" and tag["close"]:
+            kept, start = ([] if start is not None else kept), tag.end()
+        elif tag["name"].lower() == "think" and start is not None:
+            kept.append(reply[start : tag.start()])
+            start = None
+    return "".join([*kept, "" if start is None else reply[start:]]).strip()
 
 
 def read_action(reply: str, legal_actions: Sequence[str] | None, *, thinking: bool, plain: bool = False) -> str | None:

@@ -1,5 +1,6 @@
 """Chat messages to tokens and replies to actions, with a byte-level tokenizer that is made here."""
 
+import time
 from time import perf_counter
 
 import pytest
@@ -336,3 +337,10 @@ def test_plain_is_asked_for_and_only_where_nothing_is_listed() -> None:
     assert not is_plain("tagged", None)
     assert answer_instruction(True, plain=True) == answer_instruction(False, plain=True) == ""
     assert read_action(canonical_reply("so it is", plain=True), None, thinking=False, plain=True) == "so it is"
+
+
+def test_thoughts_without_end_are_read_in_no_time() -> None:
+    began = time.process_time()
+    for tag in ("<think>", "</think>", "< think >x</think>"):
+        assert without_thoughts(tag * 20_000) == ""
+    assert time.process_time() - began < 5.0, "a second or two at most; what is quadratic takes minutes"
