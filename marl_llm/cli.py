@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -338,6 +338,43 @@ def _count_right(answers: Iterable[Answer], total: int, about: str) -> Iterator[
             right += answer.correct
             progress.update(task, advance=1, description=f"{escape(about)}: {right / number:.1%} right")
             yield answer
+
+
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="Run directory")],
+    host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="MARL_LLM_API_KEY", help="Clients must send it; default: nobody must")
+    ] = None,
+    max_requests: Annotated[int, typer.Option(help="Answered at a time; more get status 429", min=1)] = 512,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most that a request may ask for; default: what the context has room for", min=1)
+    ] = None,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request; more get status 413", min=1)] = 2**20,
+) -> None:
+    """Serve the policies of a run, and teams of them, behind an OpenAI-compatible API (docs/serving.md).
+
+    SIGTERM or Ctrl-C ends it: no new requests, those in flight are finished. Needs pip install 'marl-llm[serve]'.
+
+    Example: marl-llm serve runs/debate_tiny-seed0-1 --port 8000
+    """
+    try:
+        from marl_llm.serve.gate import Limits
+        from marl_llm.serve.server import serve_run
+    except ImportError as error:
+        raise ConfigError(f"serve needs FastAPI and uvicorn ({error}): pip install 'marl-llm[serve]'") from error
+
+    def started(address: str, names: Sequence[str]) -> None:
+        out.print(f"{run} at {address}/v1 (Ctrl-C ends it)", markup=False)
+        out.print(f"models: {', '.join(names)}; each also as NAME@STEP of a checkpoint", markup=False)
+        key = "" if api_key is None else " -H 'Authorization: Bearer '$MARL_LLM_API_KEY"
+        body = json.dumps({"model": names[0], "messages": [{"role": "user", "content": "Hello"}]})
+        out.print(f"try: curl {address}/v1/chat/completions{key} --json '{body}'", markup=False)
+
+    limits = Limits(max_requests=max_requests, max_tokens=max_tokens, max_body=max_body)
+    serve_run(run, host=host, port=port, key=api_key, limits=limits, started=started)
 
 
 @app.command(context_settings={"allow_extra_args": True})

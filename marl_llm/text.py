@@ -90,9 +90,14 @@ class Chat:
         """Any text as it is, control tokens included."""
         return self._encode(text)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the tokenizer knows."""
+        return len(self._tokenizer)
+
     def name_of(self, token: int) -> str:
         """What a single token says; where that is no text by itself, its name in the vocabulary."""
-        text: str = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.text([token])
         return str(self._tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text else text
 
     def extend(self, tokens: Tokens, user: str) -> Tokens:
@@ -113,6 +118,10 @@ class Chat:
         """A reply as text, without its end token."""
         if tokens and tokens[-1] == self.eos_token_id:
             tokens = tokens[:-1]
+        return self.text(tokens)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Any tokens as text, control tokens included."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 

@@ -75,6 +75,9 @@ def test_games_never_import_marl_llm() -> None:
         ("lm_eval", ["harness/lm_eval"]),
         ("vllm", ["engines/vllm"]),
         ("peft", ["adapters"]),
+        ("fastapi", ["serve/api", "serve/gate", "serve/refusals"]),
+        ("starlette", ["serve/api"]),
+        ("uvicorn", ["serve/server"]),
         ("ray", ["runtime/processes", "runtime/proxies", "runtime/ray"]),
     ],
 )

@@ -55,6 +55,11 @@ class Share(Generic[E]):
             owner, theirs = ticket
             self._done[owner].append((theirs, completion))
 
+    @property
+    def ready(self) -> bool:
+        """Whether something has finished that was not fetched."""
+        return bool(self._done[self._name])
+
     def close(self) -> None:
         """Leave; nothing of this view may be in flight."""
         del self._done[self._name]

@@ -124,6 +124,13 @@ class LLMPolicy:
         """The exact tokens that the model reads in this view."""
         return self.reader.prompt(view)
 
+    def cancel(self) -> None:
+        """Drop all that it was asked."""
+        for ticket in self._asked:
+            self.engine.cancel(ticket)
+        self._asked.clear()
+        self._overflowed.clear()
+
     def check_fits(self, view: View) -> None:
         """Refuse a view whose prompt leaves no room for a full reply.
 

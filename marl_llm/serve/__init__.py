@@ -1,0 +1,1 @@
+"""Policies and teams of a run behind an OpenAI-compatible API."""
