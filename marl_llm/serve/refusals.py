@@ -54,4 +54,6 @@ def malformed(errors: Sequence[Mapping[str, Any]]) -> Refused:
         return Refused(400, f"{param}: it must be {FORMS[place[several]]}.", param=param)
     param = ".".join(place)
     said = first["msg"].removeprefix("Value error, ")
-    return Refused(400, f"{param}: {said}." if param else f"{said}.", param=param or None)
+    if not param:  # what we refuse ourselves begins with the name
+        return Refused(400, f"{said}.", param=said.split()[0].rstrip(":"))
+    return Refused(400, f"{param}: {said}.", param=param)

@@ -31,7 +31,12 @@ policies:
     tiny: {TINY}
     warmup: {{teacher: informed, games: 16, steps: 20, batch: 16, lr: 0.01}}
     engine: {{slots: 64, cache_slots: 8}}
-  judge: {{tiny: {TINY}, engine: {{slots: 64, cache_slots: 8}}}}
+    learner: {{lr: 0.01}}
+    objective: {{entropy: 0.1}}
+  judge:
+    tiny: {TINY}
+    warmup: {{teacher: informed, games: 16, steps: 20, batch: 16, lr: 0.01}}
+    engine: {{slots: 64, cache_slots: 8}}
   informed: {{kind: informed}}
 matchmaking: {{groups: 1, group_size: 2, seats: {{"debater_*": debater, judge_0: judge}}}}
 credit: rae
