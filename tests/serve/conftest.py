@@ -15,14 +15,14 @@ import httpx
 import pytest
 from rich.console import Console
 
-from marl_llm.config import load_config
+from marl_llm.config import load_config, to_yaml
 from marl_llm.live import LiveView
 from marl_llm.train import train
 
 ROOT = Path(__file__).parents[2]
 TINY = "{hidden: 32, layers: 1, heads: 2, mlp: 64, vocabulary: 400}"
 CONFIG = f"""
-run: {{name: talk, steps: 1, checkpoint_every: 1, threads: 1}}
+run: {{name: talk, steps: 2, checkpoint_every: 1, threads: 1}}
 games:
   sums: {{name: debate, settings: {{tasks: {{source: arithmetic, level: 1}}, debaters: 2, rounds: 2, judge: true}}}}
 play: {{context: turn, max_reply_tokens: 8, context_tokens: 400}}
@@ -31,7 +31,7 @@ policies:
     tiny: {TINY}
     warmup: {{teacher: informed, games: 16, steps: 20, batch: 16, lr: 0.01}}
     engine: {{slots: 64, cache_slots: 8}}
-    learner: {{lr: 0.01}}
+    learner: {{lr: 0.001}}
     objective: {{entropy: 0.1}}
   judge:
     tiny: {TINY}
@@ -48,7 +48,10 @@ evaluation: {{every: 0, exploitability: false, games: 2}}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     (folder / "talk.yaml").write_text(CONFIG)
-    return train(load_config(folder / "talk.yaml", [f"run.dir={folder}"]), LiveView(Console(file=io.StringIO())))
+    path = train(load_config(folder / "talk.yaml", [f"run.dir={folder}"]), LiveView(Console(file=io.StringIO())))
+    broken = "games.broken={name: 'tests.serve.broken_game:env', share: 0, seats: {'*': debater}}"
+    (path / "config.yaml").write_text(to_yaml(load_config(path / "config.yaml", [broken])))
+    return path
 
 
 class Server:

@@ -1,5 +1,6 @@
 """What is not answered: status, message and form of every error; and whatever comes in, the server goes on."""
 
+import io
 import json
 import signal
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from marl_llm.config import load_config
 from marl_llm.errors import RunError
-from marl_llm.serve.names import Library
+from marl_llm.live import LiveView
+from marl_llm.serve.names import Library, UnknownModelError
 from marl_llm.serve.schema import NEUTRAL, ChatRequest, CompletionRequest
+from marl_llm.train import train
 from tests.serve.conftest import Server, serving
 
 CHAT: dict[str, Any] = {"model": "debater", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
@@ -52,7 +57,7 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
             404,
             r"The model 'nobody' does not exist; there are debater",
         ),
-        (C, {**CHAT, "model": "debater@99"}, 404, "NAME@STEP of the checkpoints 0, 1."),
+        (C, {**CHAT, "model": "debater@99"}, 404, "NAME@STEP of the checkpoints 0, 1, 2."),
         (C, {**CHAT, "model": "team:none"}, 404, "team:sums"),
         (C, {**CHAT, "model": "debater@../0"}, 404, "does not exist"),
         (C, {}, 400, "model: Field required."),
@@ -209,9 +214,32 @@ def test_beyond_the_limit_of_requests_in_flight_one_is_told_to_come_again(guarde
     assert guarded.post(T, TEXT, headers=KEY).status_code == 200
 
 
-def test_a_run_without_a_checkpoint_or_a_language_model_cannot_be_served(tmp_path: Path) -> None:
+def test_a_run_needs_a_checkpoint_and_any_protocol_is_a_team(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has no checkpoint yet"):
         Library(tmp_path)
+    settings = """
+run: {name: alone, steps: 1, threads: 1}
+games: {game: {name: kuhn_poker}}
+policies: {agent: {tiny: {hidden: 32, layers: 1, heads: 2, mlp: 64, vocabulary: 400}}, random: {kind: random}}
+matchmaking: {groups: 1, group_size: 2}
+evaluation: {every: 0, exploitability: false, games: 2}
+"""
+    (tmp_path / "alone.yaml").write_text(settings)
+    path = train(load_config(tmp_path / "alone.yaml", [f"run.dir={tmp_path}"]), LiveView(Console(file=io.StringIO())))
+    assert Library(path).names == ("agent", "team:single", "team:debate", "team:generate_verify_refine")
+
+
+def test_of_other_checkpoints_those_asked_for_last_stay_loaded(run: Path) -> None:
+    library = Library(run, keep=1)
+    first = library.find("debater@0")
+    assert library.find("debater@0") is first
+    assert library.find("debater@2") is library.find("debater")
+    assert library.find("team:sums@0").places["debater"] is first  # type: ignore[union-attr]
+    assert library.find("judge@1") is library.find("judge@1")
+    assert library.find("debater@0") is not first
+    for name in ("debater@", "@0", "debater@00", "debater@-1", "debater@0@0", "", "team:", "informed"):
+        with pytest.raises(UnknownModelError):
+            library.find(name)
 
 
 # Whatever comes in.

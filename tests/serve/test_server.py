@@ -56,7 +56,10 @@ def directly(
 
 
 def test_the_start_says_what_there_is_and_how_to_ask(server: Server) -> None:
-    assert "models: debater, judge, team:single, team:debate, team:generate_verify_refine, team:sums;" in server.said
+    assert (
+        "models: debater, judge, team:single, team:debate, team:generate_verify_refine, team:sums, team:broken;"
+        in server.said
+    )
     command = server.said.split("try: ", 1)[1].strip()
     assert command.startswith(f"curl {server.url}/chat/completions --json '")
     assert shutil.which("curl")
@@ -67,9 +70,9 @@ def test_the_start_says_what_there_is_and_how_to_ask(server: Server) -> None:
 def test_models_are_policies_teams_and_checkpoints(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert names[:6] == ["debater", "judge", "team:single", "team:debate", "team:generate_verify_refine", "team:sums"]
-    assert {"debater@0", "debater@1", "judge@0", "team:sums@0"} <= set(names)
+    assert {"debater@0", "debater@1", "debater@2", "judge@0", "team:sums@0"} <= set(names)
     assert client.models.retrieve("debater@0").id == "debater@0"
-    with pytest.raises(openai.NotFoundError, match=r"'debater@7' does not exist.*checkpoints 0, 1"):
+    with pytest.raises(openai.NotFoundError, match=r"'debater@7' does not exist.*checkpoints 0, 1, 2"):
         client.models.retrieve("debater@7")
 
 
@@ -89,7 +92,7 @@ def test_a_chat_at_temperature_0_is_what_the_engine_says(client: openai.OpenAI, 
 
 def test_a_checkpoint_answers_as_it_was(client: openai.OpenAI, run: Path) -> None:
     said = {}
-    for step in (0, 1):
+    for step in (0, 2):
         policy = policies_of(run, step=step)[1]["debater"]
         prompt = policy.chat.prompt(USER)  # type: ignore[attr-defined]
         expected = directly(policy, prompt, tokens=20)  # type: ignore[arg-type]
@@ -97,7 +100,7 @@ def test_a_checkpoint_answers_as_it_was(client: openai.OpenAI, run: Path) -> Non
         told = client.chat.completions.create(model=name, messages=USER, temperature=0, max_tokens=20, logprobs=True)  # type: ignore[arg-type]
         assert [one.logprob for one in told.choices[0].logprobs.content] == pytest.approx(expected.logprobs, abs=1e-4)  # type: ignore[union-attr]
         said[step] = expected.logprobs
-    assert said[0] != said[1]
+    assert said[0] != said[2]
 
 
 def test_seed_n_and_temperature_decide_what_is_sampled(client: openai.OpenAI, debater: LLMPolicy) -> None:
@@ -173,7 +176,7 @@ def test_log_probabilities_of_what_is_sampled_and_of_the_prompt(client: openai.O
     assert told.token_logprobs is not None
     assert told.token_logprobs[0] is None
     assert told.token_logprobs[1:] == pytest.approx([*read, *expected.logprobs], abs=1e-4)
-    assert "".join(told.tokens) == debater.chat.text(prompt + expected.tokens)  # type: ignore[arg-type]
+    assert told.tokens == [debater.chat.name_of(token) for token in prompt + expected.tokens]
     assert told.text_offset == [len("".join(told.tokens[:i])) for i in range(len(told.tokens))]  # type: ignore[index, arg-type]
     assert told.top_logprobs[0] is None  # type: ignore[index]
     for place, (token, logprob) in enumerate(best, 1):
@@ -221,6 +224,19 @@ def test_a_teams_seed_streams_and_choices(client: openai.OpenAI) -> None:
         for choice in chunk.choices:
             streamed[choice.index] += choice.delta.content or ""
     assert streamed == texts
+
+
+def test_a_team_that_fails_is_an_error_of_the_server_and_no_more(client: openai.OpenAI, server: Server) -> None:
+    broken: dict[str, Any] = {"model": "team:broken", "messages": USER}
+    answer = server.post("/chat/completions", broken)
+    assert answer.status_code == 500
+    error = answer.json()["error"]
+    assert error["type"] == "server_error"
+    assert "it broke" in error["message"]
+    with pytest.raises(openai.APIError, match="it broke"):
+        list(client.chat.completions.create(stream=True, **broken))
+    assert client.chat.completions.create(model="team:sums", messages=USER).choices  # type: ignore[arg-type, call-overload]
+    assert server.metrics()["marl_llm_requests_in_flight"] == 0
 
 
 def test_two_hundred_who_ask_at_once_get_their_own_answers(client: openai.OpenAI, debater: LLMPolicy) -> None:
