@@ -1,5 +1,6 @@
 """What every request passes: the key, the limit of its body, and the count."""
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ class Gate:
                 await refusal.answer()(scope, receive, note)
                 return
             await self._app(scope, self._limited(receive), note)
+        except asyncio.CancelledError:  # at the end of the server, where a request is waited for no longer
+            if status == CLIENT_LEFT:
+                await Refused(503, "The server is shutting down.").answer()(scope, receive, note)
         finally:
             if scope["path"].startswith("/v1/") and scope["method"] == "POST":
                 left = scope.get("client_left", False)
