@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import pytest
 from rich.console import Console
 
 from marl_llm.config import load_config, to_yaml
+from marl_llm.evaluation.protocols import PROTOCOLS
 from marl_llm.live import LiveView
 from marl_llm.train import train
 
 ROOT = Path(__file__).parents[2]
 TINY = "{hidden: 32, layers: 1, heads: 2, mlp: 64, vocabulary: 400}"
+TEAMS = tuple(f"team:{name}" for name in PROTOCOLS)
 CONFIG = f"""
 run: {{name: talk, steps: 2, checkpoint_every: 1, threads: 1}}
 games:
@@ -96,6 +98,3 @@ def serving(run: Path, *options: str, **environment: str) -> Iterator[Server]:
 def server(run: Path) -> Iterator[Server]:
     with serving(run) as made:
         yield made
-
-
-Ask = Callable[..., httpx.Response]

@@ -21,7 +21,7 @@ from marl_llm.live import LiveView
 from marl_llm.serve.names import Library, UnknownModelError
 from marl_llm.serve.schema import NEUTRAL, ChatRequest, CompletionRequest
 from marl_llm.train import train
-from tests.serve.conftest import Server, serving
+from tests.serve.conftest import TEAMS, Server, serving
 
 CHAT: dict[str, Any] = {"model": "debater", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
 TEXT: dict[str, Any] = {"model": "debater", "prompt": "Hi", "max_tokens": 4}
@@ -226,7 +226,7 @@ evaluation: {every: 0, exploitability: false, games: 2}
 """
     (tmp_path / "alone.yaml").write_text(settings)
     path = train(load_config(tmp_path / "alone.yaml", [f"run.dir={tmp_path}"]), LiveView(Console(file=io.StringIO())))
-    assert Library(path).names == ("agent", "team:single", "team:debate", "team:generate_verify_refine")
+    assert Library(path).names == ("agent", *TEAMS)
 
 
 def test_of_other_checkpoints_those_asked_for_last_stay_loaded(run: Path) -> None:

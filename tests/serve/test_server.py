@@ -25,7 +25,7 @@ from marl_llm.seeds import derive
 from marl_llm.serve.server import serve_run
 from marl_llm.team import policies_of
 from marl_llm.types import Completion, Match, Tokens
-from tests.serve.conftest import Server, serving
+from tests.serve.conftest import TEAMS, Server, serving
 
 QUESTION = "What is 2 + 3?"
 USER = [{"role": "user", "content": QUESTION}]
@@ -56,10 +56,7 @@ def directly(
 
 
 def test_the_start_says_what_there_is_and_how_to_ask(server: Server) -> None:
-    assert (
-        "models: debater, judge, team:single, team:debate, team:generate_verify_refine, team:sums, team:broken;"
-        in server.said
-    )
+    assert f"models: {', '.join(('debater', 'judge', *TEAMS, 'team:sums', 'team:broken'))};" in server.said
     command = server.said.split("try: ", 1)[1].strip()
     assert command.startswith(f"curl {server.url}/chat/completions --json '")
     assert shutil.which("curl")
@@ -69,7 +66,7 @@ def test_the_start_says_what_there_is_and_how_to_ask(server: Server) -> None:
 
 def test_models_are_policies_teams_and_checkpoints(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names[:6] == ["debater", "judge", "team:single", "team:debate", "team:generate_verify_refine", "team:sums"]
+    assert names[: len(TEAMS) + 3] == ["debater", "judge", *TEAMS, "team:sums"]
     assert {"debater@0", "debater@1", "debater@2", "judge@0", "team:sums@0"} <= set(names)
     assert client.models.retrieve("debater@0").id == "debater@0"
     with pytest.raises(openai.NotFoundError, match=r"'debater@7' does not exist.*checkpoints 0, 1, 2"):
