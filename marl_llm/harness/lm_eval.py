@@ -17,6 +17,7 @@ def command(arguments: Sequence[str]) -> None:
         MarlError: what the team cannot do.
     """
     try:
+        import lm_eval.models  # noqa: F401  # its own kinds of models, which stay available
         from lm_eval.__main__ import cli_evaluate
         from lm_eval.api.registry import register_model
     except ImportError as error:
