@@ -61,6 +61,16 @@ def test_rollout_compares_with_generate(monkeypatch: pytest.MonkeyPatch, capsys:
     )
 
 
+def test_the_server_loses_and_mixes_up_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = results("serve", monkeypatch, capsys, "--clients", "6", "--seconds", "0.2", "--stream")
+    assert result["answers"] >= 6
+    assert (result["errors"], result["lost"], result["not_its_own"]) == (0, 0, 0)
+    rates = result["tokens_per_s"], result["offline_tokens_per_s"]
+    assert result["ratio_to_offline"] == pytest.approx(rates[0] / rates[1])
+
+
 def test_what_text_costs_is_measured_on_the_same_games(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,8 +150,8 @@ def ours(run: Path, clients: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def vllm(python: str, model: Path, clients: int, threads: int) -> Iterator[int]:
-    """vLLM's server: its port."""
+def vllm(python: str, model: Path, clients: int, threads: int) -> Iterator[tuple[int, int]]:
+    """vLLM's server: its port and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -162,7 +163,7 @@ def vllm(python: str, model: Path, clients: int, threads: int) -> Iterator[int]:
     command = [python, "-m", "vllm.entrypoints.openai.api_server", *words]
     environment = {**os.environ, **own}
     environment.pop("OMP_NUM_THREADS", None)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(300):
             time.sleep(1)
@@ -170,7 +171,7 @@ def vllm(python: str, model: Path, clients: int, threads: int) -> Iterator[int]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             assert process.poll() is None
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(60)
@@ -194,8 +195,21 @@ def offline(run: Path, answers: list[Answered]) -> tuple[dict[int, str], float, 
 
 
 def cpu_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of a process and of all that it has started and that still run."""
+    seconds, children = {}, defaultdict(list)
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        seconds[int(file.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        children[int(fields[1])].append(int(file.parent.name))
+    total, waiting = 0.0, [pid]
+    while waiting:
+        one = waiting.pop()
+        total += seconds.get(one, 0.0)
+        waiting += children[one]
+    return total
 
 
 def rate(answers: list[Answered], seconds: float) -> float:
@@ -240,11 +254,15 @@ def main() -> None:
             "slowest_s": times[-1],
         }
         if args.vllm:
-            with vllm(args.vllm, latest[1] / "agent", args.clients, args.threads) as port:
+            with vllm(args.vllm, latest[1] / "agent", args.clients, args.threads) as (port, pid):
                 asyncio.run(load(port, seeded=False, **{**sizes, "seconds": 5.0}))  # warm-up
+                before = cpu_of(pid)
                 theirs, seconds = asyncio.run(load(port, seeded=False, **sizes))
+                used = cpu_of(pid) - before
             found["vllm_errors"] = sum(not one.tokens for one in theirs)
             found["vllm_tokens_per_s"] = rate(theirs, seconds)
+            found["vllm_tokens_per_cpu_s"] = rate(theirs, used)
+            found["tokens_per_cpu_s"] = rate(answers, found["server_cpu_s"])
             found["ratio_to_vllm"] = found["tokens_per_s"] / found["vllm_tokens_per_s"]
     if args.json:
         print(json.dumps(found))

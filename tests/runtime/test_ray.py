@@ -10,14 +10,17 @@ from itertools import product
 from pathlib import Path
 from threading import Event, Timer
 from time import monotonic
+from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from marl_llm.config import Config, load_config, to_yaml
+from marl_llm.engines.base import Request
 from marl_llm.errors import ConfigError
-from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
-from marl_llm.runtime.processes import LearnerProcess
+from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes, read_metrics
+from marl_llm.runtime.processes import EngineProcess, LearnerProcess, SharedEngine
 from marl_llm.runtime.rollouts import Lost
 from marl_llm.train import train
 from scripts.bench.faults import kill_process, lose_node, two_nodes
@@ -188,6 +191,31 @@ def test_a_killed_engine_costs_nothing_but_time(tmp_path: Path) -> None:
     path = train(config, observer)
     assert sum("worker 0 is lost" in told for told in observer.told) == 1
     assert_nothing_lost_or_twice(path, config)
+
+
+def test_an_engine_elsewhere_can_be_looked_at_and_told_to_stop_as_one_here(local: Path) -> None:
+    config = Run.config(local)
+    process = ray.remote(EngineProcess).remote(config, local)
+    engine, other = (SharedEngine(process, config, "agent") for _ in range(2))
+    other._client = "other"
+    prompt = tuple(range(10, 20))
+    for ticket in range(3):
+        engine.submit(Request(ticket=ticket, policy="agent", prompt=prompt, max_tokens=9, seed=ticket, temperature=0.0))
+    assert engine.sampled(0) == ()
+    engine.cancel(2)
+    engine.poll()
+    first = engine.sampled(0)
+    assert len(first) == 1
+    engine.cancel(1)
+    other.submit(Request(ticket="x", policy="agent", prompt=prompt, max_tokens=9, seed=0, temperature=0.0))
+    done: list[Any] = []
+    while not done:  # the first is done while the other one asks
+        done = other.poll()
+    assert done[0][1].tokens[:1] == first
+    engine.cancel(0)
+    assert engine.poll() == []
+    assert engine.best("agent", [(prompt, first)])[0][0][0] == first[0]
+    ray.kill(process)
 
 
 def test_a_killed_learner_costs_the_steps_since_the_checkpoint(local: Path, tmp_path: Path) -> None:
