@@ -342,7 +342,7 @@ def _count_right(answers: Iterable[Answer], total: int, about: str) -> Iterator[
 
 @app.command()
 def serve(
-    run: Annotated[Path, typer.Argument(help="Run directory")],
+    run: Annotated[Path, typer.Argument(help="Run directory, or YAML file of an experiment that has not begun")],
     host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free")] = 8000,
     api_key: Annotated[
@@ -368,7 +368,8 @@ def serve(
 
     def started(address: str, names: Sequence[str]) -> None:
         out.print(f"{run} at {address}/v1 (Ctrl-C ends it)", markup=False)
-        out.print(f"models: {', '.join(names)}; each also as NAME@STEP of a checkpoint", markup=False)
+        also = "" if run.is_file() else "; each also as NAME@STEP of a checkpoint"
+        out.print(f"models: {', '.join(names)}{also}", markup=False)
         key = "" if api_key is None else " -H 'Authorization: Bearer '$MARL_LLM_API_KEY"
         body = json.dumps({"model": names[0], "messages": [{"role": "user", "content": "Hello"}]})
         out.print(f"try: curl {address}/v1/chat/completions{key} --json '{body}'", markup=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from marl_llm.adapters import load_adapter
-from marl_llm.config import Config, GameConfig, PlayConfig, PlayedGame, PolicyConfig, PolicyKind
+from marl_llm.config import Config, GameConfig, PlayConfig, PlayedGame, PolicyConfig, PolicyKind, load_config
+from marl_llm.config.require import require
 from marl_llm.engines.base import Engine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.base import Trainer
@@ -154,19 +155,33 @@ def policies_of(
     temperature: float | None = None,
     play: PlayConfig | None = None,
 ) -> tuple[Config, Mapping[str, Policy]]:
-    """Everybody who has a seat in a run, as they were at a checkpoint, with the run's settings; nobody learns.
+    """All policies of a run, as they were at a checkpoint, with the run's settings; nobody learns.
 
-    `step`: None is the latest checkpoint. `temperature`, of all language models, and `play`: None is as the run has it.
+    `path`: a run directory, or the YAML file of an experiment, whose policies are then as it would begin, without
+    a warm-up. `step`: None is the latest checkpoint. `temperature`, of all language models, and `play`: None is as the
+    run has it.
 
     Raises:
+        ConfigError: a setting of the file is wrong, or it has no checkpoints.
         RunError, ModelError: there is no such run or checkpoint, or it cannot be loaded.
     """
-    config = Run.config(path)
+    begun = not Path(path).is_file()
+    require(begun or step is None, "step", step, f"left out: {path} is no run, and has no checkpoints")
+    config = config_of(path)
     config = config if play is None else replace(config, play=play)
-    policies = found(config, checkpoint_of(path, step)[1], learn=False).policies
+    policies = found(config, checkpoint_of(path, step)[1] if begun else None, learn=False).policies
     if temperature is not None:
         set_temperature(policies, temperature)
     return config, policies
+
+
+def config_of(path: str | Path) -> Config:
+    """The settings of a run directory, or of an experiment's YAML file.
+
+    Raises:
+        ConfigError, RunError: see `load_config` and `Run.config`.
+    """
+    return load_config(path) if Path(path).is_file() else Run.config(path)
 
 
 def set_temperature(policies: Mapping[str, Policy], temperature: float) -> None:

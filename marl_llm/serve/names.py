@@ -41,7 +41,10 @@ Model = Place | Team
 
 
 class Library:
-    """The models of a run; its latest checkpoint is loaded at once, another when it is first asked for."""
+    """The models of a run; its latest checkpoint is loaded at once, another when it is first asked for.
+
+    Those of an experiment that has not begun, given by its YAML file, are as it would begin, without checkpoints.
+    """
 
     def __init__(self, run: Path, *, keep: int = 2) -> None:
         """`keep`: other checkpoints that stay loaded, those asked for last.
@@ -50,8 +53,8 @@ class Library:
             RunError, ModelError: the run has no checkpoint, or it cannot be loaded.
         """
         self._run, self._keep = run, keep
-        self.step = checkpoint_of(run, None)[0]
-        """The latest checkpoint, as it was at the start."""
+        self.step = None if run.is_file() else checkpoint_of(run, None)[0]
+        """The latest checkpoint, as it was at the start; None: there are none."""
         self._loading = Lock()
         self._latest = _load(run, self.step)
         self._others: OrderedDict[int, Mapping[str, Model]] = OrderedDict()
@@ -78,10 +81,8 @@ class Library:
         found = None if models is None else models.get(base if at else name)
         if found is None:
             steps = ", ".join(map(str, self._steps()))
-            raise UnknownModelError(
-                f"The model {name!r} does not exist; there are {', '.join(self.names)}, and each of them as NAME@STEP "
-                f"of the checkpoints {steps}."
-            )
+            more = f", and each of them as NAME@STEP of the checkpoints {steps}" if steps else ""
+            raise UnknownModelError(f"The model {name!r} does not exist; there are {', '.join(self.names)}{more}.")
         return found
 
     def _steps(self) -> list[int]:
@@ -100,7 +101,7 @@ class Library:
             return self._others[step]
 
 
-def _load(run: Path, step: int) -> dict[str, Model]:
+def _load(run: Path, step: int | None) -> dict[str, Model]:
     """Its language models by the names of the policies, and the teams in which only these sit."""
     config, policies = policies_of(run, step=step)
     places = {name: Place(policy) for name, policy in policies.items() if isinstance(policy, LLMPolicy)}

@@ -14,11 +14,11 @@ import uvicorn
 
 from marl_llm.config.require import require
 from marl_llm.errors import ConfigError
-from marl_llm.run import Run
 from marl_llm.serve.api import make_app
 from marl_llm.serve.desk import Desk
 from marl_llm.serve.gate import Limits
 from marl_llm.serve.names import Library
+from marl_llm.team import config_of
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +40,7 @@ def serve_run(
     """Answer until SIGTERM or Ctrl-C; then what is in flight is finished, up to a limit.
 
     Args:
-        run: whose policies, by its latest checkpoint.
+        run: whose policies, by its latest checkpoint; or an experiment's YAML file: as it would begin.
         host: the address that is listened at.
         port: 0: any that is free.
         key: whoever asks must send it; None: nobody must.
@@ -53,7 +53,7 @@ def serve_run(
     """
     listener = _listener(host, port)
     try:
-        threads = Run.config(run).run.threads
+        threads = config_of(run).run.threads
         if threads is not None:
             torch.set_num_threads(threads)
         library = Library(run)

@@ -25,7 +25,7 @@ from marl_llm.seeds import derive
 from marl_llm.serve.server import serve_run
 from marl_llm.team import policies_of
 from marl_llm.types import Completion, Match, Tokens
-from tests.serve.conftest import TEAMS, Server, serving
+from tests.serve.conftest import CONFIG, TEAMS, Server, serving
 
 QUESTION = "What is 2 + 3?"
 USER = [{"role": "user", "content": QUESTION}]
@@ -343,3 +343,18 @@ def test_a_client_that_leaves_is_counted_and_its_work_dropped(server: Server) ->
     while left() - before < 2 or server.metrics()["marl_llm_requests_in_flight"]:
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_an_experiment_that_has_not_begun_is_served_as_it_would_begin(tmp_path: Path) -> None:
+    file = tmp_path / "talk.yaml"
+    file.write_text(CONFIG)
+    with serving(file) as fresh:
+        assert "NAME@STEP" not in fresh.said
+        names = [model["id"] for model in httpx.get(f"{fresh.url}/models").json()["data"]]
+        assert names == ["debater", "judge", *TEAMS, "team:sums"]
+        refused = fresh.post("/completions", {"model": "debater@0", "prompt": "1"})
+        assert refused.status_code == 404
+        assert refused.json()["error"]["message"].endswith("team:sums.")
+        asked = {"prompt": "What is 2 + 3?", "temperature": 0, "max_tokens": 4}
+        first = fresh.post("/completions", {"model": "debater", **asked}).json()
+        assert first["usage"]["completion_tokens"] == 4
