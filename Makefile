@@ -37,6 +37,7 @@ bench: setup  ## Ratios against what one would use instead (transformers generat
 	$(BIN)/python scripts/bench/step.py
 	$(BIN)/python scripts/bench/trl.py
 	$(BIN)/python scripts/bench/game_text.py
+	$(BIN)/python scripts/bench/serve.py
 
 bench-vllm: setup-vllm  ## Ratios of our engines to each other and to vLLM's own batch on the same prompts
 	$(VLLM_BIN)/python scripts/bench/rollout.py --batches 256

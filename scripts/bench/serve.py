@@ -146,7 +146,8 @@ def ours(run: Path, clients: int) -> Iterator[tuple[int, int]]:
         yield int(found[1]), process.pid
     finally:
         process.terminate()
-        assert process.wait(60) == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
 
 
 @contextmanager
