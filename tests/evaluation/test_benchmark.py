@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from marl_llm.config import BenchmarkConfig, EntrantConfig, PlayConfig, PolicyConfig, ProtocolConfig, load_config
+from games.tasks import BENCHMARKS
+from marl_llm.config import (
+    BenchmarkConfig,
+    EntrantConfig,
+    PlayConfig,
+    PolicyConfig,
+    ProtocolConfig,
+    load_benchmark,
+    load_config,
+)
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.accuracy import accuracies
 from marl_llm.evaluation.answers import Answer, read_answers
@@ -16,6 +25,7 @@ from marl_llm.evaluation.benchmark import ANSWERS, answer_all, pipelines, sizes
 from marl_llm.train import train
 from tests.test_train import Silent
 
+ROOT = Path(__file__).parents[2]
 SUMS = {"source": "arithmetic", "level": 1, "size": 20}
 OURS = BenchmarkConfig(
     seed=5,
@@ -170,3 +180,14 @@ def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = replace(OURS, teams={"lost": EntrantConfig(runs=[str(tmp_path / "none")])}, baseline=None)
     with pytest.raises(RunError, match="none"):
         answer_all(missing, tmp_path / "results")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "benchmarks").glob("*.yaml")), ids=lambda file: file.name)
+def test_the_benchmarks_that_come_along_can_be_asked(file: Path) -> None:
+    """Of the data sets of the hub the samples that come along are asked."""
+    config = load_benchmark(file)
+    offline = {
+        name: {**tasks, "path": "sample"} if tasks["source"] in BENCHMARKS else tasks
+        for name, tasks in config.benchmarks.items()
+    }
+    assert all(size > 0 for size in sizes(replace(config, benchmarks=offline)).values())
