@@ -242,6 +242,7 @@ def _remote(
     timeout_s: float = 120.0,
     workers: int = 16,
     answers: Answers = "tagged",
+    temperature: float | None = None,
 ) -> Policy:
     """The key stays out of the settings, which every run directory holds."""
     key = os.environ.get("OPENAI_API_KEY")
@@ -253,6 +254,12 @@ def _remote(
         ("timeout_s", timeout_s, _number(timeout_s, int, float) and timeout_s > 0, "more than 0 seconds"),
         ("workers", workers, _number(workers, int) and workers >= 1, "a whole number, 1 or more"),
         ("answers", answers, answers in get_args(Answers), " or ".join(get_args(Answers))),
+        (
+            "temperature",
+            temperature,
+            temperature is None or (_number(temperature, int, float) and temperature >= 0),
+            "null or 0 or more",
+        ),
     ):
         if not fine:
             raise ConfigError(f"remote.{option}: {value!r} is not allowed; it must be {allowed}")
@@ -265,6 +272,7 @@ def _remote(
         timeout_s=timeout_s,
         workers=workers,
         answers=answers,
+        temperature=temperature,
     )
 
 

@@ -46,9 +46,11 @@ def plot_accuracy(results: Results, path: Path) -> None:
     )
     for benchmark, axes in zip(benchmarks, axes_1B[0], strict=True):
         _panel(axes, {(way, team): found for (name, way, team), found in results.items() if name == benchmark})
-        axes.set_title(benchmark)
+        axes.set_title(benchmark, parse_math=False)
     axes_1B[0][0].set_ylabel("right answers")
-    axes_1B[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    legend = axes_1B[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     with writing(path):
         figure.savefig(path, dpi=150, format="png")
     pyplot.close(figure)
@@ -69,7 +71,7 @@ def _benchmark(results: Results, benchmark: str) -> Iterator[RenderableType]:
             cells += [f"{100 * found.best:.1f}", f"{100 * found.majority:.1f}"]
         cells += [f"{found.tokens:.0f}", f"{1000 * found.seconds:.1f}"]
         cells += [f"± {100 * found.spread:.1f}"] if found.spread is not None else []
-        table.add_row(way, team, *cells)
+        table.add_row(escape(way), escape(team), *cells)
     yield table
 
 
@@ -91,7 +93,7 @@ def _compared(results: Results, benchmark: str, baseline: str | None) -> Iterato
         elif matched:
             cells += ["", ""]
         cells += [_difference(found.against)] if found.against else []
-        table.add_row(way, team, *cells)
+        table.add_row(escape(way), escape(team), *cells)
     yield table
 
 
@@ -106,7 +108,7 @@ def _table(columns: list[str]) -> Table:
     table.add_column("protocol", overflow="fold")
     table.add_column("team", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(escape(column), justify="right", no_wrap=True)
     return table
 
 
@@ -116,7 +118,9 @@ def _all(results: Results, benchmarks: list[str]) -> Table:
         found = [results.get((benchmark, way, team)) for benchmark in benchmarks]
         shares = [100 * result.accuracy.mean for result in found if result is not None]
         cells = ["" if result is None else f"{100 * result.accuracy.mean:.2f}" for result in found]
-        table.add_row(way, team, f"{np.mean(shares):.2f}" if len(shares) == len(benchmarks) else "", *cells)
+        table.add_row(
+            escape(way), escape(team), f"{np.mean(shares):.2f}" if len(shares) == len(benchmarks) else "", *cells
+        )
     return table
 
 

@@ -65,6 +65,13 @@ def test_a_benchmark_that_is_killed_goes_on_where_it_was(config: Path, tmp_path:
     assert counts == {(team, way): 600 for team in ("weak", "better") for way in ("single", "debate")}
 
 
+def test_what_is_given_as_a_whole_replaces_what_stood_there(config: Path, tmp_path: Path) -> None:
+    whole = ["benchmarks={other: {source: arithmetic, size: 3}}", "protocols={}", "name=other"]
+    code, _, err = marl("benchmark", str(config), *whole)
+    assert code == 0, err
+    assert {answer.key.benchmark for answer in read_answers(tmp_path / "other" / "answers.jsonl")} == {"other"}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -45,6 +45,13 @@ def test_several_benchmarks_stand_side_by_side_with_their_mean() -> None:
     assert "single ours 50.00 100.00 0.00" in lines
 
 
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    given = [answer("1", 1.0, team="crew [step] a[/b] $x_{$ y", protocol=way) for way in ("single", "debate")]
+    results = accuracies(given, samples=1, matched=True, baseline=None)
+    assert any("crew [step] a[/b] $x_{$ y" in line for line in shown(results))
+    plot_accuracy(results, tmp_path / "accuracy.png")
+
+
 def test_the_plot_is_a_picture_or_the_error_names_the_file(tmp_path: Path) -> None:
     results = accuracies(ANSWERS, samples=1, matched=True, baseline="base")
     plot_accuracy(results, tmp_path / "accuracy.png")

@@ -43,10 +43,10 @@ def benchmark(
     folder = into or (config if config.is_dir() else Path(settings.dir) / settings.name)
     answers = answer_all(settings, folder, retry=retry, watch=_count_right)
     results = accuracies(answers, samples=settings.samples, matched=settings.matched, baseline=settings.baseline)
-    plot_accuracy(results, folder / "accuracy.png")
     summary = json.dumps(as_objects(results), indent=1)
     with writing(folder / "results.json"):
         (folder / "results.json").write_text(summary)
+    plot_accuracy(results, folder / "accuracy.png")
     if as_json_:
         print(summary)
     else:

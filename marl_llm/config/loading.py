@@ -67,10 +67,12 @@ def load_benchmark(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark
 
 
 def _load(kind: type[K], path: str | Path, overrides: Sequence[str]) -> K:
-    """Settings of that kind."""
+    """Settings of that kind; an override takes the place of all that stood under its key."""
     given: Any = _read(path)
     with _explained(path, lambda: given, kind):
-        given = OmegaConf.merge(given, _parse(overrides))
+        for override in overrides:
+            key = override.partition("=")[0]
+            OmegaConf.update(given, key, OmegaConf.select(_parse([override]), key), merge=False, force_add=True)
         settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
     assert isinstance(settings, kind)
     return settings

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from marl_llm.evaluation.answers import Answer
-from marl_llm.evaluation.benchmark import SINGLE, votes
 from marl_llm.evaluation.tournament import Mean, mean_of, wilson
 
+SINGLE = "single"
+"""The protocol that all others are compared with, at equal tokens."""
 Place = tuple[str, str, str]
 """Benchmark, protocol, team."""
 Sheet = Mapping[tuple[int, int], Sequence[Answer]]
@@ -83,8 +84,8 @@ def accuracies(
         benchmark, protocol, team = place
         sheet = {at: given[:samples] for at, given in sheets[place].items()}
         result = _accuracy(sheet, samples)
-        if matched and protocol != SINGLE:
-            count = votes(every, team, benchmark, protocol)
+        count = votes(every, team, benchmark, protocol)
+        if matched and protocol != SINGLE and count:
             result = replace(result, matched=_matched(sheet, sheets[benchmark, SINGLE, team], count))
         other = (benchmark, protocol, baseline or "")
         if team != baseline and other in sheets:
@@ -100,6 +101,20 @@ def as_json(results: Mapping[Place, Accuracy]) -> list[dict[str, Any]]:
         {"benchmark": benchmark, "protocol": protocol, "team": team, **asdict(result)}
         for (benchmark, protocol, team), result in results.items()
     ]
+
+
+def votes(answers: Iterable[Answer], team: str, benchmark: str, way: str) -> int:
+    """How many single answers have as many tokens as one of this protocol, to the nearest whole number, at least 1.
+
+    0: nobody knows, since no tokens were counted, as of an endpoint.
+    """
+    spent: dict[str, list[int]] = {SINGLE: [], way: []}
+    for answer in answers:
+        key = answer.key
+        if key.team == team and key.benchmark == benchmark and key.protocol in spent:
+            spent[key.protocol].append(answer.tokens)
+    alone, together = (sum(tokens) / max(1, len(tokens)) for tokens in (spent[SINGLE], spent[way]))
+    return max(1, round(together / alone)) if alone and together else 0
 
 
 def vote(answers: Sequence[Answer]) -> float:
@@ -141,10 +156,12 @@ def _accuracy(sheet: Sheet, samples: int) -> Accuracy:
 
 
 def _matched(sheet: Sheet, single: Sheet, count: int) -> Matched:
+    count = min(count, *map(len, single.values()))  # what was not asked cannot vote
+
     def voted(answers: Sequence[Answer]) -> float:
         """Of all whole votes that the answers hold."""
         ends = range(count, len(answers) + 1, count)
-        return float(np.mean([vote(answers[end - count : end]) for end in ends])) if ends else vote(answers)
+        return float(np.mean([vote(answers[end - count : end]) for end in ends]))
 
     tokens = float(np.mean([answer.tokens for answers in single.values() for answer in answers]))
     return Matched(

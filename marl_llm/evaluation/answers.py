@@ -1,9 +1,8 @@
 """The answers of a benchmark, one line of a file each: what is there is not asked again."""
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from fcntl import LOCK_EX, LOCK_NB, flock
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +39,10 @@ class Answer:
     """Which one it is."""
     task: str
     """The question's own name."""
+    asked: str
+    """A digest of question and gold answer, so that another question under the same number is noticed."""
+    step: int | None
+    """The checkpoint that answered; None: of policies that belong to no run."""
     answer: str | None
     """What was answered; None: nothing, since the episode did not end by the rules."""
     vote: str | None
@@ -62,7 +65,7 @@ class Answer:
     @property
     def failed(self) -> bool:
         """Whether there is no answer, which counts as a wrong one."""
-        return self.status != "done"
+        return self.answer is None
 
 
 class AnswerFile:
@@ -72,16 +75,22 @@ class AnswerFile:
         """Open the file, or make it; a last line that is not whole is cut off.
 
         Raises:
-            RunError: it cannot be written, or a line is no answer (it is named).
+            RunError: another process adds to it, it cannot be written, or a line is no answer (it is named).
         """
         self._path = path
         with writing(path):
             self._file = FileIO(path, "a+")
         try:
-            self.answers = {answer.key: answer for answer in self._read()}
+            flock(self._file, LOCK_EX | LOCK_NB)
+            whole, known = _read(path, self._file)
+            self._file.truncate(whole)
+        except BlockingIOError as error:
+            self._file.close()
+            raise RunError(f"{path}: another process is adding to it") from error
         except RunError:
             self._file.close()
             raise
+        self.answers = {answer.key: answer for answer in known}
 
     def __enter__(self) -> Self:
         return self
@@ -103,28 +112,31 @@ class AnswerFile:
             append(self._file, json.dumps(row, allow_nan=False).encode() + b"\n")
         self.answers[answer.key] = answer
 
-    def _read(self) -> Iterator[Answer]:
-        self._file.seek(0)
-        *lines, unfinished = self._file.readall().split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield _answer(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise RunError(f"{self._path}:{number}: not an answer: {line[:60]!r}") from error
-        if unfinished:
-            self._file.truncate(self._file.seek(0, os.SEEK_END) - len(unfinished))
-
 
 def read_answers(path: Path) -> list[Answer]:
-    """All answers of a file.
+    """All answers of a file, of those with the same key the last; whoever adds to it is not disturbed.
 
     Raises:
-        RunError: there is no such file, or see `AnswerFile`.
+        RunError: there is no such file, or a line is no answer (it is named).
     """
     if not path.is_file():
         raise RunError(f"{path}: no such file")
-    with AnswerFile(path) as file:
-        return list(file.answers.values())
+    with FileIO(path) as file:
+        return list({answer.key: answer for answer in _read(path, file)[1]}.values())
+
+
+def _read(path: Path, file: FileIO) -> tuple[int, list[Answer]]:
+    """How many bytes are whole lines, and the answers in them."""
+    file.seek(0)
+    data = file.readall()
+    *lines, unfinished = data.split(b"\n")
+    answers = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            answers.append(_answer(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RunError(f"{path}:{number}: not an answer: {line[:60]!r}") from error
+    return len(data) - len(unfinished), answers
 
 
 def _answer(row: dict[str, object]) -> Answer:

@@ -1,10 +1,12 @@
 """Teams answer benchmarks by protocols: every answer is an episode of a pipeline."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,11 +21,14 @@ from marl_llm.config import (
     GameConfig,
     MatchmakingConfig,
     PlayConfig,
+    PolicyConfig,
+    ProtocolConfig,
     load_benchmark,
     require_same_questions,
     to_yaml,
 )
 from marl_llm.errors import ConfigError
+from marl_llm.evaluation.accuracy import SINGLE, votes
 from marl_llm.evaluation.answers import Answer, AnswerFile, Key
 from marl_llm.evaluation.protocols import protocol, seats_for, with_tasks
 from marl_llm.files import replace as replace_file
@@ -31,12 +36,12 @@ from marl_llm.files import writing
 from marl_llm.matchmaking import Seats, seat_policy
 from marl_llm.play import agents_of, play
 from marl_llm.policies.base import Policy
+from marl_llm.run import checkpoint_of
 from marl_llm.seeds import derive
 from marl_llm.team import found, policies_of, set_temperature
 from marl_llm.types import Episode, Match
 
-SINGLE = "single"
-"""The protocol that all others are compared with, at equal tokens."""
+T = TypeVar("T")
 ANSWERS = "answers.jsonl"
 
 CONFIG = "benchmark.yaml"
@@ -110,42 +115,84 @@ def answer_all(
             team cannot be loaded, or the file written.
     """
     number = sizes(config)
-    _begin(config, folder)
+    ways = pipelines(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    ways = pipelines(config)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with AnswerFile(folder / ANSWERS) as file:
+        _begin(config, folder, file.answers.values())
         for team, settings in config.teams.items():
-            for run in range(max(1, len(settings.runs))):
-                asked = Asked(config=config, team=team, run=run, file=file, retry=retry, watch=watch)
+            crew = [
+                Asked(config=config, team=team, run=run, file=file, retry=retry, watch=watch)
+                for run in range(max(1, len(settings.runs)))
+            ]
+            for asked in crew:
                 for benchmark, items in number.items():
                     for way, game in ways.items():
                         asked.ask(benchmark, way, game, items, config.samples)
-                    if config.matched and len(ways) > 1:
-                        most = max(votes(file.answers.values(), team, benchmark, way) for way in ways if way != SINGLE)
-                        asked.ask(benchmark, SINGLE, ways[SINGLE], items, most * config.samples)
-        return list(file.answers.values())
+                if len(crew) > 1:
+                    asked.leave()
+            for benchmark, items in number.items() if config.matched and len(ways) > 1 else ():
+                _ask_for_votes(config, crew, benchmark, ways, items, file)
+            for asked in crew:
+                asked.leave()
+        return [answer for key, answer in file.answers.items() if _wanted(config, number, ways, key)]
 
 
-def _begin(config: BenchmarkConfig, folder: Path) -> None:
-    """Make the folder with the settings, or go on in it."""
+def _ask_for_votes(
+    config: BenchmarkConfig,
+    crew: Sequence["Asked"],
+    benchmark: str,
+    ways: Mapping[str, GameConfig],
+    items: int,
+    file: AnswerFile,
+) -> None:
+    """Single answers until a majority of them has as many tokens as the longest protocol; their own may be shorter."""
+    team = crew[0].team
+    more = True
+    while more:
+        most = max(votes(file.answers.values(), team, benchmark, way) for way in ways if way != SINGLE)
+        asked = [one.ask(benchmark, SINGLE, ways[SINGLE], items, most * config.samples) for one in crew]
+        more = any(asked)
+
+
+def _begin(config: BenchmarkConfig, folder: Path, answers: Iterable[Answer]) -> None:
+    """Write the settings down, beside those of what else has answers; refuse if a name now means something else."""
     path = folder / CONFIG
-    if path.is_file():
-        require_same_questions(config, load_benchmark(path))
+    known = [answer.key for answer in answers]
+    config = replace(config, protocols={SINGLE: ProtocolConfig(), **config.protocols})
+    if path.is_file() and known:
+        begun = load_benchmark(path)
+        begun = replace(
+            begun,
+            teams=_only(begun.teams, {key.team for key in known}),
+            benchmarks=_only(begun.benchmarks, {key.benchmark for key in known}),
+            protocols=_only(begun.protocols, {key.protocol for key in known}),
+        )
+        require_same_questions(config, begun)
+        config = replace(
+            config,
+            teams={**begun.teams, **config.teams},
+            benchmarks={**begun.benchmarks, **config.benchmarks},
+            protocols={**begun.protocols, **config.protocols},
+        )
     with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
         replace_file(path, to_yaml(config).encode())
 
 
-def votes(answers: Iterable[Answer], team: str, benchmark: str, way: str) -> int:
-    """How many single answers have as many tokens as one of this protocol, to the nearest whole number, at least 1."""
-    spent: dict[str, list[int]] = {SINGLE: [], way: []}
-    for answer in answers:
-        key = answer.key
-        if key.team == team and key.benchmark == benchmark and key.protocol in spent:
-            spent[key.protocol].append(answer.tokens)
-    alone, together = (sum(tokens) / max(1, len(tokens)) for tokens in (spent[SINGLE], spent[way]))
-    return max(1, round(together / alone)) if alone else 1
+def _only(settings: dict[str, T], names: Collection[str]) -> dict[str, T]:
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def _wanted(config: BenchmarkConfig, number: Mapping[str, int], ways: Mapping[str, GameConfig], key: Key) -> bool:
+    """Whether the settings ask for an answer; others may be there from before."""
+    return (
+        key.team in config.teams
+        and key.run < max(1, len(config.teams[key.team].runs))
+        and key.item < number.get(key.benchmark, 0)
+        and key.protocol in ways
+    )
 
 
 class Asked:
@@ -154,31 +201,57 @@ class Asked:
     def __init__(
         self, *, config: BenchmarkConfig, team: str, run: int, file: AnswerFile, retry: bool, watch: Watch
     ) -> None:
-        self._config, self._team, self._run = config, team, run
+        self._config, self.team, self._run = config, team, run
         self._file, self._retry, self._watch = file, retry, watch
         self._entrant: Entrant | None = None
+        runs, step = config.teams[team].runs, config.teams[team].step
+        self._step = checkpoint_of(runs[run], step)[0] if runs and not Path(runs[run]).is_file() else None
 
-    def ask(self, benchmark: str, way: str, game: GameConfig, items: int, samples: int) -> None:
-        """Have `samples` answers to every item by a protocol in the file."""
+    def ask(self, benchmark: str, way: str, game: GameConfig, items: int, samples: int) -> bool:
+        """Have `samples` answers to every item by a protocol in the file; tells whether anything was missing.
+
+        Raises:
+            ConfigError: what is there answers another question, or is of another checkpoint.
+        """
         tasks = self._config.benchmarks[benchmark]
+        questions = list(games.pipelines.tasks_of(game.name, tasks))
         keys = [
-            Key(team=self._team, run=self._run, benchmark=benchmark, protocol=way, item=item, sample=sample)
+            Key(team=self.team, run=self._run, benchmark=benchmark, protocol=way, item=item, sample=sample)
             for sample in range(samples)
             for item in range(items)
         ]
-        missing = [key for key in keys if self._missing(key)]
+        missing = [key for key in keys if self._missing(key, questions[key.item])]
         if not missing:
-            return
+            return False
+        settings = self._config.teams[self.team]
         if self._entrant is None:
-            self._entrant = entrant(self._config, self._config.teams[self._team], self._run)
-        about = f"{benchmark}, {way}, {self._team}"
-        answers = answered(self._config, self._entrant, game, tasks, missing)
+            self._entrant = entrant(self._config, settings, self._run)
+        about = f"{benchmark}, {way}, {self.team}"
+        answers = answered(self._config, self._entrant, game, questions, missing, self._step)
         for answer in self._watch(answers, len(missing), about):
             self._file.add(answer)
+        return True
 
-    def _missing(self, key: Key) -> bool:
+    def leave(self) -> None:
+        """Let go of the team, so that another one has the memory."""
+        self._entrant = None
+        gc.collect()
+
+    def _missing(self, key: Key, question: Task) -> bool:
         known = self._file.answers.get(key)
-        return known is None or (self._retry and known.failed)
+        if known is None:
+            return True
+        if known.asked != _digest(question):
+            raise ConfigError(
+                f"benchmarks.{key.benchmark}: item {key.item} was another question when it was answered; choose "
+                "another name, or another folder with --into"
+            )
+        if known.step != self._step:
+            raise ConfigError(
+                f"teams.{key.team}: the answers that are there are of step {known.step}, and its latest checkpoint is "
+                f"of step {self._step}; set step, or choose another name, or another folder with --into"
+            )
+        return self._retry and known.failed
 
 
 def entrant(config: BenchmarkConfig, settings: EntrantConfig, run: int) -> Entrant:
@@ -197,9 +270,10 @@ def entrant(config: BenchmarkConfig, settings: EntrantConfig, run: int) -> Entra
         return Entrant(config=theirs, policies=policies, seats=lambda game: settings.seats or seats_for(theirs, game))
     first = next(iter(settings.policies))
     seats = settings.seats or {"*": first}
+    play = config.play or PlayConfig()
     theirs = Config(
-        policies=settings.policies,
-        play=config.play or PlayConfig(),
+        policies={name: _remotely(policy, play, settings.temperature) for name, policy in settings.policies.items()},
+        play=play,
         matchmaking=MatchmakingConfig(seats=seats),
     )
     policies = found(theirs, learn=False).policies
@@ -208,21 +282,38 @@ def entrant(config: BenchmarkConfig, settings: EntrantConfig, run: int) -> Entra
     return Entrant(config=theirs, policies=policies, seats=lambda _: seats)
 
 
+def _remotely(policy: PolicyConfig, play: PlayConfig, temperature: float | None) -> PolicyConfig:
+    """What holds for all who play is told an endpoint too, unless its own options say otherwise."""
+    if policy.kind != "remote":
+        return policy
+    told = {"answers": play.answers, "temperature": temperature}
+    return replace(policy, options={**told, **policy.options})
+
+
 def answered(
-    config: BenchmarkConfig, team: Entrant, game: GameConfig, tasks: Mapping[str, Any], keys: Sequence[Key]
+    config: BenchmarkConfig,
+    team: Entrant,
+    game: GameConfig,
+    questions: Sequence[Task],
+    keys: Sequence[Key],
+    step: int | None = None,
 ) -> Iterator[Answer]:
-    """An answer for each key, as they come; the same key gets the same one, whatever else is asked."""
+    """An answer for each key, as they come; the same key gets the same one, whatever else is asked.
+
+    Raises:
+        ConfigError: somebody has no seat, or the pipeline tells no answer.
+    """
+    tasks = config.benchmarks[keys[0].benchmark]
     seats = team.seats(game)
     for agent in agents_of(with_tasks(game, {**tasks, "item": 0})):
         seat_policy(seats, agent)
-    questions = games.pipelines.tasks_of(game.name, tasks)
     asked = {f"{key.protocol}/{key.item}/{key.sample}": key for key in keys}
     matches = (_match(config, game, tasks, key, name, seats) for name, key in asked.items())
     before = perf_counter()
     for episode in play(matches, team.policies, max_turns=team.config.play.max_turns):
         now = perf_counter()
         key = asked[episode.match.id]
-        yield _answer(key, questions[key.item], episode, now - before)
+        yield _answer(key, questions[key.item], episode, now - before, step)
         before = now
 
 
@@ -240,16 +331,19 @@ def _match(
     )
 
 
-def _answer(key: Key, task: Task, episode: Episode, seconds: float) -> Answer:
-    done = episode.status == "done"
-    answer = str(episode.hidden["answer"]) if done else SILENCE
+def _answer(key: Key, task: Task, episode: Episode, seconds: float, step: int | None) -> Answer:
+    given = episode.hidden.get("answer") if episode.status == "done" else None
+    if episode.status == "done" and given is None and all(turn.legal for turn in episode.turns):
+        raise ConfigError(f"protocols.{key.protocol}: the game {episode.match.game} tells no answer of the team")
     sampled = [turn.completion.tokens for turn in episode.turns if turn.completion is not None]
     return Answer(
         key=key,
         task=task.id,
-        answer=answer if done else None,
-        vote=None if answer == SILENCE else alike(task, answer),
-        correct=float(episode.hidden["correct"]) if done else 0.0,
+        asked=_digest(task),
+        step=step,
+        answer=given,
+        vote=None if given is None or given == SILENCE else alike(task, given),
+        correct=0.0 if given is None else float(episode.hidden["correct"]),
         tokens=sum(map(len, sampled)),
         prompt_tokens=sum(len(turn.prompt or ()) for turn in episode.turns),
         turns=len(episode.turns),
@@ -257,3 +351,7 @@ def _answer(key: Key, task: Task, episode: Episode, seconds: float) -> Answer:
         status=episode.status,
         note=episode.note,
     )
+
+
+def _digest(task: Task) -> str:
+    return blake2b(f"{task.prompt}\0{task.answer}".encode(), digest_size=8).hexdigest()

@@ -1,5 +1,6 @@
 """A team as one model: questions go in, its answers come out."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,20 +50,25 @@ class Answerer:
         for number, question in enumerate(questions):
             if not question.strip():
                 raise ConfigError(f"question {number}: {question!r} is not allowed; it must be a text")
-        matches = [self._match(number, question) for number, question in enumerate(questions)]
+        asked: Counter[str] = Counter()
+        matches = []
+        for number, question in enumerate(questions):
+            matches.append(self._match(number, question, again=asked[question]))
+            asked[question] += 1
         given = {
-            episode.match.id: str(episode.hidden["answer"]) if episode.status == "done" else ""
+            episode.match.id: str(episode.hidden.get("answer", "")) if episode.status == "done" else ""
             for episode in play(matches, self._policies, max_turns=self._config.play.max_turns)
         }
         return [given[match.id] for match in matches]
 
-    def _match(self, number: int, question: str) -> Match:
+    def _match(self, number: int, question: str, *, again: int) -> Match:
+        """`again`: how often it was asked before in the same call; draws depend on that, and on nothing else asked."""
         return Match(
             id=f"question/{number}",
             game=self._game.name,
             settings={**self._game.settings, "tasks": {"source": "asked", "prompt": question}},
             seed=derive(self._seed, "question", question),
             group=f"question/{number}",
-            member=number,
+            member=again,
             seats=self._seats,
         )

@@ -42,8 +42,11 @@ class RemotePolicy:
         timeout_s: float = 120.0,
         workers: int = 16,
         answers: Answers = "tagged",
+        temperature: float | None = None,
     ) -> None:
-        """`key`: sent as bearer token. `workers`: requests at a time. `answers`: as `play.answers`."""
+        """`key`: sent as bearer token. `workers`: requests at a time. `answers`: as `play.answers`. `temperature`: None
+        is the endpoint's own."""
+        self._temperature = temperature
         self._url, self._model, self._key = f"{url.rstrip('/')}/chat/completions", model, key
         self._retries, self._backoff_s, self._timeout_s = retries, backoff_s, timeout_s
         self._workers, self._answers = workers, answers
@@ -105,6 +108,7 @@ class RemotePolicy:
             "model": self._model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": view.observation}],
             "seed": view.seed % 2**31,
+            **({} if self._temperature is None else {"temperature": self._temperature}),
         }
         request = Request(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         if self._key:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from marl_llm.evaluation.accuracy import accuracies, as_json, rate_of, vote
+from marl_llm.evaluation.accuracy import accuracies, as_json, rate_of, vote, votes
 from marl_llm.evaluation.answers import Answer, Key
-from marl_llm.evaluation.benchmark import votes
 
 
 def answer(
@@ -22,6 +21,8 @@ def answer(
     return Answer(
         key=key,
         task=f"t{item}",
+        asked="",
+        step=None,
         answer=text,
         vote=text,
         correct=correct,
@@ -83,6 +84,19 @@ def test_votes_that_are_not_whole_are_left_out() -> None:
     matched = accuracies(given, samples=1, matched=True, baseline=None)["sums", "debate", "ours"].matched
     assert matched is not None
     assert (matched.votes, matched.accuracy.mean) == (2, 1.0)
+
+
+def test_where_no_tokens_are_counted_nothing_is_matched() -> None:
+    given = [answer("1", tokens=0), answer("1", protocol="debate", tokens=0)]
+    assert votes(given, "ours", "sums", "debate") == 0
+    assert accuracies(given, samples=1, matched=True, baseline=None)["sums", "debate", "ours"].matched is None
+
+
+def test_no_more_vote_than_were_asked() -> None:
+    given = [answer("1", 1.0, sample=0), answer("2", sample=1), answer("1", 1.0, protocol="debate", tokens=40)]
+    matched = accuracies(given, samples=1, matched=True, baseline=None)["sums", "debate", "ours"].matched
+    assert matched is not None
+    assert (matched.votes, matched.tokens) == (2, 20)
 
 
 def test_a_protocol_shorter_than_a_single_answer_is_compared_with_one() -> None:

@@ -1,7 +1,8 @@
 """Teams answer benchmarks: nothing is asked twice, nothing is lost, and the same question gets the same answer."""
 
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,9 +21,11 @@ from marl_llm.config import (
 )
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.accuracy import accuracies
-from marl_llm.evaluation.answers import Answer, read_answers
+from marl_llm.evaluation.answers import Answer, AnswerFile, read_answers
 from marl_llm.evaluation.benchmark import ANSWERS, answer_all, pipelines, sizes
 from marl_llm.train import train
+from tests.endpoint import Answer as Answered
+from tests.endpoint import Endpoint, saying
 from tests.test_train import Silent
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +105,76 @@ def test_the_same_name_may_not_mean_something_else(tmp_path: Path) -> None:
         answer_all(other, tmp_path)
 
 
+def test_a_name_keeps_its_meaning_while_it_is_left_out(tmp_path: Path) -> None:
+    answer_all(OURS, tmp_path)
+    half, oracle = OURS.teams["half"], OURS.teams["oracle"]
+    left = answer_all(replace(OURS, teams={"half": half}), tmp_path)
+    assert {answer.key.team for answer in left} == {"half"}, "of the oracle nothing was asked"
+    with pytest.raises(ConfigError, match=r"given to other settings of teams\.oracle"):
+        answer_all(replace(OURS, teams={"half": half, "oracle": half}), tmp_path)
+    assert len(answer_all(replace(OURS, teams={"oracle": oracle}, baseline=None), tmp_path)) == 80
+
+
+def test_the_single_protocol_keeps_its_meaning_though_nobody_named_it(tmp_path: Path) -> None:
+    answer_all(OURS, tmp_path)
+    other = replace(OURS, protocols={"single": ProtocolConfig(settings={"rounds": 2})})
+    with pytest.raises(ConfigError, match=r"given to other settings of protocols\.single"):
+        answer_all(other, tmp_path)
+
+
+def test_what_went_wrong_before_the_first_answer_binds_nobody(tmp_path: Path) -> None:
+    lost = replace(OURS, teams={"half": EntrantConfig(runs=[str(tmp_path / "none")])})
+    with pytest.raises(RunError):
+        answer_all(lost, tmp_path)
+    assert len(answer_all(OURS, tmp_path)) == 160
+
+
+def test_other_questions_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"id": "a", "prompt": "2 + 2?", "answer": "4"}')
+    asked = replace(OURS, benchmarks={"sums": {"source": str(file)}})
+    answer_all(asked, tmp_path / "results")
+    file.write_text('{"id": "a", "prompt": "3 + 3?", "answer": "6"}')
+    with pytest.raises(ConfigError, match=r"benchmarks\.sums: item 0 was another question"):
+        answer_all(asked, tmp_path / "results")
+
+
+def test_a_forfeit_is_a_wrong_answer_and_a_game_without_answers_is_no_protocol(tmp_path: Path) -> None:
+    silent = {"mute": EntrantConfig(policies={"one": PolicyConfig(kind="informed", options={"accuracy": 0.0})})}
+    strict = {"strict": ProtocolConfig(game="workflow", settings={"on_illegal": "forfeit"})}
+    answers = answer_all(replace(OURS, teams=silent, protocols=strict, baseline=None), tmp_path / "strict")
+    assert len(answers) == 80
+    assert not any(answer.correct for answer in answers)
+    asking = {"asking": ProtocolConfig(game="proposer_solver")}
+    with pytest.raises(ConfigError, match=r"protocols\.asking"):
+        answer_all(replace(OURS, protocols=asking), tmp_path / "asking")
+
+
+def test_one_process_at_a_time_adds_answers(tmp_path: Path) -> None:
+    with AnswerFile(tmp_path / ANSWERS), pytest.raises(RunError, match="another process is adding to it"):
+        answer_all(OURS, tmp_path)
+
+
+def test_an_endpoint_is_told_temperature_and_form_and_nothing_is_matched_where_it_tells_no_tokens(
+    tmp_path: Path, serve: Callable[[Callable[[int], Answered]], Endpoint]
+) -> None:
+    endpoint = serve(lambda _: saying("7"))
+    remote = PolicyConfig(kind="remote", options={"url": endpoint.url, "model": "m"})
+    config = replace(
+        OURS,
+        samples=1,
+        baseline=None,
+        teams={"theirs": EntrantConfig(policies={"one": remote}, temperature=0.5)},
+        benchmarks={"sums": {**SUMS, "size": 2}},
+        play=PlayConfig(answers="plain"),
+    )
+    answers = answer_all(config, tmp_path)
+    assert {answer.answer for answer in answers} == {"7"}
+    assert {body["temperature"] for _, _, body in endpoint.asked} == {0.5}
+    results = accuracies(answers, samples=1, matched=True, baseline=None)
+    assert results["sums", "debate", "theirs"].matched is None
+
+
 def test_what_failed_counts_as_wrong_and_is_asked_again_if_one_says_so(tmp_path: Path) -> None:
     """Nobody gets to the end: a debate of one round has three turns."""
     short = replace(OURS, play=PlayConfig(max_turns=2), teams={"oracle": OURS.teams["oracle"]}, baseline=None)
@@ -145,6 +218,16 @@ def test_the_policies_of_runs_answer_and_each_run_counts(tmp_path: Path) -> None
     most = results["sums", "debate", "runs"].matched
     assert most is not None
     assert len(single) == 2 * 20 * most.votes
+    kept = replace(config, teams={"before": config.teams["before"]}, baseline=None)
+    answer_all(kept, tmp_path / "steps")
+    later = replace(kept, teams={"before": EntrantConfig(runs=runs[:1], temperature=0.01)})
+    stepless = replace(kept, teams={"now": EntrantConfig(runs=runs[:1])})
+    answer_all(stepless, tmp_path / "steps")
+    with pytest.raises(ConfigError, match=r"given to other settings of teams\.before"):
+        answer_all(later, tmp_path / "steps")
+    shutil.rmtree(Path(runs[0]) / "checkpoints" / "step_1")
+    with pytest.raises(ConfigError, match=r"teams\.now: the answers that are there are of step 1, and .* of step 0"):
+        answer_all(stepless, tmp_path / "steps")
     with pytest.raises(ConfigError, match="seats: 'nobody' is not allowed"):
         answer_all(replace(config, teams={"lost": EntrantConfig(runs=runs, seats={"*": "nobody"})}), tmp_path / "seats")
 
