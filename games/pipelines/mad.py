@@ -9,7 +9,7 @@ from games.pipelines.graph import Node
 from games.pipelines.work import Message, Work
 from games.pipelines.workflow import SILENCE, Pay, Workflow
 from games.settings import OnIllegal, check_whole
-from games.tasks.answers import LINES, last_marked, normalised
+from games.tasks.answers import last_marked, normalised
 
 NAME = "mad"
 AFFIRM = "Give your answer, with a short reason; where the other one has replied, defend or correct it."
@@ -89,7 +89,7 @@ class MAD(Workflow):
         return message.role != "moderator" or self.stops(message)
 
     def answer_in(self, text: str) -> str:
-        return text if self.position.task.check in LINES else verdict(text) or text
+        return text if self.position.task.check == "code" else verdict(text) or text
 
     def team_answer(self, position: Work) -> str:
         return self.answer_in(position.said[-1].text)

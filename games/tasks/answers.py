@@ -22,7 +22,7 @@ CHECKERS = {
     "unknown": "games.tasks.asked:unknown",
 }
 """Name of a checker to the function: of a task and a final answer, 0.0 (wrong) to 1.0 (right)."""
-LINES = ("code",)
+LINES = ("choice", "code")
 """Checkers that get the whole reply, line by line, since they find the answer in it themselves."""
 
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?"

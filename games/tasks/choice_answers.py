@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from games.tasks.answers import normalised
+from games.tasks.answers import final_answer, normalised
 from games.tasks.base import Task, refused
 
 _MARKS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}|[*_`$]")
@@ -25,9 +25,9 @@ def letters(choices: Sequence[str]) -> str:
     return ascii_uppercase[: len(choices)]
 
 
-def check(task: Task, answer: str) -> float:
+def check(task: Task, reply: str) -> float:
     """1.0 if the reply means the choice with the gold letter and no other one; else 0.0."""
-    return float(read_choice(answer, task.metadata["choices"]) == task.answer)
+    return float(read_choice(final_answer(reply), task.metadata["choices"]) == task.answer)
 
 
 def validate(task: Task) -> None:
