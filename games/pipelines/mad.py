@@ -9,7 +9,7 @@ from games.pipelines.graph import Node
 from games.pipelines.work import Message, Work
 from games.pipelines.workflow import SILENCE, Pay, Workflow
 from games.settings import OnIllegal, check_whole
-from games.tasks.answers import LINES, last_marked, normalised
+from games.tasks.answers import last_marked, normalised, plain
 
 NAME = "mad"
 AFFIRM = "Give your answer, with a short reason; where the other one has replied, defend or correct it."
@@ -20,7 +20,7 @@ LONGEST = 20
 """Words of a decision that stands without a mark."""
 
 _MARK = re.compile(
-    r"\b(?:debate_answer|answer)[\"']?\s*(?::|\bis\b:?)\s*[\"']?(.*?)(?=\.\s|\.?$|[\"\n]|'[,}\s])",
+    r"(?<!\bno )\b(?:debate_answer|answer)[\"']?\s*(?::|\bis\b:?)\s*[\"']?(.*?)(?=\.\s|\.?$|[\"\n]|'[,}\s])",
     re.IGNORECASE | re.MULTILINE,
 )
 _CODE = re.compile(r"^(?:async )?(?:def|class) \w+.*:$", re.MULTILINE)
@@ -89,7 +89,7 @@ class MAD(Workflow):
         return message.role != "moderator" or self.stops(message)
 
     def answer_in(self, text: str) -> str:
-        return text if self.position.task.check in LINES else verdict(text) or text
+        return text if self.position.task.check == "code" else verdict(text) or text
 
     def team_answer(self, position: Work) -> str:
         return self.answer_in(position.said[-1].text)
@@ -98,12 +98,16 @@ class MAD(Workflow):
 def verdict(text: str) -> str | None:
     """The final answer that a moderator gives; None: it lets the debate go on, or cannot be read.
 
-    That is what it marks as its answer (a tag, a box, a fence, `answer: 7`, `"debate_answer": "7"`), all of a text with
-    a Python function, or all of one of at most 20 words, unless it says something like `continue`.
+    That is what it marks as its answer (a tag, a box, a fence, `answer: 7`, `"debate_answer": "7"`), unless nothing but
+    `continue` or the like is marked; all of a text with a Python function; or all of one of at most 20 words, unless it
+    says something like `continue`.
     """
     if text == SILENCE or not normalised(text):
         return None
-    if last_marked(text) is not None or _CODE.search(text):
+    held = last_marked(text)
+    if held is not None:
+        return None if _GO_ON.fullmatch(plain(held).strip(" .*!\n")) else text
+    if _CODE.search(text):
         return text
     marked: list[str] = [found.strip(" .*{}'") for found in _MARK.findall(text)]
     if marked and marked[-1] and not _GO_ON.search(marked[-1]):

@@ -17,8 +17,8 @@ SHOWN = 4
 class TaskGame(TextGame[Position]):
     """A game says what `TextGame` asks for, but for reading: where it lists no legal actions any text is one.
 
-    A message is one line, so that none can pass for somebody else's; on tasks that are answered with a program it keeps
-    its lines, and is shown by `quoted`. The position has a `task`.
+    A message is one line, so that none can pass for somebody else's; on tasks whose checker reads lines (`LINES`) it
+    keeps them, and is shown by `quoted`. The position has a `task`.
 
     `silence`: what is heard of an agent whose reply could not be read.
     """

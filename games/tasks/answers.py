@@ -22,7 +22,7 @@ CHECKERS = {
     "unknown": "games.tasks.asked:unknown",
 }
 """Name of a checker to the function: of a task and a final answer, 0.0 (wrong) to 1.0 (right)."""
-LINES = ("code",)
+LINES = ("choice", "code")
 """Checkers that get the whole reply, line by line, since they find the answer in it themselves."""
 
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?"
@@ -31,6 +31,12 @@ _UNIT = rf"(?:\s*(?!e[0-9]|hundred|thousand|million|billion|trillion|dozen|pi\b)
 """A word and up to two more, which do not change the number: `apples in all`, `km/h`, `°c`, `m2`."""
 _MAX_NUMBER = 60
 """Characters of the longest number that is read."""
+_TYPESETTING = re.compile(r"\\?\$|\\[,;!()\[\]]|\\(?:left|right)(?![A-Za-z])")
+_SCRIPTS = {
+    **{ord(digit): f"^{value}" for value, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{ord(digit): f"_{value}" for value, digit in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+}
+"""So that `5²` is not read as 52, which is its compatible form in Unicode."""
 
 
 def check(task: Task, reply: str) -> float:
@@ -116,8 +122,13 @@ def number(task: Task, answer: str) -> float:
 def alike(task: Task, reply: str) -> str:
     """What a reply answers, in a form that is the same for replies that mean the same; votes are counted by it."""
     answer = final_answer(reply)
-    if task.check in ("number", "math") and (value := read_number(answer)) is not None:
+    if task.check == "number" and (value := read_number(answer)) is not None:
         return str(value)
+    if task.check in ("countdown", "math"):
+        text = plain(answer)
+        value = read_number(text, units=False) if task.check == "math" else None
+        # Between two digits white space says something: `1 2` is not 12.
+        return re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", text) if value is None else str(value)
     if task.check in ("choice", "code"):
         module = importlib.import_module(_path(task).partition(":")[0])
         read = module.read_code(reply) if task.check == "code" else module.read_choice(answer, task.metadata["choices"])
@@ -139,22 +150,31 @@ def normalised(text: str) -> str:
     return " ".join([word for word in bare if word not in ("a", "an", "the")] or bare)
 
 
-def read_number(text: str) -> Fraction | None:
-    r"""The number that a text is: `-3`, `1,250.5`, `3/4`, `1 1/2`, `\frac{3}{4}`, `1.5e3`, with `$` before or a unit
-    after it; None: it is something else."""
+def plain(text: str) -> str:
+    r"""A formula without what only sets its type: `$`, `\left`, `\,`, an outer `\text{}`, a full stop at its end."""
+    text = _TYPESETTING.sub("", text.translate(_SCRIPTS).replace("−", "-"))
+    text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text).strip().rstrip(". ")
+    worded = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
+    return worded[1].strip() if worded else text
+
+
+def read_number(text: str, *, units: bool = True) -> Fraction | None:
+    r"""The number that a text is: `-3`, `1,250.5`, `3/4`, `1 1/2`, `\frac{3}{4}`, `1.5e3`, with `$` before or, with
+    `units`, a unit after it; None: it is something else."""
+    unit = _UNIT if units else ""
     text = re.sub(r"(?<=[0-9])(?=[¼-¾⅐-⅞])", " ", text)
     text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("⁄", "/").strip().rstrip(". ")
     text = re.sub(r"\\d?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text).replace("\\", "").strip("$€£ ")
     if len(text) > 2 * _MAX_NUMBER:
         return None
     text = text.casefold()
-    if found := re.fullmatch(rf"([+-]?)(?:([0-9]+)\s+)?([0-9]+)\s*/\s*([0-9]+){_UNIT}", text):
+    if found := re.fullmatch(rf"([+-]?)(?:([0-9]+)\s+)?([0-9]+)\s*/\s*([0-9]+){unit}", text):
         sign, whole, above, below = found.groups()
         if int(below) == 0:
             return None
         value = int(whole or 0) + Fraction(int(above), int(below))
         return -value if sign == "-" else value
-    found = re.fullmatch(rf"([+-]?)\s*[$€£]?\s*({_NUMBER})(e[+-]?[0-9]{{1,2}})?{_UNIT}", text)
+    found = re.fullmatch(rf"([+-]?)\s*[$€£]?\s*({_NUMBER})(e[+-]?[0-9]{{1,2}})?{unit}", text)
     if found is None or not re.search("[0-9]", found[2]):
         return None
     value = Fraction(found[2].replace(",", "") + (found[3] or ""))

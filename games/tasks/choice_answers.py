@@ -4,20 +4,22 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from games.tasks.answers import normalised
+from games.tasks.answers import final_answer, normalised
 from games.tasks.base import Task, refused
 
 _MARKS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}|[*_`$]")
 """What is written around a letter to make it stand out."""
-_ALONE = re.compile(r"(?:option|choice)?\s*[(\[]?\s*([A-Z])\s*[)\]]?\s*[.:,]?", re.IGNORECASE)
+_ALONE = re.compile(r"(?:option|choice)?\s*+[(\[]?\s*+([A-Z])\s*+[)\]]?\s*+[.:,]?", re.IGNORECASE)
 _MARKED = re.compile(r"(?:(?i:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Z])[).:])(?!\w)\s*(.*)", re.DOTALL)
 """A letter with a mark, `(c)` or `C)`, and what follows it."""
 _BARE = re.compile(r"(?:(?i:option|choice)\s+)?[(\[]?()([A-Z])(?!\w)(.*)", re.DOTALL)
 """A letter, which may be the word `A` as well, and what follows it."""
 _OR = re.compile(r"\W*(?:,|/|&|or\b|and\b)\s*[(\[]?[A-Z]\b")
 """Another letter, right after one."""
-_SAYS = re.compile(r"\banswer\b\W{0,4}(?:is|:)\W*?(?::\s*)?(?=([^\n]+))", re.IGNORECASE)
-_BOLD = re.compile(r"\*\*\s*([^*\n]+?)\s*\*\*")
+_SAYS = re.compile(r"\banswer\b\W{0,4}(?:is|:)\W*?(?::\s*)?(?=([^\n]{1,1000}))", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*\s*+([^*\n]++)\s*+\*\*")
+_MOST = 20
+"""Places of a text that are looked at, the last ones: a text that repeats itself is not to take long."""
 
 
 def letters(choices: Sequence[str]) -> str:
@@ -25,9 +27,9 @@ def letters(choices: Sequence[str]) -> str:
     return ascii_uppercase[: len(choices)]
 
 
-def check(task: Task, answer: str) -> float:
+def check(task: Task, reply: str) -> float:
     """1.0 if the reply means the choice with the gold letter and no other one; else 0.0."""
-    return float(read_choice(answer, task.metadata["choices"]) == task.answer)
+    return float(read_choice(final_answer(reply), task.metadata["choices"]) == task.answer)
 
 
 def validate(task: Task) -> None:
@@ -52,8 +54,8 @@ def read_choice(text: str, choices: Sequence[str]) -> str | None:
     """
     if whole := _meant(text, choices):
         return whole
-    said = [_meant(part, choices, after=True) for part in _SAYS.findall(text)]
-    bold = [_meant(part, choices) for part in _BOLD.findall(text)]
+    said = [_meant(part, choices, after=True) for part in _SAYS.findall(text)[-_MOST:]]
+    bold = [_meant(part, choices) for part in _BOLD.findall(text)[-_MOST:]]
     last = [_meant(part, choices) for part in text.strip().splitlines()[-1:]]
     for found in (said, bold, last):
         if letters_said := set(found) - {None}:
@@ -68,17 +70,21 @@ def _meant(text: str, choices: Sequence[str], *, after: bool = False) -> str | N
     alone = _ALONE.fullmatch(text)
     if alone and alone[1].upper() in known:
         return alone[1].upper()
-    worded = [letter for letter, choice in zip(known, choices, strict=True) if _same(text, choice)]
+    worded = _worded(text, choices)
     if worded:
         return worded[0] if len(worded) == 1 else None
     for form in (_MARKED, *((_BARE,) if after else ())):
         if found := form.match(text):
             letter, rest = (found[1] or found[2]).upper(), found[3]
-            worded = [other for other, choice in zip(known, choices, strict=True) if _same(rest, choice)]
+            worded = _worded(rest, choices)
             clear = letter in worded if worded else after and not _OR.match(rest)
             return letter if letter in known and clear else None
     return None
 
 
-def _same(one: str, other: str) -> bool:
-    return normalised(one) == normalised(other) != ""
+def _worded(text: str, choices: Sequence[str]) -> list[str]:
+    """The letters of the choices that say the same as the text."""
+    said = normalised(text)
+    return [
+        letter for letter, choice in zip(letters(choices), choices, strict=True) if normalised(choice) == said != ""
+    ]

@@ -14,7 +14,7 @@ from games.tools.sandbox import Sandbox
 LIMITS: Mapping[str, Any] = {"cpu_seconds": 10, "wall_seconds": 30.0, "memory_mb": 512}
 """Settings of the sandbox, unless the task's metadata has others under `sandbox`."""
 
-_FENCE = re.compile(r"(?ms)^[ \t]*```[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)")
+_FENCE = re.compile(r"(?ms)^[ \t]*+```[ \t]*+([\w+-]*+)[^\n`]*+\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)")
 """A fence, which a reply that was cut off has not closed: its language, and what it holds."""
 _PYTHON = ("", "py", "python", "python3")
 

@@ -1,4 +1,7 @@
-"""Tasks that are answered with a program: lines stay, and nobody can pass for somebody else."""
+"""Tasks that are answered with a program or a letter: lines stay, and nobody can pass for somebody else."""
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +49,31 @@ def test_on_other_tasks_a_message_is_one_line(source: str) -> None:
         tasks={"source": source},
     )
     assert seen[2][1].endswith("\ngenerator_0: 1 verifier_0: right\nverifier_0: no")
+
+
+@pytest.fixture
+def choice(tmp_path: Path) -> dict[str, str]:
+    """Tasks: one of which B is the answer."""
+    path = tmp_path / "choice.jsonl"
+    row = {"prompt": "?", "answer": "B", "check": "choice", "metadata": {"choices": ["3", "4", "5"]}}
+    path.write_text(json.dumps(row) + "\n")
+    return {"source": str(path)}
+
+
+@pytest.mark.parametrize("last", ["B", "    B", "\t(B) 4"])
+def test_a_letter_in_the_last_line_is_an_answer_in_a_game_too(choice: dict[str, str], last: str) -> None:
+    reply = f"A is too small.\nC is too large.\n\n{last}"
+    env, seen = play(
+        {"generator_0": [reply], "verifier_0": ["fine"], "refiner_0": [reply]}, "generate_verify_refine", tasks=choice
+    )
+    assert "generator_0: A is too small.\n    C is too large.\n    \n    " in seen[1][1].replace("GOLD", "B")
+    assert env.hidden["correct"] == env.hidden["correct_generator"] == 1.0
+
+
+@pytest.mark.parametrize("reply", ['{"why": "so",\n "debate_answer": "B"}', "<answer>B</answer>\nor C?", "Answer:\nB"])
+def test_a_moderator_may_mark_a_letter(choice: dict[str, str], reply: str) -> None:
+    env, _ = play({"affirmative_0": ["A"], "negative_0": ["C"], "moderator_0": [reply]}, "mad", tasks=choice)
+    assert env.hidden["correct"] == 1.0
 
 
 def test_in_a_discussion_lines_stay_and_are_indented_too() -> None:

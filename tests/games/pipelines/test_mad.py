@@ -61,6 +61,8 @@ def test_a_moderator_that_cannot_be_read_lets_them_go_on() -> None:
             f"import math\n\ndef seven():\n    return {' + '.join(['1'] * 30)}",
             f"import math\n\ndef seven():\n    return {' + '.join(['1'] * 30)}",
         ),
+        ("<answer>continue to 7</answer>", "<answer>continue to 7</answer>"),
+        ("The casino answer is 7", "7"),
         ("So \\boxed{7}, and nobody needs to continue", "So \\boxed{7}, and nobody needs to continue"),
     ],
 )
@@ -74,6 +76,8 @@ def test_a_decision_is_read_however_it_is_given(text: str, answer: str) -> None:
         *("continue", "Continue.", "no answer", "Go on, please.", "I cannot decide yet", "Both sides have merit."),
         *("The answer is not clear.", "Another round is needed", " ".join(["word"] * 21)),
         '{"Whether there is a preference": "No", "Supported Side": "", "Reason": "", "debate_answer": ""}',
+        *("<answer>continue</answer>", "So <answer> Continue. </answer>", "\\boxed{continue}", "```\ncontinue\n```"),
+        *("\\boxed{\\text{continue}}", "\\boxed{\\text{no answer}}", "It is not 5 but 7, no answer is missing"),
         "__import__('os').system('true') or the debate should continue",
     ],
 )

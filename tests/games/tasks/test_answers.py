@@ -232,3 +232,26 @@ def test_replies_that_mean_the_same_vote_alike():
     assert vote("math", "\\frac{1}{2}") == vote("math", "$0.5$")
     assert vote("number", "many") == vote("exact", "Many!") == "many"
     assert vote("exact", "1000") != vote("exact", "1000.0")
+
+
+@pytest.mark.parametrize("how", ["math", "countdown"])
+def test_formulas_with_other_operators_are_other_votes(how):
+    def votes(*replies):
+        return len({alike(Task(id="t", prompt="?", answer="2", check=how), reply) for reply in replies})
+
+    formulas = ("x+2", "x-2", "-x+2", "x^2", "x_2", "x/2", "x<2", "x>2", "2x", "2", "5!", "5", "5²", "52", "5 2")
+    assert votes(*formulas) == len(formulas)
+    assert votes("3+4*2", "3-4-2", "3+4+2") == 3
+    assert votes("x + 2", "$x+2$", "\\(x + 2\\).", "\\text{x+2}", "So \\boxed{x\\,+\\;2}") == 1
+    assert votes("3 − 2", "3-2") == votes("x²", "x^2") == votes("\\left(1,\\!2\\right)", "(1, 2)") == 1
+    assert votes("\\dfrac{x}{2}", "\\frac{x}{2}") == 1
+    assert votes("\\rightarrow", "\\leftarrow") == 2
+
+
+def test_a_formula_that_is_a_number_votes_as_one_and_never_without_its_unit():
+    def vote(reply):
+        return alike(Task(id="t", prompt="?", answer="2", check="math"), reply)
+
+    assert vote("1 1/2") == vote("\\(\\dfrac{3}{2}\\)") == vote("1.50.") == "3/2"
+    assert vote("\\$1\\,000") == vote("1,000") == "1000"
+    assert len({vote(text) for text in ("2", "2 y", "2m", "2%")}) == 4

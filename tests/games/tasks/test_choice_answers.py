@@ -1,5 +1,6 @@
 """Multiple choice: which letter a reply means, and when it means none."""
 
+import time
 from typing import Any
 
 import pytest
@@ -76,3 +77,36 @@ def test_a_task_without_choices_is_refused(answer: str, metadata: dict[str, Any]
     with pytest.raises(ValueError, match="with check 'choice'") as error:
         validate(Task(id="t", prompt="?", answer=answer, check="choice", metadata=metadata))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            "the answer is ",
+            "answer: ",
+            "answer is\n",
+            "answer is :",
+            "**",
+            "** ",
+            "** a ** ",
+            "**C** ",
+            "(",
+            "A ",
+            "\n",
+            " ",
+        ),
+        *("\\text{", "word ", "A, "),
+    ],
+)
+def test_a_long_reply_that_repeats_itself_is_read_in_no_time(part: str) -> None:
+    text = part * (100_000 // len(part))
+    for whole in (text, f"**{text}1", f"option{text}1", f"A{text}1", f"answer is{text}"):
+        begin = time.process_time()
+        read_choice(whole, CHOICES)
+        assert time.process_time() - begin < 1
+
+
+def test_of_many_answers_the_last_ones_count() -> None:
+    assert read_choice("The answer is A\n" + "The answer is C\n" * 20, CHOICES) == "C"
+    assert read_choice("The answer is A\n" + "The answer is C\n" * 19, CHOICES) is None

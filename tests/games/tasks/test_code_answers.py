@@ -1,5 +1,6 @@
 """Programs as answers: what is run, when it is right, and what happens where nothing can be run."""
 
+import time
 from typing import Any
 
 import pytest
@@ -112,6 +113,13 @@ def test_a_sandbox_that_fails_to_start_raises(monkeypatch: pytest.MonkeyPatch) -
 def test_a_task_that_cannot_be_run_is_refused(metadata: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         validate(doubling(**metadata))
+
+
+@pytest.mark.parametrize("part", ["a", "`", " ", "\t", "```", "```a", "```\n", " ```a\n", "+-", "a ", "\n"])
+def test_a_long_reply_that_repeats_itself_is_read_in_no_time(part: str) -> None:
+    begin = time.process_time()
+    code.read_code("```" + part * (100_000 // len(part)))
+    assert time.process_time() - begin < 1
 
 
 def test_votes_are_counted_by_the_code() -> None:
