@@ -48,7 +48,8 @@ class TeamAPI(ModelAPI):  # type: ignore[misc]
             raise ConfigError(f"-M {sorted(others)[0]}: not allowed; it must be one of {allowed}")
         self._answerer = Answerer(model_name, way=protocol, step=step, temperature=temperature, seed=seed)
         self._waiting: list[tuple[str, asyncio.Future[str]]] = []
-        self._busy = asyncio.Lock()
+        self._working: asyncio.Task[None] | None = None
+        """Answers what waits, one batch after the other; of nobody who asks, so that whoever leaves ends no batch."""
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -63,22 +64,28 @@ class TeamAPI(ModelAPI):  # type: ignore[misc]
         question = "\n\n".join(message.text for message in input if message.text)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
-        async with self._busy:
-            asked, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
-            if asked:
-                await self._answer(asked)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
         return ModelOutput.from_content(self.model_name, await answer)
 
+    async def _work(self) -> None:
+        """Answer until nobody waits; the next batch begins when the thread of the one before is done."""
+        while self._waiting:
+            asked, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            await self._answer([one for one in asked if not one[1].done()])
+
     async def _answer(self, asked: list[tuple[str, "asyncio.Future[str]"]]) -> None:
-        """Answer them together; the rest of the program goes on meanwhile."""
+        """Answer them together; the rest of the program goes on meanwhile. Who has left by then is not told."""
         try:
             answers = await asyncio.to_thread(self._answerer.answers, [question for question, _ in asked])
         except Exception as error:  # whatever it is, each of them is to hear of it
             for _, answer in asked:
-                answer.set_exception(error)
+                if not answer.done():
+                    answer.set_exception(error)
             return
         for (_, answer), text in zip(asked, answers, strict=True):
-            answer.set_result(text)
+            if not answer.done():
+                answer.set_result(text)
 
     def max_connections(self) -> int:
         """As many as are answered together."""

@@ -130,6 +130,50 @@ def test_inspect_hears_the_same_answers(run: Path) -> None:
     assert refusal == "-M protocl: not allowed; it must be one of protocol, step, temperature, seed"
 
 
+LEAVING = """
+import asyncio, sys, threading, time
+from marl_llm.harness.inspect import TeamAPI
+from inspect_ai.model import ChatMessageUser, GenerateConfig
+
+class Slow:
+    def __init__(self):
+        self.inside, self.begun, self.batches = threading.Lock(), threading.Event(), []
+
+    def answers(self, questions):
+        assert self.inside.acquire(blocking=False), "two batches at a time"
+        self.batches.append(questions)
+        self.begun.set()
+        time.sleep(0.3)
+        self.inside.release()
+        return [question.upper() for question in questions]
+
+async def main(run):
+    api = TeamAPI(run)
+    api._answerer = slow = Slow()
+
+    def ask(text):
+        return asyncio.create_task(api.generate([ChatMessageUser(content=text)], [], "none", GenerateConfig()))
+
+    first = ask("first")
+    await asyncio.to_thread(slow.begun.wait)
+    slow.begun.clear()
+    leaving, staying = ask("leaves"), ask("stays")
+    await asyncio.to_thread(slow.begun.wait)
+    leaving.cancel()
+    outputs = await asyncio.wait_for(asyncio.gather(first, staying, ask("late")), 20)
+    print(*[output.completion for output in outputs])
+    print(slow.batches)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_sample_of_inspect_that_leaves_takes_no_other_with_it(run: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", LEAVING, str(run)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["FIRST STAYS LATE", "[['first'], ['leaves', 'stays'], ['late']]"]
+
+
 def test_what_a_team_cannot_do_in_the_harness_is_one_line(run: Path) -> None:
     command = [sys.executable, "-m", "marl_llm.cli", "lm-eval", "--model", "marl_llm", "--tasks", "questions"]
     command += ["--model_args", f"run={run},protocol=debat", "--include_path", str(ROOT / "configs" / "lm_eval")]
