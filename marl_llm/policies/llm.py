@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import exp
 
 from marl_llm.config import PlayConfig
@@ -21,7 +21,8 @@ class Reader:
     def __init__(self, chat: Chat, play: PlayConfig) -> None:
         self.chat = chat
         self._play = play
-        self._start = lru_cache(maxsize=65536)(self._render)
+        # Of a function that knows no reader: a cycle would keep all of it until the garbage collector comes by.
+        self._start = lru_cache(maxsize=65536)(partial(_rendered, chat))
 
     def prompt(self, view: View) -> Tokens:
         """The exact tokens that the model reads in this view."""
@@ -51,9 +52,6 @@ class Reader:
         begun = self._start(view.rules, view.history[0][0], told)
         return "" if view.conversation[: len(begun)] == begun else f"{told}\n"
 
-    def _render(self, rules: str, observation: str, told: str) -> Tokens:
-        return self.chat.start(f"{rules}\n{told}".strip(), observation)
-
 
 class LLMPolicy:
     """Plays with the weights called `name` of an engine. Keeps nothing about a match but its requests in flight."""
@@ -78,7 +76,7 @@ class LLMPolicy:
         self._samples = samples
         self._asked: dict[Hashable, tuple[View, Tokens]] = {}
         self._overflowed: list[tuple[Hashable, Reply]] = []
-        self._understood = lru_cache(maxsize=4096)(self._understand)
+        self._understood = lru_cache(maxsize=4096)(partial(_understood, chat, play))  # as in `Reader`
 
     def beside(self, engine: Engine, *, temperature: float, max_reply_tokens: int) -> "LLMPolicy":
         """The same policy on another engine that has it, or on another view of its own, with settings of its own."""
@@ -266,12 +264,19 @@ class LLMPolicy:
         """The text of a reply and its action; a reply without its end has none."""
         return self._understood(completion.tokens, completion.stop == "eos", view.legal_actions)
 
-    def _understand(self, tokens: Tokens, ended: bool, legal_actions: tuple[str, ...] | None) -> tuple[str, str | None]:
-        text = self.chat.decode(tokens)
-        if not ended:
-            return text, None
-        plain = is_plain(self._play.answers, legal_actions)
-        return text, read_action(self.chat.opened + text, legal_actions, thinking=self._play.thinking, plain=plain)
+
+def _rendered(chat: Chat, rules: str, observation: str, told: str) -> Tokens:
+    return chat.start(f"{rules}\n{told}".strip(), observation)
+
+
+def _understood(
+    chat: Chat, play: PlayConfig, tokens: Tokens, ended: bool, legal_actions: tuple[str, ...] | None
+) -> tuple[str, str | None]:
+    text = chat.decode(tokens)
+    if not ended:
+        return text, None
+    plain = is_plain(play.answers, legal_actions)
+    return text, read_action(chat.opened + text, legal_actions, thinking=play.thinking, plain=plain)
 
 
 def _normalised(mass: dict[str, float], samples: int | None) -> Strategy:

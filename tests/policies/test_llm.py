@@ -1,5 +1,7 @@
 """A language model in a seat: what it reads, how its words become actions, and its probabilities."""
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -329,3 +331,18 @@ def test_whoever_was_free_until_now_is_told_the_form_of_an_answer_once_it_matter
     assert policy.prompt(again) == policy.chat.extend(listed, view.observation)
     free = replace(later, legal_actions=None)
     assert policy.prompt(free) == policy.chat.extend(said, view.observation)
+
+
+# What it leaves behind.
+
+
+def test_a_policy_that_is_dropped_is_gone_at_once() -> None:
+    policy = seated(dictated(CHECK))
+    assert games(policy)[0].status == "done"
+    gone = [weakref.ref(one) for one in (policy, policy.reader, policy.chat, policy.engine)]
+    gc.disable()
+    try:
+        del policy
+        assert [one() for one in gone] == [None] * 4
+    finally:
+        gc.enable()
