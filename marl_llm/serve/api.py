@@ -72,11 +72,17 @@ class Service:
     def free_slot(self) -> None:
         self.counts.in_flight -= 1
 
-    def limit(self, asked: int | None, prompt: Tokens, place: Place, *, default: int | None) -> int:
-        """Most tokens to sample after a prompt."""
+    def wish(self, asked: int | None, *, default: int | None = None) -> int | None:
+        """Most tokens of a reply where there is room for them; None: as many as there is room for."""
         if asked is not None and self.limits.max_tokens is not None and asked > self.limits.max_tokens:
             message = f"max_tokens: {asked} is too many; this server samples at most {self.limits.max_tokens}."
             raise Refused(400, message, param="max_tokens")
+        most = (self.limits.max_tokens, default if asked is None else asked)
+        return min((count for count in most if count is not None), default=None)
+
+    def limit(self, asked: int | None, prompt: Tokens, place: Place, *, default: int | None) -> int:
+        """Most tokens to sample after a prompt."""
+        wish = self.wish(asked, default=default)
         context = place.policy.engine.context_tokens
         room = context - len(prompt)
         if room < 1:
@@ -87,8 +93,7 @@ class Service:
                 param="prompt",
                 code="context_length_exceeded",
             )
-        most = [room, self.limits.max_tokens, default if asked is None else asked]
-        return min(count for count in most if count is not None)
+        return room if wish is None else min(room, wish)
 
     def sampling(self, place: Place, asked: Asked, prompt: Tokens, limit: int, *, watch: bool) -> list[Choice]:
         """The choices for one prompt."""
@@ -118,6 +123,7 @@ class Service:
             raise Refused(400, "The last message must be the user's question to the team.", param="messages")
         if asked.limit == 0:
             raise Refused(400, "max_tokens: it must be 1 or more.", param="max_tokens")
+        wish = self.wish(asked.limit)
         try:
             game = asking(team.game, asked.messages[-1].text)
         except ConfigError as error:
@@ -138,7 +144,7 @@ class Service:
                     places=team.places,
                     max_turns=team.max_turns,
                     temperature=asked.temperature,
-                    max_tokens=asked.limit,
+                    max_tokens=wish,
                 ),
                 writing=Writing(lambda _: "", asked.stops),
             )
@@ -412,8 +418,8 @@ def _stream(
         try:
             async for part in _parts(head, answering, echoed):
                 yield part
-        except FailedError as error:
-            yield event(Refused(500, str(error)).body())
+        except (FailedError, Refused) as error:
+            yield event((error if isinstance(error, Refused) else Refused(500, str(error))).body())
             whole = True
             return
         used = usage(prompts, answering.choices)

@@ -7,6 +7,7 @@ from functools import partial
 
 from marl_llm.errors import MarlError
 from marl_llm.serve.desk import Desk, Place, Playing, Sampling, Scores, Scoring, Work
+from marl_llm.serve.refusals import Refused
 from marl_llm.serve.writing import Writing
 from marl_llm.types import Completion, Episode, Tokens
 
@@ -39,17 +40,13 @@ class Choice:
             self.writing.add(said, last=True)
         else:
             self.episode, self.done = news, True
-            answer = news.hidden.get("answer")
-            self.writing.say("" if answer is None else str(answer))
+            self.writing.say(str(news.hidden["answer"]))
 
     @property
     def finish(self) -> str:
         """Why it ended, as OpenAI says it."""
-        if self.episode is not None:
-            ended = self.episode.status == "done"
-        else:
-            ended = self.completion is not None and self.completion.stop == "eos"
-        return "stop" if ended or self.writing.stopped else "length"
+        ended = self.completion is not None and self.completion.stop == "eos"
+        return "stop" if ended or self.writing.stopped or self.episode is not None else "length"
 
     @property
     def sampled(self) -> int:
@@ -82,6 +79,7 @@ class Answering:
     """Index of a choice that is not done to its number at the desk."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _error: Exception | None = None
+    """Why there is no answer."""
 
     def begin(self) -> None:
         """Ask for all of them."""
@@ -99,9 +97,12 @@ class Answering:
 
         Raises:
             FailedError: something failed.
+            Refused: what a team was asked does not fit its context.
         """
         await self._news.wait()
         self._news.clear()
+        if isinstance(self._error, Refused):
+            raise self._error
         if self._error is not None:
             raise FailedError(_reason(self._error)) from self._error
         return bool(self._numbers)
@@ -117,8 +118,8 @@ class Answering:
         choice = self.choices[index]
         if isinstance(news, Exception):
             self._error = news
-        elif isinstance(news, Episode) and news.status == "fault":
-            self._error = FailedError(f"the team's game ended at fault: {news.note}")
+        elif isinstance(choice.work, Playing) and (error := _unanswered(choice.work, news)):  # type: ignore[arg-type]
+            self._error = error
         else:
             choice.take(news)  # type: ignore[arg-type]
         if choice.done:
@@ -153,6 +154,19 @@ async def _told(desk: Desk, work: Work) -> Scores:
         return await future
     finally:
         desk.cancel(number)
+
+
+def _unanswered(work: Playing, episode: Episode) -> FailedError | Refused | None:
+    """Why an episode has no answer; None: it has one."""
+    if episode.status == "fault":
+        return FailedError(f"the team's game ended at fault: {episode.note}")
+    if episode.status == "truncated" and len(episode.turns) < work.max_turns:
+        context = min(place.policy.engine.context_tokens for place in work.places.values())
+        message = f"This team's maximum context length is {context} tokens: {episode.note}."
+        return Refused(400, message, param="messages", code="context_length_exceeded")
+    if episode.hidden.get("answer") is None or episode.status == "truncated":
+        return FailedError(f"the team's game ended without an answer{episode.note and f': {episode.note}'}")
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from games.pipelines.deep_research import DeepResearch
+from games.pipelines.workflow import Workflow
 from marl_llm.checkpoints import checkpoint_of, list_checkpoints
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.protocols import PROTOCOLS, asking, seats_for
 from marl_llm.matchmaking import Seats, seat_policy
-from marl_llm.play import agents_of
+from marl_llm.play import make_game
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.serve.desk import Place
 from marl_llm.team import policies_of
 
 TEAM = "team:"
+ANSWERING = (Workflow, DeepResearch)
+"""Games whose `hidden` has the team's answer; others that take tasks do something else with them."""
 
 
 class UnknownModelError(Exception):
@@ -120,8 +124,12 @@ def _load(run: Path, step: int | None) -> dict[str, Model]:
 
 
 def _seated(game: GameConfig, seats: Seats) -> set[str]:
-    """Who sits in a pipeline that is asked a question; nobody, if it cannot be asked one."""
+    """Who sits in a pipeline that is asked a question; nobody, if it cannot be asked one or gives no answer."""
     try:
-        return {seat_policy(seats, agent) for agent in agents_of(asking(game, "?"))}
+        asked = asking(game, "?")
+        made = make_game(asked.name, asked.settings).unwrapped
+        if not isinstance(getattr(made, "parallel", made), ANSWERING):
+            return set()
+        return {seat_policy(seats, agent) for agent in made.possible_agents}
     except ConfigError:
         return set()

@@ -1,11 +1,13 @@
 """What is not answered: status, message and form of every error; and whatever comes in, the server goes on."""
 
+import asyncio
 import io
 import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -15,12 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from marl_llm.config import load_config
+from marl_llm.config import load_config, to_yaml
 from marl_llm.errors import RunError
 from marl_llm.live import LiveView
-from marl_llm.serve.names import Library, UnknownModelError
+from marl_llm.serve.api import Service
+from marl_llm.serve.choices import Answering, Choice, FailedError
+from marl_llm.serve.counts import Counts
+from marl_llm.serve.desk import Desk, Playing
+from marl_llm.serve.gate import Limits
+from marl_llm.serve.names import Library, Team, UnknownModelError
 from marl_llm.serve.schema import NEUTRAL, ChatRequest, CompletionRequest
+from marl_llm.serve.writing import Writing
 from marl_llm.train import train
+from marl_llm.types import Episode, Match
 from tests.serve.conftest import TEAMS, Server, serving
 
 CHAT: dict[str, Any] = {"model": "debater", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
@@ -162,6 +171,34 @@ def test_a_prompt_beyond_the_context_is_named_as_openai_does(server: Server, bod
     assert server.post(T, {**TEXT, "prompt": [1] * 399}).json()["usage"]["completion_tokens"] == 1
 
 
+def test_a_question_that_does_not_fit_a_teams_context_is_named_too(server: Server) -> None:
+    body = {**TEAM, "messages": [{"role": "user", "content": "4 " * 500}]}
+    error = error_of(server.post(C, body), 400)
+    assert (error["code"], error["type"]) == ("context_length_exceeded", "invalid_request_error")
+    said = "This team's maximum context length is 400 tokens: the conversation of debater_0 no longer fits the context."
+    assert error["message"] == said
+    streamed = server.post(C, {**body, "stream": True}).text
+    assert json.loads(streamed.splitlines()[-2].removeprefix("data: "))["error"] == error
+    assert server.metrics()["marl_llm_requests_in_flight"] == 0
+
+
+def test_a_team_without_an_answer_has_failed() -> None:
+    async def answered(**found: Any) -> str:
+        desk = Desk(lambda call: None)
+        match = Match(id="m", game="workflow", seed=0, group="m", seats={})
+        choice = Choice(work=Playing(match=match, places={}, max_turns=1), writing=Writing(lambda _: ""))
+        answering = Answering(desk=desk, choices=[choice])
+        answering._numbers[0] = 0
+        answering._take(0, Episode(match=match, turns=(), returns={}, **found))
+        desk.close()
+        await answering.all()
+        return choice.writing.text
+
+    assert asyncio.run(answered(hidden={"answer": "5"})) == "5"
+    with pytest.raises(FailedError, match=r"ended without an answer$"):
+        asyncio.run(answered(hidden={"gold": "5"}))
+
+
 BROKEN = [b"", b"{", b"nul", b'{"model": "debater",}', b"\xff\xfe", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"]
 
 
@@ -200,6 +237,21 @@ def test_a_body_or_a_wish_beyond_the_limit_is_refused(guarded: Server) -> None:
     assert "larger than 5000 bytes" in error_of(chunked, 413)["message"]
     wish = guarded.post(T, {**TEXT, "max_tokens": 301}, headers=KEY)
     assert error_of(wish, 400)["message"] == "max_tokens: 301 is too many; this server samples at most 300."
+    assert error_of(guarded.post(C, {**TEAM, "max_tokens": 301}, headers=KEY), 400) == error_of(wish, 400)
+
+
+def test_a_limit_of_the_server_bounds_each_reply_of_a_team(run: Path) -> None:
+    team, desk = Library(run).find("team:sums"), Desk(lambda call: call())
+    assert isinstance(team, Team)
+    limits = Limits(max_requests=1, max_body=9999, max_tokens=3)
+    service = Service(library=Library(run), desk=desk, limits=limits, counts=Counts())
+    (work,) = (choice.work for choice in service.playing(team, ChatRequest(**TEAM), "x"))
+    assert isinstance(work, Playing)
+    over: SimpleQueue[Episode] = SimpleQueue()
+    desk.submit(work, over.put)
+    lengths = [len(turn.completion.tokens) for turn in over.get(timeout=30).turns if turn.completion]
+    desk.close()
+    assert max(lengths) == 3
 
 
 def test_beyond_the_limit_of_requests_in_flight_one_is_told_to_come_again(guarded: Server) -> None:
@@ -227,6 +279,15 @@ evaluation: {every: 0, exploitability: false, games: 2}
     (tmp_path / "alone.yaml").write_text(settings)
     path = train(load_config(tmp_path / "alone.yaml", [f"run.dir={tmp_path}"]), LiveView(Console(file=io.StringIO())))
     assert Library(path).names == ("agent", *TEAMS)
+
+
+def test_a_pipeline_that_answers_nothing_is_no_team(run: Path, tmp_path: Path) -> None:
+    games = "games={sums: {name: debate}, teach: {name: proposer_solver, settings: {verify: false}}}"
+    config = load_config(run / "config.yaml", [games, "matchmaking.seats={'*': debater}"])
+    (tmp_path / "other.yaml").write_text(to_yaml(config))
+    names = Library(tmp_path / "other.yaml").names
+    assert "team:sums" in names
+    assert "team:teach" not in names
 
 
 def test_of_other_checkpoints_those_asked_for_last_stay_loaded(run: Path) -> None:
