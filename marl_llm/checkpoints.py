@@ -6,7 +6,6 @@ Each has a `manifest.json` with the size and SHA-256 of every other file, and a
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.errors import RunError
-from marl_llm.files import remove_folder, sync, sync_tree, writing
+from marl_llm.files import os_errors, remove_folder, sync, sync_tree, writing
 
 MANIFEST = "manifest.json"
 VALUES = "values.json"
@@ -30,7 +29,8 @@ def write_whole(final: Path, write: Callable[[Path], None], values: Any) -> None
     with writing(final):
         try:
             unfinished.mkdir()
-            _fill(unfinished, write)
+            with os_errors():
+                write(unfinished)
             (unfinished / VALUES).write_text(json.dumps(values))
             (unfinished / MANIFEST).write_text(json.dumps(_manifest(unfinished), indent=1))
             sync_tree(unfinished)
@@ -126,20 +126,6 @@ def remove_leftovers(folder: Path) -> None:
     """Delete what a killed process left half-written or half-deleted."""
     for path in folder.glob(".*"):
         shutil.rmtree(path)
-
-
-def _fill(folder: Path, write: Callable[[Path], None]) -> None:
-    try:
-        write(folder)
-    except OSError:
-        raise
-    except Exception as error:  # safetensors, tokenizers and torch report a full disk by classes of their own
-        number = re.search(r"os error (\d+)", str(error))
-        if number is not None:
-            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-        if "inline_container" in str(error):
-            raise OSError("torch.save failed; is the disk full?") from error
-        raise
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:

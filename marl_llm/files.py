@@ -1,6 +1,7 @@
 """Writes to disk that are whole or not there at all, whenever the process is killed."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,42 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"could not write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Turn what safetensors, tokenizers and torch raise where the operating system refuses into an `OSError`."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # each of them reports a full disk by a class of its own
+        number = re.search(r"os error (\d+)", str(error))
+        if number is not None:
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        if "inline_container" in str(error):
+            raise OSError("torch.save failed; is the disk full?") from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write to, which is called `path` once all is written; what was left of a try before is replaced.
+
+    Raises:
+        RunError: the disk is full, the folder is read-only, or the like.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with writing(path), os_errors():
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            sync_tree(unfinished)
+            unfinished.rename(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
