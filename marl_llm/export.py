@@ -11,7 +11,7 @@ from marl_llm.config import Config
 from marl_llm.credit.load import load_recipe
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.measure import logged
-from marl_llm.files import writing
+from marl_llm.files import whole_folder
 from marl_llm.matchmaking import trained_policy
 from marl_llm.models import LanguageModel
 from marl_llm.run import Run, checkpoint_of, list_evaluations
@@ -36,9 +36,9 @@ def export_policy(run: Path, to: Path, *, policy: str | None, step: int | None, 
     name = policy or trained_policy(config)
     _require_model(config, name, adapter=adapter)
     _require_new(to)
-    with writing(to):
-        _write(config, name, language_model(config, name, checkpoint), to, adapter=adapter)
-        (to / "README.md").write_text(card(config, run, name, at, adapter=adapter))
+    with whole_folder(to) as folder:
+        _write(config, name, language_model(config, name, checkpoint), folder, adapter=adapter)
+        (folder / "README.md").write_text(card(config, run, name, at, adapter=adapter))
     return name
 
 
@@ -53,12 +53,12 @@ def export_team(run: Path, to: Path, *, step: int | None) -> list[str]:
     config, (at, checkpoint) = Run.config(run), checkpoint_of(run, step)
     names = [name for name, settings in config.policies.items() if settings.kind == "llm"]
     _require_new(to)
-    with writing(to):
+    with whole_folder(to) as folder:
         for name in names:
-            _write(config, name, language_model(config, name, checkpoint), to / name, adapter=False)
-            (to / name / "README.md").write_text(card(config, run, name, at, adapter=False))
-        (to / MANIFEST).write_text(json.dumps(manifest(config, names, at), indent=1) + "\n")
-        (to / "README.md").write_text(team_card(config, run, names, at))
+            _write(config, name, language_model(config, name, checkpoint), folder / name, adapter=False)
+            (folder / name / "README.md").write_text(card(config, run, name, at, adapter=False))
+        (folder / MANIFEST).write_text(json.dumps(manifest(config, names, at), indent=1) + "\n")
+        (folder / "README.md").write_text(team_card(config, run, names, at))
     return names
 
 
@@ -108,7 +108,7 @@ def card(config: Config, run: Path, name: str, step: int, *, adapter: bool) -> s
         "",
         "## Use",
         "",
-        *_use(config, adapter=adapter),
+        *_use(config, adapter=adapter, made=adapter and root.model is None),
         "",
     ]
     return "\n".join(head + lines)
@@ -137,19 +137,17 @@ def team_card(config: Config, run: Path, names: Iterable[str], step: int) -> str
         "In `marl-llm benchmark`, with the path of this folder:",
         "",
         "```yaml",
-        "teams:",
-        "  theirs:",
-        "    policies:",
-        *(f"      {name}: {{kind: llm, model: FOLDER/{name}, trainable: false}}" for name in names),
-        f"    seats: {json.dumps(dict(config.seats(next(iter(config.games)))))}",
+        *_entry(config, names),
         "```",
+        "",
+        "`play` is how this run played, and should be the benchmark's.",
         "",
     ]
     return "\n".join(lines)
 
 
 def _write(config: Config, name: str, model: LanguageModel, folder: Path, *, adapter: bool) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if model.base is None:
         model.save(folder)
     elif adapter:
@@ -201,17 +199,33 @@ def _results(run: Path, step: int) -> Iterator[str]:
         yield f"| `{name}` | {before[name]:.4g} | {value:.4g} |" if name in before else f"| `{name}` | | {value:.4g} |"
 
 
-def _use(config: Config, *, adapter: bool) -> list[str]:
-    load = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
-    where = "peft" if adapter else "transformers"
+def _entry(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """What the settings of a benchmark say of the team, in YAML."""
+    seats = config.seats(next(iter(config.games)))
+    yield from ("teams:", "  theirs:", "    policies:")
+    for name in names:
+        model = f"model: FOLDER/{name}, trainable: false, temperature: {config.policies[name].temperature}"
+        yield f"      {name}: {{kind: llm, {model}}}"
+    for name, policy in config.policies.items():
+        if policy.kind != "llm" and name in seats.values():
+            yield f"      {name}: {{kind: {policy.kind}, options: {json.dumps(policy.options)}}}"
+    yield f"    seats: {json.dumps(dict(seats))}"
+    yield f"play: {json.dumps({key: getattr(config.play, key) for key in _PLAYED})}"
+
+
+_PLAYED = ("context", "thinking", "answers", "max_reply_tokens", "context_tokens", "max_turns")
+"""Settings of play that count outside of training."""
+
+
+def _use(config: Config, *, adapter: bool, made: bool) -> list[str]:
+    """`made`: an adapter's base was made in the run, and lies beside it."""
+    told = "\n" + answer_instruction(config.play.thinking, plain=config.play.answers == "plain")
+    system = f"RULES + {told!r}" if told.strip() else "RULES"
     return [
         "```python",
-        f"from {where} import {load}",
-        "from transformers import AutoTokenizer",
-        "",
-        f'model = {load}.from_pretrained("FOLDER")',
+        *_loading(adapter=adapter, made=made),
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
-        f'messages = [{{"role": "system", "content": RULES + {answer_instruction(config.play.thinking)!r}}},',
+        f'messages = [{{"role": "system", "content": {system}}},',
         '            {"role": "user", "content": OBSERVATION}]',
         "```",
         "",
@@ -219,6 +233,25 @@ def _use(config: Config, *, adapter: bool) -> list[str]:
         f"{config.play.max_reply_tokens} tokens and {_VIEW[config.play.context]} in view. "
         "As a player of another experiment: "
         "`policies.NAME.model=FOLDER`.",
+    ]
+
+
+def _loading(*, adapter: bool, made: bool) -> list[str]:
+    """The model in Python. PEFT would look for a base beside the adapter from where the program runs."""
+    if made:
+        return [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'base = AutoModelForCausalLM.from_pretrained("FOLDER/base")',
+            'model = PeftModel.from_pretrained(base, "FOLDER")',
+        ]
+    load, where = ("AutoPeftModelForCausalLM", "peft") if adapter else ("AutoModelForCausalLM", "transformers")
+    return [
+        f"from {where} import {load}",
+        "from transformers import AutoTokenizer",
+        "",
+        f'model = {load}.from_pretrained("FOLDER")',
     ]
 
 

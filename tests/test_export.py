@@ -1,16 +1,19 @@
 """What is exported can be loaded by others, and says where it comes from."""
 
 import json
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from marl_llm.config import load_config
+from marl_llm.config import load_benchmark, load_config
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.export import MANIFEST, export_policy, export_team
+from marl_llm.export import MANIFEST, card, export_policy, export_team, team_card
+from marl_llm.files import whole_folder
 from marl_llm.models import load_model
 from marl_llm.team import language_model
 from marl_llm.train import train
@@ -44,6 +47,18 @@ def ours(run: Path, name: str, step: int = 1) -> torch.Tensor:
     return said(language_model(load_config(run / "config.yaml"), name, run / "checkpoints" / f"step_{step}").model)
 
 
+def block(text: str, language: str, folder: Path) -> str:
+    """The code of that language in a card."""
+    return text.replace("FOLDER", str(folder)).partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def done(text: str, folder: Path) -> dict[str, Any]:
+    """What a card's Python code leaves."""
+    names = {"RULES": "R", "OBSERVATION": "O"}
+    exec(block(text, "python", folder), names)
+    return names
+
+
 def test_a_policy_is_loaded_by_transformers_and_says_what_it_said(run: Path, tmp_path: Path) -> None:
     assert export_policy(run, tmp_path / "white", policy="white", step=None, adapter=False) == "white"
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "white")
@@ -75,7 +90,7 @@ def test_an_adapter_is_loaded_by_peft_with_the_base_that_comes_along(
 
 def test_a_card_says_base_games_recipe_results_and_how_to_load(run: Path, tmp_path: Path) -> None:
     export_policy(run, tmp_path / "black", policy=None, step=None, adapter=False)
-    card = (tmp_path / "black" / "README.md").read_text()
+    told = (tmp_path / "black" / "README.md").read_text()
     for part in (
         "library_name: transformers",
         "# black of small",
@@ -87,10 +102,27 @@ def test_a_card_says_base_games_recipe_results_and_how_to_load(run: Path, tmp_pa
         "| `eval/return/random/player_0` |",
         'AutoModelForCausalLM.from_pretrained("FOLDER")',
     ):
-        assert part in card
-    card = card.replace("FOLDER", str(tmp_path / "black"))
-    code = card.partition("```python\n")[2].partition("```")[0]
-    exec(code, {"RULES": "", "OBSERVATION": ""})
+        assert part in told
+    messages = done(told, tmp_path / "black")["messages"]
+    assert messages[0]["content"] == "R\nReply with your action inside <answer>...</answer> and nothing else."
+
+
+def test_a_card_of_whoever_answers_plainly_demands_no_tags(run: Path, tmp_path: Path) -> None:
+    export_policy(run, tmp_path / "white", policy="white", step=None, adapter=False)
+    config = load_config(run / "config.yaml", ["play.answers=plain"])
+    told = card(config, run, "white", 1, adapter=False)
+    assert done(told, tmp_path / "white")["messages"][0]["content"] == "R"
+    assert "<answer>" not in told
+
+
+def test_the_card_of_an_adapter_says_how_to_load_it_from_anywhere(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_policy(run, tmp_path / "black", policy="black", step=None, adapter=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = done((tmp_path / "black" / "README.md").read_text(), tmp_path / "black")
+    torch.testing.assert_close(said(found["model"]), ours(run, "black"))
 
 
 def test_a_team_is_one_folder_that_says_who_sits_where(run: Path, tmp_path: Path) -> None:
@@ -104,6 +136,53 @@ def test_a_team_is_one_folder_that_says_who_sits_where(run: Path, tmp_path: Path
     assert "who sits where" in (tmp_path / "team" / "README.md").read_text()
 
 
+def test_a_team_card_says_what_a_benchmark_takes(run: Path, tmp_path: Path) -> None:
+    changed = ["matchmaking.seats.player_1=random", "policies.white.temperature=0.5", "play.max_turns=7"]
+    config = load_config(run / "config.yaml", changed)
+    told = team_card(config, run, ["black", "white"], 1)
+    (tmp_path / "theirs.yaml").write_text(block(told, "yaml", tmp_path))
+    benchmark = load_benchmark(tmp_path / "theirs.yaml", ["benchmarks.sums={source: arithmetic, level: 1, size: 2}"])
+    team = benchmark.teams["theirs"]
+    assert {name: (policy.kind, policy.temperature) for name, policy in team.policies.items()} == {
+        "black": ("llm", 1.0),
+        "white": ("llm", 0.5),
+        "random": ("random", 1.0),
+    }
+    assert team.policies["white"].model == f"{tmp_path}/white"
+    assert team.seats == {"player_0": "black", "player_1": "random"}
+    assert benchmark.play == config.play
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"could not write .*/team: File too large"):
+            export_team(run, tmp_path / "team", step=None)
+        with pytest.raises(RunError, match=r"could not write .*/black: File too large"):
+            export_policy(run, tmp_path / "black", policy="black", step=None, adapter=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_interrupted_leaves_nothing_and_what_a_killed_one_left_is_replaced(run: Path, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with whole_folder(tmp_path / "new") as folder:
+            (folder / "part").touch()
+            assert [path.name for path in tmp_path.iterdir()] == [".new.tmp"]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".white.tmp").mkdir()
+    (tmp_path / ".white.tmp" / "part").touch()
+    export_policy(run, tmp_path / "white", policy="white", step=None, adapter=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["white"]
+    assert not (tmp_path / "white" / "part").exists()
+
+
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy 'random' is not allowed; it must be one of \['black', 'planner'"):
         export_policy(run, tmp_path / "none", policy="random", step=None, adapter=False)
@@ -111,6 +190,6 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(run: Path, tm
         export_policy(run, tmp_path / "none", policy="white", step=None, adapter=True)
     with pytest.raises(RunError, match="no checkpoint of step 7"):
         export_team(run, tmp_path / "none", step=7)
-    assert not (tmp_path / "none").exists()
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(RunError, match="exists already; choose another folder"):
         export_policy(run, tmp_path, policy=None, step=None, adapter=False)
