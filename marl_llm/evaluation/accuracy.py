@@ -84,8 +84,7 @@ def accuracies(
         benchmark, protocol, team = place
         sheet = {at: given[:samples] for at, given in sheets[place].items()}
         result = _accuracy(sheet, samples)
-        count = votes(every, team, benchmark, protocol)
-        if matched and protocol != SINGLE and count:
+        if matched and protocol != SINGLE and (count := votes(every, team, benchmark, protocol)):
             result = replace(result, matched=_matched(sheet, sheets[benchmark, SINGLE, team], count))
         other = (benchmark, protocol, baseline or "")
         if team != baseline and other in sheets:

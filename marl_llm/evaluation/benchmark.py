@@ -30,11 +30,11 @@ from marl_llm.config import (
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.accuracy import SINGLE, votes
 from marl_llm.evaluation.answers import Answer, AnswerFile, Key
-from marl_llm.evaluation.protocols import protocol, seats_for, with_tasks
+from marl_llm.evaluation.protocols import protocol, seated, seats_for, with_tasks
 from marl_llm.files import replace as replace_file
 from marl_llm.files import writing
-from marl_llm.matchmaking import Seats, seat_policy
-from marl_llm.play import agents_of, play
+from marl_llm.matchmaking import Seats
+from marl_llm.play import play
 from marl_llm.policies.base import Policy
 from marl_llm.run import checkpoint_of
 from marl_llm.seeds import derive
@@ -114,7 +114,8 @@ def answer_all(
         ConfigError, ModelError, RunError: a setting is wrong, or answers are there that were given to other ones, or a
             team cannot be loaded, or the file written.
     """
-    number = sizes(config)
+    sizes(config)
+    questions = {name: list(games.pipelines.tasks_of(name, tasks)) for name, tasks in config.benchmarks.items()}
     ways = pipelines(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -128,16 +129,16 @@ def answer_all(
                 for run in range(max(1, len(settings.runs)))
             ]
             for asked in crew:
-                for benchmark, items in number.items():
+                for benchmark, items in questions.items():
                     for way, game in ways.items():
                         asked.ask(benchmark, way, game, items, config.samples)
                 if len(crew) > 1:
                     asked.leave()
-            for benchmark, items in number.items() if config.matched and len(ways) > 1 else ():
+            for benchmark, items in questions.items() if config.matched and len(ways) > 1 else ():
                 _ask_for_votes(config, crew, benchmark, ways, items, file)
             for asked in crew:
                 asked.leave()
-        return [answer for key, answer in file.answers.items() if _wanted(config, number, ways, key)]
+        return [answer for key, answer in file.answers.items() if _wanted(config, questions, ways, key)]
 
 
 def _ask_for_votes(
@@ -145,7 +146,7 @@ def _ask_for_votes(
     crew: Sequence["Asked"],
     benchmark: str,
     ways: Mapping[str, GameConfig],
-    items: int,
+    items: Sequence[Task],
     file: AnswerFile,
 ) -> None:
     """Single answers until a majority of them has as many tokens as the longest protocol; their own may be shorter."""
@@ -185,12 +186,14 @@ def _only(settings: dict[str, T], names: Collection[str]) -> dict[str, T]:
     return {name: value for name, value in settings.items() if name in names}
 
 
-def _wanted(config: BenchmarkConfig, number: Mapping[str, int], ways: Mapping[str, GameConfig], key: Key) -> bool:
+def _wanted(
+    config: BenchmarkConfig, questions: Mapping[str, Sequence[Task]], ways: Mapping[str, GameConfig], key: Key
+) -> bool:
     """Whether the settings ask for an answer; others may be there from before."""
     return (
         key.team in config.teams
         and key.run < max(1, len(config.teams[key.team].runs))
-        and key.item < number.get(key.benchmark, 0)
+        and key.item < len(questions.get(key.benchmark, ()))
         and key.protocol in ways
     )
 
@@ -207,18 +210,16 @@ class Asked:
         runs, step = config.teams[team].runs, config.teams[team].step
         self._step = checkpoint_of(runs[run], step)[0] if runs and not Path(runs[run]).is_file() else None
 
-    def ask(self, benchmark: str, way: str, game: GameConfig, items: int, samples: int) -> bool:
-        """Have `samples` answers to every item by a protocol in the file; tells whether anything was missing.
+    def ask(self, benchmark: str, way: str, game: GameConfig, questions: Sequence[Task], samples: int) -> bool:
+        """Have `samples` answers to every question by a protocol in the file; tells whether anything was missing.
 
         Raises:
             ConfigError: what is there answers another question, or is of another checkpoint.
         """
-        tasks = self._config.benchmarks[benchmark]
-        questions = list(games.pipelines.tasks_of(game.name, tasks))
         keys = [
             Key(team=self.team, run=self._run, benchmark=benchmark, protocol=way, item=item, sample=sample)
             for sample in range(samples)
-            for item in range(items)
+            for item in range(len(questions))
         ]
         missing = [key for key in keys if self._missing(key, questions[key.item])]
         if not missing:
@@ -305,8 +306,7 @@ def answered(
     """
     tasks = config.benchmarks[keys[0].benchmark]
     seats = team.seats(game)
-    for agent in agents_of(with_tasks(game, {**tasks, "item": 0})):
-        seat_policy(seats, agent)
+    seated(with_tasks(game, {**tasks, "item": 0}), seats)
     asked = {f"{key.protocol}/{key.item}/{key.sample}": key for key in keys}
     matches = (_match(config, game, tasks, key, name, seats) for name, key in asked.items())
     before = perf_counter()

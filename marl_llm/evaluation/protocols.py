@@ -7,7 +7,7 @@ from typing import Any
 
 from marl_llm.config import Config, GameConfig
 from marl_llm.errors import ConfigError
-from marl_llm.matchmaking import Seats, trained_policy
+from marl_llm.matchmaking import Seats, seat_policy, trained_policy
 from marl_llm.play import agents_of
 
 PROTOCOLS: Mapping[str, GameConfig] = {
@@ -42,6 +42,15 @@ def seats_for(config: Config, game: GameConfig) -> Seats:
     """Who of a run sits where in a pipeline: as in its own game of that kind; elsewhere the trained policy."""
     own = next((config.seats(label) for label, played in config.games.items() if played.name == game.name), {})
     return own if "*" in own else {**own, "*": trained_policy(config)}
+
+
+def seated(game: GameConfig, seats: Seats) -> set[str]:
+    """The policies that sit in a pipeline, which has its tasks.
+
+    Raises:
+        ConfigError: somebody has no seat, or see `agents_of`.
+    """
+    return {seat_policy(seats, agent) for agent in agents_of(game)}
 
 
 def with_tasks(game: GameConfig, tasks: Mapping[str, Any]) -> GameConfig:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from marl_llm.config import GameConfig
 from marl_llm.errors import ConfigError
-from marl_llm.evaluation.protocols import asking, protocol, seats_for
-from marl_llm.matchmaking import seat_policy
-from marl_llm.play import agents_of, play
+from marl_llm.evaluation.protocols import asking, protocol, seated, seats_for
+from marl_llm.play import play
 from marl_llm.seeds import derive
 from marl_llm.team import policies_of
 from marl_llm.types import Match
@@ -38,8 +37,7 @@ class Answerer:
         self._game: GameConfig = protocol(way) if own is None else own
         self._seats = seats_for(self._config, self._game) if own is None else self._config.seats(way)
         self._seed = seed
-        for agent in agents_of(asking(self._game, "Is everybody there?")):
-            seat_policy(self._seats, agent)
+        seated(asking(self._game, "Is everybody there?"), self._seats)
 
     def answers(self, questions: Sequence[str]) -> list[str]:
         """An answer to each question, all being found side by side; empty where there is none.
