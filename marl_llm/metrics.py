@@ -49,27 +49,30 @@ def cost_metrics(episodes: Iterable[Episode], seconds: Mapping[str, float]) -> d
             if turn.completion is not None and turn.weight:
                 turns[turn.policy].append(turn)
                 roles[f"{game}{turn.role}"].append(turn)
-    per_token = {name: seconds.get(name, 0.0) / sum(map(_tokens, played)) for name, played in turns.items()}
+    per_token = {name: seconds.get(name, 0.0) / sum(tokens_of(played)) for name, played in turns.items()}
     groups = {f"play/cost/{role}": roles[role] for role in sorted(roles)}
     groups |= {f"play/policy_cost/{policy}": turns[policy] for policy in sorted(turns)}
     return {f"{who}/{name}": value for who, all_ in groups.items() for name, value in _cost(all_, per_token).items()}
 
 
 def _cost(turns: Sequence[Turn], per_token: Mapping[str, float]) -> dict[str, float]:
-    sampled = sum(len(turn.completion.tokens) for turn in turns if turn.completion is not None)
-    total = sum(map(_tokens, turns))
+    read, sampled = tokens_of(turns)
     rewards = sum(value for turn in turns for value in turn.rewards.values() if value is not None)
     return {
         "tokens": sampled,
-        "prompt_tokens": total - sampled,
-        "seconds": sum(_tokens(turn) * per_token[turn.policy] for turn in turns),
-        "reward_per_1k": 1000 * rewards / total,
+        "prompt_tokens": read,
+        "seconds": sum(sum(tokens_of([turn])) * per_token[turn.policy] for turn in turns),
+        "reward_per_1k": 1000 * rewards / (read + sampled),
     }
 
 
-def _tokens(turn: Turn) -> int:
-    """Read and sampled."""
-    return len(turn.prompt or ()) + (len(turn.completion.tokens) if turn.completion is not None else 0)
+def tokens_of(turns: Iterable[Turn]) -> tuple[int, int]:
+    """Tokens read, those included that an engine had read before, and tokens sampled."""
+    read = sampled = 0
+    for turn in turns:
+        read += len(turn.prompt or ())
+        sampled += len(turn.completion.tokens) if turn.completion is not None else 0
+    return read, sampled
 
 
 def win_rates(episode: Episode) -> dict[str, float]:

@@ -34,6 +34,7 @@ from marl_llm.evaluation.protocols import protocol, seated, seats_for, with_task
 from marl_llm.files import replace as replace_file
 from marl_llm.files import writing
 from marl_llm.matchmaking import Seats
+from marl_llm.metrics import tokens_of
 from marl_llm.play import play
 from marl_llm.policies.base import Policy
 from marl_llm.run import checkpoint_of
@@ -335,7 +336,7 @@ def _answer(key: Key, task: Task, episode: Episode, seconds: float, step: int | 
     given = episode.hidden.get("answer") if episode.status == "done" else None
     if episode.status == "done" and given is None and all(turn.legal for turn in episode.turns):
         raise ConfigError(f"protocols.{key.protocol}: the game {episode.match.game} tells no answer of the team")
-    sampled = [turn.completion.tokens for turn in episode.turns if turn.completion is not None]
+    read, sampled = tokens_of(episode.turns)
     return Answer(
         key=key,
         task=task.id,
@@ -344,8 +345,8 @@ def _answer(key: Key, task: Task, episode: Episode, seconds: float, step: int | 
         answer=given,
         vote=None if given is None or given == SILENCE else alike(task, given),
         correct=0.0 if given is None else float(episode.hidden["correct"]),
-        tokens=sum(map(len, sampled)),
-        prompt_tokens=sum(len(turn.prompt or ()) for turn in episode.turns),
+        tokens=sampled,
+        prompt_tokens=read,
         turns=len(episode.turns),
         seconds=seconds,
         status=episode.status,

@@ -9,7 +9,7 @@ from marl_llm.config import GameConfig
 from marl_llm.errors import RunError
 from marl_llm.evaluation.tournament import Mean, ratio_of
 from marl_llm.matchmaking import Seats, series
-from marl_llm.metrics import told_facts, values_by_role
+from marl_llm.metrics import tokens_of, told_facts, values_by_role
 from marl_llm.play import play
 from marl_llm.policies.base import Policy
 from marl_llm.types import Episode
@@ -71,7 +71,7 @@ def team_score(
 def score_of(episodes: Sequence[Episode]) -> TeamScore:
     """The score of a team from its episodes, of which there is one at least."""
     turns = [turn for episode in episodes for turn in episode.turns]
-    sampled = [turn.completion.tokens for turn in turns if turn.completion is not None]
+    read, sampled = tokens_of(turns)
     returns: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for episode in episodes:
         for role, values in values_by_role([episode], lambda episode: episode.returns).items():
@@ -82,6 +82,6 @@ def score_of(episodes: Sequence[Episode]) -> TeamScore:
         facts={name: ratio_of(parts) for name, parts in told_facts(episodes).items()},
         turns=len(turns),
         illegal_fraction=sum(turn.legal is False for turn in turns) / max(1, len(turns)),
-        sampled_tokens=sum(map(len, sampled)) / len(episodes),
-        prompt_tokens=sum(len(turn.prompt or ()) for turn in turns) / len(episodes),
+        sampled_tokens=sampled / len(episodes),
+        prompt_tokens=read / len(episodes),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from marl_llm.errors import MarlError
+from marl_llm.metrics import tokens_of
 from marl_llm.serve.desk import Desk, Place, Playing, Sampling, Scores, Scoring, Work
 from marl_llm.serve.refusals import Refused
 from marl_llm.serve.writing import Writing
@@ -52,7 +53,7 @@ class Choice:
     def sampled(self) -> int:
         """Tokens that were sampled, by all agents of a team."""
         if self.episode is not None:
-            return sum(len(turn.completion.tokens) for turn in self.episode.turns if turn.completion)
+            return tokens_of(self.episode.turns)[1]
         if self.completion is None or self.writing.stopped:
             return self.writing.used
         return len(self.completion.tokens)
@@ -62,7 +63,7 @@ class Choice:
         """Tokens that were read, by all agents of a team."""
         if self.episode is None:
             return len(self.prompt)
-        return sum(len(turn.prompt) for turn in self.episode.turns if turn.prompt)
+        return tokens_of(self.episode.turns)[0]
 
 
 class FailedError(Exception):
