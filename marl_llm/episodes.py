@@ -144,6 +144,8 @@ def _turn_fields(turn: Turn, tokens: bool) -> Json:
         fields["weight"] = turn.weight
     if turn.probes:
         fields["probes"] = turn.probes
+    if tokens and turn.token_probes:
+        fields["token_probes"] = turn.token_probes
     return fields
 
 
@@ -160,6 +162,8 @@ def _turn(fields: Json) -> Turn:
     for name in ("legal_actions", "prompt"):
         if name in fields:
             fields[name] = tuple(fields[name])
+    if "token_probes" in fields:
+        fields["token_probes"] = {name: tuple(values) for name, values in fields["token_probes"].items()}
     if "completion" in fields:
         parts = fields["completion"]
         for name in ("tokens", "logprobs", "versions"):

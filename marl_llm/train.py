@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from math import isnan
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from games import conformance
@@ -20,14 +20,16 @@ from marl_llm.alarms import Alarm, Watch
 from marl_llm.checkpoints import list_checkpoints
 from marl_llm.config import Config, GameConfig
 from marl_llm.config.require import require
-from marl_llm.credit.recipe import Credited, Recipe, credit, load_recipe
-from marl_llm.credit.table import FloatArray
+from marl_llm.credit.needs import check_needs, needs
+from marl_llm.credit.recipe import Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.league import League
 from marl_llm.learning.base import Trainer
+from marl_llm.learning.forward import MEASURED
 from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
+from marl_llm.measures import measured
 from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
 from marl_llm.opponents import enlist, observed
 from marl_llm.play import Rewards, agents_of, make_game
@@ -253,9 +255,26 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     check_players(config)
     _check_probes(config)
     _check_replays(config)
+    recipe = load_recipe(config.credit)
+    _check_recipe(config, recipe)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    return load_recipe(config.credit), _load_function(config.play.rewards) if config.play.rewards else None
+    return recipe, _load_function(config.play.rewards) if config.play.rewards else None
+
+
+def _check_recipe(config: Config, recipe: Recipe) -> None:
+    """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
+    games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
+    offered = {"tokens", *MEASURED}
+    if all(env.unwrapped.metadata.get("state_key") for env in games):
+        offered.add("state_key")
+    check_needs(recipe, offered)
+    for name, policy in config.policies.items() if recipe.by_token else ():
+        if policy.learns and policy.objective.preference is not None:
+            raise ConfigError(
+                f"credit: recipe {recipe.name} values tokens, and policy {name} prefers whole turns to others "
+                f"(policies.{name}.objective.preference); it needs a recipe with unit: turn"
+            )
 
 
 def _check_game(game: GameConfig) -> None:
@@ -321,6 +340,9 @@ def advance(
         rollouts.publish(team)
         _let_play(config, rollouts, progress, step + runtime.ahead)
     episodes, metrics = played.episodes, dict(played.metrics)
+    with clock("measure"):
+        trainers = {name: member.learner for name, member in team.members.items() if member.learner is not None}
+        episodes = measured(episodes, trainers, set(needs(recipe)) & set(MEASURED))
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics |= play_metrics(episodes)
@@ -330,10 +352,9 @@ def advance(
     if len(parts) > 1:
         metrics |= {f"play/part/{game}": part for game, part in parts.items()}
     with clock("learn"):
-        advantages, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
-        unknown = {turn for turn, value in by_turn(credited, credited.trace[-1][1]).items() if isnan(value)}
+        advantages, weights = credited.by_turn(credited.advantages), credited.by_turn(credited.weights)
         paced = pupils(config, team, progress.store)
-        metrics |= learn(team, episodes, advantages, weights, paced, unknown, runtime)
+        metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -403,7 +424,7 @@ def learn(
         name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)
         for name, learner in learners.items()
     }
-    if not any(samples.values()) and not unknown and (not weights or any(weights.values())):
+    if not any(samples.values()) and not unknown and (not weights or any(map(np.any, weights.values()))):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     updates: dict[str, Callable[[], Mapping[str, float]]] = {}
     for name, learner in learners.items():
@@ -416,13 +437,6 @@ def learn(
 
 def _update(name: str, learner: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
     return {f"learn/{name}/{key}": value for key, value in learner.update(samples).items()}
-
-
-def by_turn(credited: Credited, values_N: FloatArray) -> dict[tuple[str, int], float]:
-    """(match id, turn index) -> the value of its row."""
-    table = credited.table
-    keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
-    return dict(zip(keys, values_N.tolist(), strict=True))
 
 
 def look(config: Config, team: Team, path: Path, step: int, rollouts: Rollouts) -> dict[str, float]:

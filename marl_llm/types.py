@@ -114,6 +114,8 @@ class Turn:
     """Weight of this turn in the loss."""
     probes: Mapping[str, float] = field(default_factory=dict)
     """Values that a credit method measured for this turn."""
+    token_probes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Values that a credit method measured for each sampled token of this turn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,12 +90,13 @@ def test_a_tree_tries_every_later_decision_and_values_what_it_led_to() -> None:
     assert len(leaves) == 27
     credited = credit(leaves, load_recipe("malt"))
     table = credited.table
-    assert len(set(table.node.tolist())) == 3 + 9 + 27
+    nodes = table.column("node").tolist()
+    assert len(set(nodes)) == 3 + 9 + 27
     assert [int((table.weight[table.turn == turn] > 0).sum()) for turn in range(3)] == [3, 9, 27]
     outcome = {leaf.match.id: leaf.hidden["correct"] for leaf in leaves}
     for row in range(len(table)):
-        node = table.node[row]
-        through = [outcome[table.episode[other]] for other in range(len(table)) if table.node[other] == node]
+        node = nodes[row]
+        through = [outcome[table.episode[other]] for other in range(len(table)) if nodes[other] == node]
         assert credited.advantages[row] == pytest.approx(sum(through) / len(through))
     assert 0 < sum(outcome.values()) < 27
 

@@ -23,7 +23,7 @@ ORDER = (
     ("players",),
     ("team",),
     ("evaluation", "warmup", "opponents"),
-    ("runtime",),
+    ("runtime", "measures"),
     ("train",),
     ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),

@@ -29,7 +29,7 @@ from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_episodes,
 from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.sweep import final_measures
 from marl_llm.team import found
-from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections, train
+from marl_llm.train import Progress, advance, assemble, prepare, rare_collections, train
 
 SMALL = Path(__file__).parent / "small.yaml"
 STATE = "shard-00001-model-00001-of-00001.safetensors"
@@ -305,7 +305,7 @@ def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, r
             run.step(step, metrics)
             credited = credit(episodes, trained, before)
             assert credited.state == progress.credit
-            used |= by_turn(credited, credited.advantages)
+            used |= credited.by_turn(credited.advantages)
     (run.path / "episodes" / "step_copy.jsonl").write_text("not ours")
     result = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path), "--json"])
     shown = json.loads(result.stdout)
@@ -413,7 +413,7 @@ def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Pat
     assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
     assert metrics["learn/agent/imitation_loss"] >= 0.0
     again = credit(episodes, load_recipe("malt"))
-    assert len(set(again.table.node.tolist())) == metrics["play/turns"]
+    assert len(set(again.table.column("node").tolist())) == metrics["play/turns"]
     measured = logged(path, 1)
     assert measured is not None
     assert measured.first.team is not None

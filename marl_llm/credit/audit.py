@@ -40,6 +40,8 @@ class AuditRow:
     """By recipe, the key of its first stage that compares turns; absent where none does."""
     members: Mapping[str, tuple[str, ...]]
     """By recipe, all turns of that key as `episode#turn`, this one included."""
+    tokens: Mapping[str, tuple[float, ...]]
+    """By recipe that values tokens, their advantages; `stages` and `advantages` have the means over them then."""
 
 
 def audit_batches(batches: Mapping[str, Iterable[Episode]], recipes: Sequence[Recipe]) -> tuple[AuditRow, ...]:
@@ -70,20 +72,26 @@ def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, .
     if not credited:
         return ()
     names = _unique([one.recipe.name for one in credited])
-    table = credited[0].table
+    table = credited[0].turns
     for one in credited:
-        assert np.array_equal(one.table.episode, table.episode), "recipes must see the same episodes"
-        assert np.array_equal(one.table.turn, table.turn), "recipes must see the same episodes"
+        assert np.array_equal(one.turns.episode, table.episode), "recipes must see the same episodes"
+        assert np.array_equal(one.turns.turn, table.turn), "recipes must see the same episodes"
     compared = {name: _compared(one, batch) for name, one in zip(names, credited, strict=True)}
     keyed = {name: found for name, found in compared.items() if found is not None}
     stages = {name: _stage_values(one) for name, one in zip(names, credited, strict=True)}
+    advantages = {n: np.nan_to_num(one.per_turn(one.advantages)) for n, one in zip(names, credited, strict=True)}
+    tokens = {
+        name: one.by_turn(one.advantages) for name, one in zip(names, credited, strict=True) if one.table.by_token
+    }
+    keys = zip(table.episode.tolist(), table.turn.tolist(), strict=True)
+    told = [[str(text) for text in table.column(name)] for name in ("group", "agent", "role")]
     return tuple(
         AuditRow(
-            episode=str(table.episode[row]),
-            turn=int(table.turn[row]),
-            group=str(table.group[row]),
-            agent=str(table.agent[row]),
-            role=str(table.role[row]),
+            episode=episode,
+            turn=turn,
+            group=told[0][row],
+            agent=told[1][row],
+            role=told[2][row],
             action=table.actions[row],
             rewards={
                 part: _or_none(table.rewards_NP[row, column])
@@ -91,11 +99,12 @@ def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, .
                 if table.due_NP[row, column]
             },
             stages={name: stages[name][row] for name in names},
-            advantages={n: float(one.advantages[row]) for n, one in zip(names, credited, strict=True)},
+            advantages={name: float(values[row]) for name, values in advantages.items()},
             keys={name: labels[row] for name, (labels, _) in keyed.items()},
             members={name: groups[labels[row]] for name, (labels, groups) in keyed.items()},
+            tokens={name: _several(values.get((episode, turn), ())) for name, values in tokens.items()},
         )
-        for row in range(len(table))
+        for row, (episode, turn) in enumerate(keys)
     )
 
 
@@ -146,7 +155,7 @@ def _compared(credited: Credited, batch: str) -> tuple[list[str], dict[str, tupl
     keys = _first_keys(credited.recipe.stages)
     if keys is None:
         return None
-    table = credited.table
+    table = credited.turns
     labels = [
         " ".join(f"{name}={value}" for name, value in zip(keys, table.label(keys, row), strict=True)) or "all"
         for row in range(len(table))
@@ -171,12 +180,16 @@ def _first_keys(steps: Sequence[Step]) -> tuple[str, ...] | None:
 
 
 def _stage_values(credited: Credited) -> list[dict[str, float | None]]:
-    columns = [(label, _plain(values_N)) for label, values_N in credited.trace]
-    return [{label: column[row] for label, column in columns} for row in range(len(credited.table))]
+    columns = [(label, _plain(credited.per_turn(values_N))) for label, values_N in credited.trace]
+    return [{label: column[row] for label, column in columns} for row in range(len(credited.turns))]
 
 
 def _plain(values_N: FloatArray) -> list[float | None]:
     return [_or_none(value) for value in values_N.tolist()]
+
+
+def _several(values: float | Sequence[float]) -> tuple[float, ...]:
+    return (values,) if isinstance(values, float) else tuple(values)
 
 
 def _or_none(value: float) -> float | None:

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from marl_llm.credit import rules, stages
+from marl_llm.credit import compare, graph, rules, stages, tokens, values
 from marl_llm.credit.table import KEY_COLUMNS
 from marl_llm.errors import ConfigError
 
@@ -24,11 +24,18 @@ _PLACES = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "ma
 RECIPES = next((p for place in _PLACES if (p := place / "configs" / "credit").is_dir()), Path("configs/credit"))
 """Folder of the named recipes: in the repository, or where an installed package has its data."""
 
-SOURCES: Mapping[str, Callable[..., stages.Signal]] = {"reward": stages.reward, **rules.SOURCES}
+_ROOMS = (stages, rules, compare, graph, values, tokens)
+SOURCES: Mapping[str, Callable[..., stages.Signal]] = {n: stage for room in _ROOMS for n, stage in room.SOURCES.items()}
 """Stages that a recipe may begin with, besides `sum`, by name."""
-PLAIN: Mapping[str, Callable[..., stages.Signal]] = {**stages.PLAIN, **rules.PLAIN}
+PLAIN: Mapping[str, Callable[..., stages.Signal]] = {n: stage for room in _ROOMS for n, stage in room.PLAIN.items()}
 """Stages that take a signal and remember nothing, by name."""
-_STAGES: Mapping[str, Callable[..., Any]] = {**SOURCES, "history": stages.history, **PLAIN}
+REMEMBERING: Mapping[str, Callable[..., tuple[stages.Signal, dict[str, float]]]] = {
+    name: stage for room in _ROOMS for name, stage in room.REMEMBERING.items()
+}
+"""Stages that take a signal and what they remember of earlier steps, and return both, by name."""
+STAGES: Mapping[str, Callable[..., Any]] = {**SOURCES, **REMEMBERING, **PLAIN}
+"""All of them, by name."""
+_KEYS = ("about", "unit", "with", "checked", "stages")
 _FIRST = (*SOURCES, "sum")
 _LAST = ("align", "skip")
 """Stages that set weights, which a `sum` takes from the turns anew."""
@@ -46,6 +53,11 @@ class Step:
     """Parameters, checked."""
     terms: "tuple[Term, ...]" = ()
     """What `sum` adds up; empty for every other stage."""
+
+    @property
+    def filled(self) -> Mapping[str, Any]:
+        """Its parameters, with the defaults of those that are not given."""
+        return _defaults(STAGES[self.stage]) | dict(self.params)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +80,12 @@ class Recipe:
     """What is done, in order; the first is `sum` or one of `SOURCES`."""
     about: str = ""
     """What it is for and where it comes from."""
+    by_token: bool = False
+    """Whether rows are tokens (`unit: token`), not turns."""
+    checked: tuple[str, ...] = ()
+    """Names of the worked numbers that its stages were checked against (`tests/credit/golden`)."""
+    settings: tuple[str, ...] = ()
+    """What else belongs to the method: `key=value` changes of a policy's settings (`with`), for the user to make."""
 
 
 def recipe_names() -> list[str]:
@@ -105,11 +123,19 @@ def _read(path: Path) -> Any:
 def _recipe(name: str, raw: Any) -> Recipe:
     where = f"credit recipe {name}"
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{where}: must be a mapping with about and stages, not {type(raw).__name__}")
+        raise ConfigError(f"{where}: must be a mapping of {', '.join(_KEYS)}, not {type(raw).__name__}")
     for key in raw:
-        _known(where, "key", key, ("about", "stages"))
-    steps = _steps(where, raw.get("stages"), prefix="", used={})
-    return Recipe(name=name, stages=steps, about=str(raw.get("about", "")))
+        _known(where, "key", key, _KEYS)
+    unit = raw.get("unit", "turn")
+    _known(f"{where}: unit", "value", unit, ("turn", "token"))
+    return Recipe(
+        name=name,
+        stages=_steps(where, raw.get("stages"), prefix="", used={}),
+        about=str(raw.get("about", "")),
+        by_token=unit == "token",
+        checked=_value(f"{where}: checked", stages.Names, raw.get("checked", [])),
+        settings=_value(f"{where}: with", stages.Names, raw.get("with", [])),
+    )
 
 
 def _steps(where: str, raw: Any, *, prefix: str, used: dict[str, int]) -> tuple[Step, ...]:
@@ -126,7 +152,7 @@ def _step(where: str, item: Any, index: int, prefix: str, used: dict[str, int]) 
         raise ConfigError(f"{where}: stage {index + 1}: {item!r} is not allowed; it must be {allowed}")
     ((stage, raw),) = item.items()
     place = f"{where}: stage {index + 1}"
-    _known(place, "stage", stage, (*_STAGES, "sum"))
+    _known(place, "stage", stage, (*STAGES, "sum"))
     if (index == 0) != (stage in _FIRST):
         rule = f"the first stage must be one of {', '.join(_FIRST)}" if index == 0 else "only the first stage may be"
         raise ConfigError(f"{place}: {stage!r} is not allowed; {rule}{'' if index == 0 else ' ' + stage}")
@@ -159,9 +185,8 @@ def _terms(where: str, raw: Any, *, prefix: str, used: dict[str, int]) -> tuple[
 def _params(where: str, stage: str, raw: Any) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where}: {raw!r} is not allowed; it must be a mapping of parameters")
-    function = _STAGES[stage]
-    signature = inspect.signature(function).parameters.values()
-    parameters = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
+    function = STAGES[stage]
+    parameters = _defaults(function)
     hints = get_type_hints(function, include_extras=True)
     for name in raw:
         _known(where, "parameter", name, parameters)
@@ -169,6 +194,12 @@ def _params(where: str, stage: str, raw: Any) -> dict[str, Any]:
         if default is inspect.Parameter.empty and name not in raw:
             raise ConfigError(f"{where}: parameter {name} is missing")
     return {name: _value(f"{where}: {name}", hints[name], value) for name, value in raw.items()}
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Parameter of a stage to its default, `Parameter.empty` where it has none."""
+    signature = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
 
 
 def _value(where: str, hint: Any, value: Any) -> Any:
@@ -183,7 +214,7 @@ def _value(where: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
             raise ConfigError(f"{where}: {value!r} is not allowed; it must be a list of names")
         return tuple(value)
-    if hint is str:
+    if hint in (str, stages.Quantity):
         if not isinstance(value, str):
             raise ConfigError(f"{where}: {value!r} is not allowed; it must be a text")
         return value

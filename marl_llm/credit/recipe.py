@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marl_llm.credit import stages
-from marl_llm.credit.load import PLAIN, SOURCES, Recipe, Step, Term, load_recipe
+from marl_llm.credit.load import PLAIN, REMEMBERING, SOURCES, Recipe, Step, Term, load_recipe
+from marl_llm.credit.needs import needs
 from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
 from marl_llm.types import Episode
@@ -23,8 +23,10 @@ class Credited:
 
     recipe: Recipe
     """Which recipe."""
+    turns: TurnTable
+    """The turns, in canonical order."""
     table: TurnTable
-    """The turns, in canonical order; N rows."""
+    """What the recipe's rows are: those turns, or their tokens; N rows."""
     advantages: FloatArray
     """Advantage per row; finite: 0 where it is unknown."""
     weights: FloatArray
@@ -33,6 +35,28 @@ class Credited:
     """Label of each stage and its value per row, NaN where unknown."""
     state: State
     """To hand to the next call, and to save."""
+
+    @property
+    def unknown(self) -> set[tuple[str, int]]:
+        """(match id, turn index) of the turns of which the recipe could not tell anything."""
+        return {turn for turn, values in self.by_turn(self.trace[-1][1]).items() if np.all(np.isnan(values))}
+
+    def per_turn(self, values_N: FloatArray) -> FloatArray:
+        """A value per row as one per turn: the mean over its tokens; NaN where it has no row."""
+        rows, num_turns = self.table.turn_row, len(self.turns)
+        count = np.bincount(rows, minlength=num_turns)
+        mean = np.bincount(rows, values_N, num_turns)
+        result: FloatArray = np.divide(mean, count, out=np.full(num_turns, np.nan), where=count > 0)
+        return result
+
+    def by_turn(self, values_N: FloatArray) -> dict[tuple[str, int], float | Sequence[float]]:
+        """(match id, turn index) -> the value of its row, or those of its tokens. Turns without a row are left out."""
+        keys = list(zip(self.turns.episode.tolist(), self.turns.turn.tolist(), strict=True))
+        if not self.table.by_token:
+            return dict(zip(keys, values_N.tolist(), strict=True))
+        bounds = np.searchsorted(self.table.turn_row, np.arange(len(keys) + 1))
+        values = values_N.tolist()
+        return {key: values[a:b] for key, a, b in zip(keys, bounds[:-1], bounds[1:], strict=True) if a < b}
 
 
 def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = None) -> Credited:
@@ -43,14 +67,16 @@ def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = No
     Raises:
         ConfigError: two episodes have the same id, or a stage needs what the episodes do not hold.
     """
-    return credit_table(turn_table(episodes), recipe, state)
+    return credit_table(turn_table(episodes, tokens="tokens" in needs(recipe)), recipe, state)
 
 
-def credit_table(table: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
-    """As `credit`, over a table that may have been made by hand."""
+def credit_table(turns: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
+    """As `credit`, over a table of turns that may have been made by hand."""
+    table = turns.of_tokens() if recipe.by_token else turns
     signal, trace, state = _run(table, recipe.stages, state or {})
     return Credited(
         recipe=recipe,
+        turns=turns,
         table=table,
         advantages=np.nan_to_num(signal.values_N),
         weights=signal.weights_N,
@@ -65,10 +91,10 @@ Trace = tuple[tuple[str, FloatArray], ...]
 def _run(table: TurnTable, steps: Sequence[Step], state: State) -> tuple[Signal, Trace, State]:
     signal, trace, state = _first(table, steps[0], state)
     for step in steps[1:]:
-        if step.stage == "history":
-            baselines = state.get(step.label, {})
-            signal, baselines = stages.history(table, signal, baselines, **step.params)
-            state = {**state, step.label: baselines}
+        if step.stage in REMEMBERING:
+            memory = state.get(step.label, {})
+            signal, memory = REMEMBERING[step.stage](table, signal, memory, **step.params)
+            state = {**state, step.label: memory}
         else:
             signal = PLAIN[step.stage](table, signal, **step.params)
         trace += ((step.label, signal.values_N),)

@@ -6,7 +6,7 @@ term `reward: {others: 0, weights: {illegal: 1}}`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction as Exact
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ def vote(
     """
     elections_N, _ = table.key(keys)
     voters_N, _ = table.key((*keys, *by))
-    said = {row: _answer(table.actions[row]) for row in np.flatnonzero(_in_roles(table, roles)).tolist()}
+    said = dict(_answers(table, roles))
     cast: set[tuple[int, int]] = set()
     ballots: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for row, answer in said.items():
@@ -61,8 +61,11 @@ def vote(
     return _signal(table, values_N)
 
 
-def _answer(action: str | None) -> str:
-    return normalised(final_answer(action)) if action else ""
+def _answers(table: TurnTable, roles: Names) -> Iterator[tuple[int, str]]:
+    """Row and answer of each turn of these roles; empty where there is none."""
+    answers = [normalised(final_answer(action)) if action else "" for action in table.names["action"]]
+    for row in np.flatnonzero(_in_roles(table, roles)).tolist():
+        yield row, answers[table.codes["action"][row]]
 
 
 def _elected(ballot: Ballot, weigh: str) -> str:
@@ -205,9 +208,11 @@ def skip(table: TurnTable, signal: Signal, *, part: str, above: float, keys: Key
 
 
 SOURCES: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (vote, shape, attribute)}
-"""Where values come from, by name, besides `reward`."""
+"""Where values come from, by name."""
 PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (diversify, skip)}
-"""The stages here that take a signal, by name."""
+"""The stages here that take a signal and remember nothing, by name."""
+REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
+"""The stages here that remember; there are none."""
 
 
 def _signal(table: TurnTable, values_N: FloatArray) -> Signal:

@@ -1,4 +1,5 @@
-"""The stages of credit: pure functions `(table, signal, *, parameters) -> signal`, one float per row.
+"""The stages of credit: pure functions `(table, signal, *, parameters) -> signal`, one float per row, that is per turn,
+or per sampled token in a recipe with `unit: token`.
 
 Nearly every method is `A = d * (x - W x)`: x from `reward`, `returns` or `broadcast`, the reference W from
 `center` or `history`, the scale d from `scale` or `whiten`. One edge policy holds for all of them:
@@ -11,10 +12,10 @@ Nearly every method is `A = d * (x - W x)`: x from `reward`, `returns` or `broad
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class Bounds(NamedTuple):
 Keys = tuple[str, ...]
 Names = Annotated[tuple[str, ...], "names"]
 """Any names, where `Keys` are names of columns."""
+Quantity = Annotated[str, "quantity"]
+"""Name of a number that each row has (`TurnTable.quantity`)."""
 Weights = Mapping[str, float]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 NonNegative = Annotated[float, Bounds(0.0, math.inf)]
@@ -51,7 +54,11 @@ Whole = Annotated[int, Bounds(1, math.inf)]
 Per = Literal["turn", "episode", "token"]
 Ddof = Literal[0, 1]
 IllegalRule = Literal["exclude", "include"]
+Lone = Literal["zero", "raw"]
+"""What becomes of a lone member of a key: 0, or as in some releases its value as it is, as if the mean of its key were
+0 and the standard deviation 1."""
 TRAJECTORY: Keys = ("episode", "agent")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -126,12 +133,8 @@ def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signa
     if gamma == 0:
         return signal
     values_N, illegal_N = signal.values_N.copy(), signal.illegal_N.copy()
-    next_N = _next_turn(table)
-    by_step_N = np.argsort(table.step, kind="stable")
-    num_steps = int(table.step.max(initial=-1)) + 1
-    starts = np.searchsorted(table.step[by_step_N], np.arange(num_steps + 1))
-    for step in range(num_steps - 2, -1, -1):
-        rows = by_step_N[starts[step] : starts[step + 1]]
+    next_N = next_row(table)
+    for rows in backwards(table):
         rows = rows[next_N[rows] >= 0]
         values_N[rows] += gamma * values_N[next_N[rows]]
         illegal_N[rows] |= illegal_N[next_N[rows]]
@@ -166,6 +169,7 @@ def center(
     per: Per = "turn",
     include_zero: bool = False,
     decimals: int = 5,
+    lone: Lone = "zero",
 ) -> Signal:
     """Subtract a reference taken over the rows that share `keys`.
 
@@ -175,8 +179,8 @@ def center(
     `include_zero` counts 0 among them.
     """
     codes_N, num_keys = table.key(keys)
-    units_N, known_N = _units(table, keys, per), _known(signal)
-    weights_N = _weights(table, signal, units_N, known_N, per)
+    units_N, known_N = units_of(table, keys, per), known_rows(signal)
+    weights_N = weights_of(table, signal, units_N, known_N, per)
     if reference == "mean":
         reference_N = moments(codes_N, num_keys, signal.values_N, weights_N)[0][codes_N]
     elif reference == "leave_one_out":
@@ -185,8 +189,9 @@ def center(
         extra = (0.0,) if include_zero else ()
         codes, values = codes_N[known_N], signal.values_N[known_N]
         reference_N = mean_of_distinct(codes, num_keys, values, decimals=decimals, extra=extra)[codes_N]
-    lone_N = _units_per_key(codes_N, num_keys, units_N, known_N)[codes_N] <= 1
-    return _with_values(signal, np.where(lone_N, 0.0, signal.values_N - reference_N))
+    lone_N = units_per_key(codes_N, num_keys, units_N, known_N)[codes_N] <= 1
+    alone_N = signal.values_N if lone == "raw" else np.zeros(len(table))
+    return with_values(signal, np.where(lone_N, alone_N, signal.values_N - reference_N))
 
 
 def scale(
@@ -198,21 +203,24 @@ def scale(
     ddof: Ddof = 1,
     eps: NonNegative = 1e-6,
     illegal: IllegalRule = "exclude",
+    lone: Lone = "zero",
 ) -> Signal:
     """Divide by (standard deviation + eps) of the rows that share `keys`; `per` as in `center`.
 
     Where ordinary rows have no spread there is nothing to protect, and illegal ones count too.
     """
     codes_N, num_keys = table.key(keys)
-    units_N, known_N = _units(table, keys, per), _known(signal)
+    units_N, known_N = units_of(table, keys, per), known_rows(signal)
 
     def variance(counted_N: BoolArray) -> FloatArray:
-        weights_N = _weights(table, signal, units_N, counted_N, per)
+        weights_N = weights_of(table, signal, units_N, counted_N, per)
         return moments(codes_N, num_keys, signal.values_N, weights_N, ddof)[1]
 
     std_K = np.sqrt(_ordinary(variance, signal, known_N, illegal))
     factor_K = np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)
-    return _with_values(signal, signal.values_N * factor_K[codes_N])
+    if lone == "raw":
+        factor_K[units_per_key(codes_N, num_keys, units_N, known_N) <= 1] = 1 / (1 + eps)
+    return with_values(signal, signal.values_N * factor_K[codes_N])
 
 
 def whiten(
@@ -239,7 +247,7 @@ def whiten(
             "logged with run.tokens=false?); use center and scale instead"
         )
     codes_N, num_keys = table.key(keys)
-    known_N, tokens_N = _known(signal), table.num_tokens.astype(np.float64)
+    known_N, tokens_N = known_rows(signal), table.num_tokens.astype(np.float64)
     # One entry with a weight for the tokens of a turn that hold the same value.
     entries: list[tuple[FloatArray, FloatArray]] = [(signal.values_N, tokens_N)]
     if at == "last_token":
@@ -257,12 +265,12 @@ def whiten(
     std_K = np.sqrt(variance_K + eps)
     factor_K = np.divide(1.0, std_K, out=np.zeros_like(std_K), where=variance_K > FLAT**2)
     removed_N = mean_N * tokens_N if at == "last_token" else mean_N
-    return _with_values(signal, (signal.values_N - removed_N) * factor_K[codes_N])
+    return with_values(signal, (signal.values_N - removed_N) * factor_K[codes_N])
 
 
 def clip(table: TurnTable, signal: Signal, *, low: float = -math.inf, high: float = math.inf) -> Signal:
     """Limit the values to [low, high]."""
-    return _with_values(signal, np.clip(signal.values_N, low, high))
+    return with_values(signal, np.clip(signal.values_N, low, high))
 
 
 def history(
@@ -281,7 +289,7 @@ def history(
     whose release subtracts before it updates. Returns the signal and the new averages, by key as a JSON list.
     """
     codes_N, _ = table.key(keys)
-    units_N, known_N = _units(table, keys, per), _known(signal)
+    units_N, known_N = units_of(table, keys, per), known_rows(signal)
     num_units = int(units_N.max(initial=-1)) + 1
     mean_U, _ = moments(units_N, num_units, signal.values_N, known_N.astype(np.float64))
     rows = np.flatnonzero(known_N)
@@ -294,27 +302,43 @@ def history(
         before = updated.get(name, 0.0)
         updated[name] = alpha * before + (1 - alpha) * float(mean_U[unit])
         baseline_U[unit] = before if order == "subtract_first" else updated[name]
-    return _with_values(signal, signal.values_N - baseline_U[units_N]), updated
+    return with_values(signal, signal.values_N - baseline_U[units_N]), updated
 
 
+def needs(*names: str) -> Callable[[F], F]:
+    """What a stage cannot do without, besides its columns and quantities: see `marl_llm.credit.needs`."""
+
+    def note(stage: F) -> F:
+        stage.needs = names  # type: ignore[attr-defined]
+        return stage
+
+    return note
+
+
+SOURCES: Mapping[str, Callable[..., Signal]] = {"reward": reward}
+"""Where values come from, by name."""
 PLAIN: Mapping[str, Callable[..., Signal]] = {
     stage.__name__: stage for stage in (align, returns, broadcast, pool, center, scale, whiten, clip)
 }
-"""The stages here that take a signal and remember nothing, by name; `reward` and `history` are the others."""
+"""The stages here that take a signal and remember nothing, by name."""
+REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"history": history}
+"""The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
 
 
-def _units(table: TurnTable, keys: Keys, per: Per) -> IntArray:
-    """What counts once: the row itself, or its (episode, agent) within the key."""
+def units_of(table: TurnTable, keys: Keys, per: Per) -> IntArray:
+    """What counts once: the row itself, its turn, or its (episode, agent) within the key."""
+    if per == "turn" and table.by_token:
+        return table.turn_row
     return table.key((*keys, *TRAJECTORY))[0] if per == "episode" else np.arange(len(table))
 
 
-def _known(signal: Signal) -> BoolArray:
+def known_rows(signal: Signal) -> BoolArray:
     """Which rows are counted: those with a value and a weight."""
     known_N: BoolArray = ~np.isnan(signal.values_N) & (signal.weights_N > 0)
     return known_N
 
 
-def _weights(table: TurnTable, signal: Signal, units_N: IntArray, counted_N: BoolArray, per: Per) -> FloatArray:
+def weights_of(table: TurnTable, signal: Signal, units_N: IntArray, counted_N: BoolArray, per: Per) -> FloatArray:
     """Weight of each row in a statistic: 0 where it is not counted; each counted unit or token sums to its weight."""
     counts_N = counted_N.astype(np.float64)
     if per == "token":
@@ -323,7 +347,8 @@ def _weights(table: TurnTable, signal: Signal, units_N: IntArray, counted_N: Boo
     return counts_N / np.maximum(counted_U, 1.0)[units_N] * signal.weights_N
 
 
-def _units_per_key(codes_N: IntArray, num_keys: int, units_N: IntArray, counted_N: BoolArray) -> IntArray:
+def units_per_key(codes_N: IntArray, num_keys: int, units_N: IntArray, counted_N: BoolArray) -> IntArray:
+    """How many units each key has, of those with a row that is counted."""
     _, first = np.unique(units_N[counted_N], return_index=True)
     return np.bincount(codes_N[counted_N][first], minlength=num_keys)
 
@@ -339,15 +364,23 @@ def _ordinary(
     return np.where(ordinary_K > FLAT**2, ordinary_K, every_K)
 
 
-def _next_turn(table: TurnTable) -> IntArray:
-    """Row of the same agent's next turn in the episode; -1 after its last."""
+def next_row(table: TurnTable) -> IntArray:
+    """Row of the same agent's next turn (or token) in the episode; -1 after its last."""
     codes_N, _ = table.key(TRAJECTORY)
     order_N = np.argsort(codes_N, kind="stable")
+    same = codes_N[order_N][1:] == codes_N[order_N][:-1]
     next_N = np.full(len(table), -1)
-    same = codes_N[order_N[1:]] == codes_N[order_N[:-1]]
     next_N[order_N[:-1][same]] = order_N[1:][same]
     return next_N
 
 
-def _with_values(signal: Signal, values_N: FloatArray) -> Signal:
+def backwards(table: TurnTable) -> Iterator[IntArray]:
+    """The rows at each place of their trajectories (see `TurnTable.place`), from the last place to the first."""
+    order_N = np.argsort(table.place, kind="stable")
+    starts = np.searchsorted(table.place[order_N], np.arange(int(table.place.max(initial=-1)) + 2))
+    return (order_N[starts[place] : starts[place + 1]] for place in range(len(starts) - 2, -1, -1))
+
+
+def with_values(signal: Signal, values_N: FloatArray) -> Signal:
+    """The signal with other values, which are unknown where NaN."""
     return replace(signal, values_N=np.where(np.isnan(signal.values_N), np.nan, values_N))

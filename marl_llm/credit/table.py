@@ -1,15 +1,17 @@
-"""The flat turn table: one row per turn, in an order that does not depend on how the episodes were listed."""
+"""The flat table that credit works on: one row per turn, or one per sampled token, in an order that does not depend on
+how the episodes were listed."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.errors import ConfigError
-from marl_llm.types import Branch, Episode
+from marl_llm.types import Branch, Episode, Tokens, Turn
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -17,10 +19,16 @@ BoolArray = NDArray[np.bool_]
 
 TextArray = NDArray[np.str_]
 
-_NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation", "node")
+_NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation", "node", "state", "action")
+_NUMBERS = ("turn", "step", "token", "place")
 
-KEY_COLUMNS = (*_NAMES, "turn", "step")
+KEY_COLUMNS = (*_NAMES, *_NUMBERS)
 """Columns that a key may be made of."""
+
+LENGTH = "length"
+"""Quantity of every table: the number of sampled tokens of the row's turn."""
+LOGPROB = "logprob"
+"""Quantity of every table with tokens: the log-probability (nats) that a token was drawn with."""
 
 
 class Row(NamedTuple):
@@ -51,50 +59,97 @@ class Row(NamedTuple):
     node: str = ""
     """Equal where one turn is part of several episodes, which fork after it; empty: its episode and turn."""
     action: str | None = None
-    """What was played; shown by the audit and read by no stage."""
+    """What was played."""
+    state: str = ""
+    """State key: equal where the decision problem is the same; empty where the game has none."""
+    truncated: bool = False
+    """Whether the episode was cut off."""
+    probes: Mapping[str, float] = {}
+    """Measured for the turn."""
+    tokens: Tokens = ()
+    """Ids of the sampled tokens; empty where no stage asks for them."""
+    token_probes: Mapping[str, Sequence[float]] = {}
+    """Measured for each of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TurnTable:
-    """N turns with P reward parts, ordered by (episode id, turn index). Never mutated."""
+class TokenColumns:
+    """The sampled tokens of all turns, one after the other: T of them."""
 
-    episode: TextArray
-    """Id of the match."""
-    game: TextArray
-    """Name of the game."""
-    group: TextArray
-    """Group of the match."""
-    agent: TextArray
-    """Agent that decided."""
-    role: TextArray
-    """Role of the turn."""
-    policy: TextArray
-    """Policy that decided."""
-    observation: TextArray
-    """What the agent saw in the turn: equal where the decision is the same, if the text tells all of it."""
-    node: TextArray
-    """Equal where one turn is part of several episodes, which fork after it."""
-    turn: IntArray
-    """Index of the turn in its episode."""
-    step: IntArray
-    """Index of the turn among its agent's turns in the episode."""
+    ids_T: IntArray
+    """Token ids."""
+    turn_T: IntArray
+    """Row of the turn that each is in."""
+    probes: Mapping[str, FloatArray]
+    """What was measured for each; NaN where it was not."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TurnTable:
+    """N rows with P reward parts, ordered by (episode id, turn index, token index). Never mutated."""
+
+    codes: Mapping[str, IntArray]
+    """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal."""
+    names: Mapping[str, Sequence[str]]
+    """Of each column of texts: the text of each code."""
     num_tokens: IntArray
-    """Sampled tokens."""
+    """Sampled tokens of the row: 1 where rows are tokens."""
+    length: IntArray
+    """Sampled tokens of the row's turn."""
     weight: FloatArray
     """Of the turn."""
     parts: tuple[str, ...]
     """Names of the reward parts, sorted."""
     rewards_NP: FloatArray
-    """Reward by part: 0 where absent, NaN where it was due and could not be measured."""
+    """Reward by part: 0 where absent, NaN where it was due and could not be measured. Of a turn's tokens the last one
+    has it."""
     due_NP: BoolArray
     """Whether the part was due."""
-    actions: tuple[str | None, ...]
+    actions: Sequence[str | None]
     """What was played."""
-    codes: Mapping[str, IntArray]
-    """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal."""
+    truncated: BoolArray
+    """Whether the episode was cut off."""
+    probes: Mapping[str, FloatArray]
+    """Measured for the row, by name; NaN where it was not. In a table of turns, what was measured for each token has
+    its mean here."""
+    tokens: TokenColumns | None = None
+    """The tokens of a table of turns, if they were asked for."""
+    turn_row: IntArray
+    """Row of each row's turn in the table of turns: 0 to N - 1 in that table itself."""
+    by_token: bool = False
+    """Whether a row is a token."""
 
     def __len__(self) -> int:
-        return len(self.turn)
+        return len(self.turn_row)
+
+    @property
+    def turn(self) -> IntArray:
+        """Index of the turn in its episode."""
+        return self.codes["turn"]
+
+    @property
+    def step(self) -> IntArray:
+        """Index of the turn among its agent's turns in the episode."""
+        return self.codes["step"]
+
+    @property
+    def place(self) -> IntArray:
+        """Index of the row among its agent's rows in the episode."""
+        return self.codes["place"]
+
+    @cached_property
+    def episode(self) -> TextArray:
+        """Id of the match."""
+        return self.column("episode")
+
+    @cached_property
+    def role(self) -> TextArray:
+        """Role of the turn."""
+        return self.column("role")
+
+    def column(self, name: str) -> TextArray:
+        """A column of texts."""
+        return np.array(self.names[name], dtype=np.str_)[self.codes[name]]
 
     def key(self, names: Sequence[str]) -> tuple[IntArray, int]:
         """Number the distinct values of the columns `names` together: code per row, and their number."""
@@ -102,17 +157,74 @@ class TurnTable:
         for name in names:
             column_N = self.codes[name]
             radix = int(column_N.max(initial=-1)) + 1
-            _, codes_N = np.unique(codes_N * radix + column_N, return_inverse=True)
-            num_keys = int(codes_N.max(initial=-1)) + 1
+            codes_N = codes_N * radix + column_N
+            codes_N, num_keys = _renumbered(codes_N, num_keys * radix)
         return codes_N, num_keys
 
     def label(self, names: Sequence[str], row: int) -> tuple[str, ...]:
         """The values of the columns `names` in one row, as text."""
-        return tuple(str(getattr(self, name)[row]) for name in names)
+        codes = [(name, int(self.codes[name][row])) for name in names]
+        return tuple(self.names[name][code] if name in self.names else str(code) for name, code in codes)
+
+    def quantity(self, name: str) -> FloatArray:
+        """A number per row: `length`, what was measured (a probe), or a reward part; NaN where it is unknown.
+
+        Raises:
+            ConfigError: these episodes hold no such quantity.
+        """
+        if name == LENGTH:
+            return self.length.astype(np.float64)
+        if name in self.probes:
+            return self.probes[name]
+        if name in self.parts:
+            return self.rewards_NP[:, self.parts.index(name)]
+        known = sorted({LENGTH, *self.probes, *self.parts})
+        raise ConfigError(f"credit: these episodes hold no quantity {name!r}; they hold {', '.join(known)}")
+
+    def tokens_or_refuse(self, stage: str) -> TokenColumns:
+        """The tokens of a table of turns.
+
+        Raises:
+            ConfigError: they were not logged.
+        """
+        if self.tokens is None or (len(self) and not len(self.tokens.ids_T)):
+            raise ConfigError(
+                f"credit: stage {stage} looks at sampled tokens, and no turn of these episodes has any (were they "
+                "logged with run.tokens=false?)"
+            )
+        return self.tokens
+
+    def of_tokens(self) -> "TurnTable":
+        """The table with one row per sampled token; turns without any are not in it.
+
+        Raises:
+            ConfigError: tokens were not logged.
+        """
+        tokens = self.tokens_or_refuse("unit: token")
+        row_T, size = tokens.turn_T, len(tokens.turn_T)
+        first_N = np.concatenate([[0], np.cumsum(self.length)])
+        token_T = np.arange(size) - first_N[row_T]
+        last_T = token_T == self.length[row_T] - 1
+        codes = {name: codes_N[row_T] for name, codes_N in self.codes.items()} | {"token": token_T}
+        return replace(
+            self,
+            codes=codes | {"place": _places(codes["episode"], codes["agent"])},
+            num_tokens=np.ones(size, dtype=np.int64),
+            length=self.length[row_T],
+            weight=self.weight[row_T],
+            rewards_NP=np.where(last_T[:, None], self.rewards_NP[row_T], 0.0),
+            due_NP=self.due_NP[row_T] & last_T[:, None],
+            actions=np.array(self.actions, dtype=object)[row_T],  # type: ignore[arg-type]  # indexed by row alone
+            truncated=self.truncated[row_T],
+            probes={name: values_N[row_T] for name, values_N in self.probes.items()} | dict(tokens.probes),
+            tokens=None,
+            turn_row=row_T,
+            by_token=True,
+        )
 
 
-def turn_table(episodes: Iterable[Episode]) -> TurnTable:
-    """Flatten episodes; those with status `fault` are left out.
+def turn_table(episodes: Iterable[Episode], *, tokens: bool = False) -> TurnTable:
+    """Flatten episodes; those with status `fault` are left out. `tokens`: with their tokens.
 
     Raises:
         ConfigError: two episodes have the same id.
@@ -132,12 +244,21 @@ def turn_table(episodes: Iterable[Episode]) -> TurnTable:
             observation=turn.observation,
             weight=turn.weight,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,
-            node=_node(forks, episode.match.id, index),
+            node=_node(forks, episode.match.id, index) if episode.match.branch is not None else "",
             action=turn.action,
+            state=turn.state_key or "",
+            truncated=episode.status == "truncated",
+            probes=turn.probes,
+            tokens=turn.completion.tokens if tokens and turn.completion is not None else (),
+            token_probes=_token_probes(turn) if tokens else {},
         )
         for episode in known
         for index, turn in enumerate(episode.turns)
     )
+
+
+def _token_probes(turn: Turn) -> Mapping[str, Sequence[float]]:
+    return {} if turn.completion is None else {**turn.token_probes, LOGPROB: turn.completion.logprobs}
 
 
 def _node(forks: Mapping[str, Branch | None], episode: str, turn: int) -> str:
@@ -156,37 +277,95 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
     for before, after in itertools.pairwise(ordered):
         if before[:2] == after[:2]:
             raise ConfigError(f"credit: episode {after.episode!r} occurs twice; match ids must be unique")
-    names = {name: [getattr(row, name) for row in ordered] for name in _NAMES}
-    names["node"] = [row.node or f"{row.episode}#{row.turn}" for row in ordered]
+    columns: dict[str, Sequence[str]] = {name: [getattr(row, name) for row in ordered] for name in _NAMES}
+    columns["node"] = [row.node or f"{row.episode}#{row.turn}" for row in ordered]
+    columns["action"] = [row.action or "" for row in ordered]
+    names = {name: tuple(dict.fromkeys(column)) for name, column in columns.items()}
+    codes = {name: _codes(column, names[name]) for name, column in columns.items()}
+    place = _places(codes["episode"], codes["agent"])
+    zeros = np.zeros(len(ordered), dtype=np.int64)
     rewards_NP, due_NP, parts = _rewards([row.rewards for row in ordered])
-    turn, step = np.array([row.turn for row in ordered], dtype=np.int64), _steps(ordered)
+    lengths = np.array([len(row.tokens) or row.num_tokens for row in ordered], dtype=np.int64)
+    tokens = _tokens(ordered) if any(row.tokens for row in ordered) else None
     return TurnTable(
-        **{name: np.array(column, dtype=np.str_) for name, column in names.items()},
-        turn=turn,
-        step=step,
-        num_tokens=np.array([row.num_tokens for row in ordered], dtype=np.int64),
+        codes={
+            **codes,
+            "turn": np.array([row.turn for row in ordered], dtype=np.int64),
+            "step": place,
+            "place": place,
+            "token": zeros,
+        },
+        names=names,
+        num_tokens=lengths,
+        length=lengths,
         weight=np.array([row.weight for row in ordered], dtype=np.float64),
         parts=parts,
         rewards_NP=rewards_NP,
         due_NP=due_NP,
         actions=tuple(row.action for row in ordered),
-        codes={name: _codes(column) for name, column in names.items()} | {"turn": turn, "step": step},
+        truncated=np.array([row.truncated for row in ordered], dtype=np.bool_),
+        probes=_probes(ordered) | ({} if tokens is None else _means(tokens, len(ordered))),
+        tokens=tokens,
+        turn_row=np.arange(len(ordered)),
     )
 
 
-def _codes(names: Sequence[str]) -> IntArray:
-    code = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    return np.fromiter((code[name] for name in names), np.int64, len(names))
+def _codes(column: Sequence[str], names: Sequence[str]) -> IntArray:
+    code = {name: index for index, name in enumerate(names)}
+    return np.fromiter((code[name] for name in column), np.int64, len(column))
 
 
-def _steps(ordered: Sequence[Row]) -> IntArray:
-    seen: dict[tuple[str, str], int] = {}
-    steps = []
-    for row in ordered:
-        trajectory = (row.episode, row.agent)
-        steps.append(seen.get(trajectory, 0))
-        seen[trajectory] = steps[-1] + 1
-    return np.array(steps, dtype=np.int64)
+def _places(episode_N: IntArray, agent_N: IntArray) -> IntArray:
+    """Index of each row among those of the same episode and agent."""
+    trajectory_N = episode_N * (int(agent_N.max(initial=0)) + 1) + agent_N
+    order_N = np.argsort(trajectory_N, kind="stable")
+    sorted_N = trajectory_N[order_N]
+    starts = np.flatnonzero(np.diff(sorted_N, prepend=-1))
+    ranks_N = np.arange(len(order_N)) - np.repeat(starts, np.diff([*starts, len(order_N)]))
+    places_N = np.empty_like(order_N)
+    places_N[order_N] = ranks_N
+    return places_N
+
+
+def _renumbered(codes_N: IntArray, most: int) -> tuple[IntArray, int]:
+    """The distinct codes, all less than `most`, numbered from 0 on in their order, and their number."""
+    if most > 4 * len(codes_N) + 1024:  # too sparse for a table
+        distinct, codes_N = np.unique(codes_N, return_inverse=True)
+        return codes_N, len(distinct)
+    there = np.zeros(most, dtype=np.bool_)
+    there[codes_N] = True
+    return (np.cumsum(there) - 1)[codes_N], int(there.sum())
+
+
+def _probes(ordered: Sequence[Row]) -> dict[str, FloatArray]:
+    names = sorted(set().union(*(row.probes for row in ordered)))
+    return {name: np.array([row.probes.get(name, np.nan) for row in ordered], dtype=np.float64) for name in names}
+
+
+def _tokens(ordered: Sequence[Row]) -> TokenColumns:
+    lengths = [len(row.tokens) for row in ordered]
+    probes = {}
+    for name in sorted(set().union(*(row.token_probes for row in ordered))):
+        missing = [(np.nan,) * length for length in lengths]
+        chain = (row.token_probes.get(name, absent) for row, absent in zip(ordered, missing, strict=True))
+        probes[name] = np.array(list(itertools.chain.from_iterable(chain)), dtype=np.float64)
+        assert len(probes[name]) == sum(lengths), f"token probe {name} has another length than its tokens"
+    return TokenColumns(
+        ids_T=np.array(list(itertools.chain.from_iterable(row.tokens for row in ordered)), dtype=np.int64),
+        turn_T=np.repeat(np.arange(len(ordered)), lengths),
+        probes=probes,
+    )
+
+
+def _means(tokens: TokenColumns, num_turns: int) -> dict[str, FloatArray]:
+    """Mean over the tokens of each turn."""
+    means = {}
+    for name, values_T in tokens.probes.items():
+        known_T = ~np.isnan(values_T)
+        counts_N = np.bincount(tokens.turn_T, known_T, num_turns)
+        sums_N = np.bincount(tokens.turn_T, np.where(known_T, values_T, 0.0), num_turns)
+        means[name] = np.divide(sums_N, counts_N, out=np.full(num_turns, np.nan), where=counts_N > 0)
+    return means
 
 
 def _rewards(rewards: Sequence[Mapping[str, float | None]]) -> tuple[FloatArray, BoolArray, tuple[str, ...]]:

@@ -14,6 +14,9 @@ from marl_llm.learning.batch import MicroBatch, attention_mask
 CHUNK_LOGITS = 2**25
 """Most logits that exist at a time (128 MiB in float32), unless it is said how many positions have theirs."""
 
+MEASURED = ("entropy",)
+"""What a learner can tell of each sampled token, besides its log-probability."""
+
 
 class Trunk(torch.nn.Module):
     """A causal language model up to the head, which is applied to its output in parts (`token_values`).

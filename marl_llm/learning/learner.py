@@ -17,6 +17,7 @@ from marl_llm.devices import available_device
 from marl_llm.errors import TrainingError
 from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
 from marl_llm.learning.forward import (
+    MEASURED,
     TokenValues,
     Trunk,
     check_model,
@@ -252,6 +253,20 @@ class Learner:
         if self._reference is not None and self.version == 0:
             self._reference.copy_policy()
         return self._processes.sums([total])[0]
+
+    @torch.no_grad()
+    def measure(self, samples: Sequence[Sample], names: Sequence[str]) -> dict[str, list[float]]:
+        """Quantities of `MEASURED` by name, one number per sampled token: samples in their order, spans in theirs.
+
+        The weights are the present ones, and stay. Samples need neither advantages nor log-probabilities.
+        """
+        assert set(names) <= set(MEASURED), f"{names} are not {MEASURED}"
+        targets_N = flatten(samples).tokens_N.to(self._device)
+        entropy_N = torch.zeros(len(targets_N), device=self._device)
+        for batch in self._micro_batches(samples):
+            entropy_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).entropy_M
+        self._processes.rest(*self._trunks)
+        return {name: self._processes.add(entropy_N).tolist() for name in names}
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it.

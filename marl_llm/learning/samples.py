@@ -1,14 +1,16 @@
 """Credited episodes go in, the training sequences of one policy come out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 
 from marl_llm.types import Episode, Sample, Span, Turn
 
-Advantages = Mapping[tuple[str, int], float]
-"""(match id, turn index) -> advantage of the turn."""
-Weights = Mapping[tuple[str, int], float]
-"""(match id, turn index) -> weight of the turn in the loss."""
+ByTurn = Mapping[tuple[str, int], float | Sequence[float]]
+Advantages = ByTurn
+"""(match id, turn index) -> advantage of the turn, or of each of its sampled tokens."""
+Weights = ByTurn
+"""(match id, turn index) -> weight in the loss of the turn, or of each of its sampled tokens."""
 
 
 def to_samples(
@@ -30,7 +32,8 @@ def _sequences(episode: Episode, advantages: Advantages, policy: str, weights: W
             continue
         advantage = advantages.get((episode.match.id, index))
         weight = weights.get((episode.match.id, index), turn.weight)
-        if advantage is None or weight == 0:
+        spans = () if advantage is None else tuple(_spans(turn, index, advantage, weight))
+        if not spans:
             continue
         sequences = by_agent[turn.agent]
         extends = sequences and turn.prompt[: len(sequences[-1].tokens)] == sequences[-1].tokens
@@ -42,22 +45,34 @@ def _sequences(episode: Episode, advantages: Advantages, policy: str, weights: W
                 episode=episode.match.id,
                 agent=turn.agent,
                 tokens=turn.prompt + turn.completion.tokens,
-                spans=(*earlier, _span(turn, index, advantage, weight)),
+                spans=(*earlier, *spans),
             )
         )
     return [sample for sequences in by_agent.values() for sample in sequences]
 
 
-def _span(turn: Turn, index: int, advantage: float, weight: float) -> Span:
+def _spans(
+    turn: Turn, index: int, advantage: float | Sequence[float], weight: float | Sequence[float]
+) -> Iterator[Span]:
+    """The turn's tokens with a weight, as one span for each run of equal weights: what has none is not counted."""
     assert turn.prompt is not None
     assert turn.completion is not None
-    return Span(
-        start=len(turn.prompt),
-        length=len(turn.completion.tokens),
-        logprobs=turn.completion.logprobs,
-        advantages=(advantage,) * len(turn.completion.tokens),
-        role=turn.role,
-        turn=index,
-        weight=weight,
-        versions=turn.completion.versions,
-    )
+    size = len(turn.completion.tokens)
+    advantages = (advantage,) * size if isinstance(advantage, float | int) else tuple(advantage)
+    weights = (weight,) * size if isinstance(weight, float | int) else tuple(weight)
+    assert len(advantages) == len(weights) == size, f"turn {index}: {size} tokens have other advantages or weights"
+    first = 0
+    for shared, run in groupby(weights):
+        last = first + len(tuple(run))
+        if shared != 0:
+            yield Span(
+                start=len(turn.prompt) + first,
+                length=last - first,
+                logprobs=turn.completion.logprobs[first:last],
+                advantages=advantages[first:last],
+                role=turn.role,
+                turn=index,
+                weight=shared,
+                versions=turn.completion.versions[first:last],
+            )
+        first = last

@@ -72,6 +72,11 @@ class RayLearner:
         loss: float = self._call("imitate", samples, lr)
         return loss
 
+    def measure(self, samples: Sequence[Sample], names: Sequence[str]) -> dict[str, list[float]]:
+        """See `Learner.measure`."""
+        measured: dict[str, list[float]] = self._call("measure", ray.put(samples), names)
+        return measured
+
     def weights(self) -> Mapping[str, torch.Tensor]:
         """See `Learner.weights`; they stay in the object store until somebody looks."""
         (ref,) = self._all(lambda process: process.weights.remote())

@@ -2,53 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from marl_llm.config import Aggregation
 from marl_llm.credit.load import load_recipe
-from marl_llm.credit.recipe import Credited, credit_table
+from marl_llm.credit.recipe import credit_table
 from marl_llm.credit.rewards import comas, comas_released, length_bonus
 from marl_llm.credit.table import Row, table_of
+from marl_llm.learning.objective import aggregation_weights
 from marl_llm.types import Episode, Match
-
-GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
-
-
-def cases(method: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", GOLDEN[method], ids=lambda case: json.dumps(case["inputs"])[:60])
-
-
-def close(actual: np.ndarray, expected: Sequence[Any]) -> None:
-    np.testing.assert_allclose(actual, np.concatenate([np.atleast_1d(e) for e in expected]), rtol=1e-6, atol=6e-7)
-
-
-def one_turn_each(inputs: Mapping[str, Any]) -> list[Row]:
-    """One sample per episode, named so that the canonical order is the order of the list."""
-    rewards = [{f"part_{p}": float(v) for p, v in enumerate(np.atleast_1d(r).tolist())} for r in inputs["rewards"]]
-    return [
-        Row(f"m{i}", 0, by_part, group=group)
-        for i, (by_part, group) in enumerate(zip(rewards, inputs["group"], strict=True))
-    ]
-
-
-def one_role_each(episodes: Sequence[Mapping[str, Any]]) -> list[Row]:
-    return [
-        Row(f"m{i}", k, {"r": value}, role=str(episode["role"]))
-        for i, episode in enumerate(episodes)
-        for k, value in enumerate(episode["rewards"])
-    ]
-
-
-def by_token(rewards: Sequence[Sequence[float]], mask: Sequence[Sequence[float]]) -> list[Row]:
-    """A row is a token; tokens that nobody sampled are no rows."""
-    return [Row(f"m{i}", t, {"r": value}) for i, row in enumerate(rewards) for t, value in enumerate(row) if mask[i][t]]
-
-
-def run(rows: Sequence[Row], *stages: Any) -> Credited:
-    return credit_table(table_of(rows), load_recipe({"stages": list(stages)}))
+from tests.credit.cases import GOLDEN, by_token, cases, close, one_role_each, one_turn_each, run
 
 
 @cases("mars")
@@ -141,13 +108,15 @@ def test_at_grpo_compares_the_same_turn_of_the_same_agent(case: Any) -> None:
 def test_grpo(case: Any) -> None:
     inputs = case["inputs"]
     scale = {key: inputs[key] for key in ("eps", "ddof") if key in inputs}
-    center = {"keys": ["group", "role"], "per": "episode"}
+    center = {"keys": ["group", "role"], "per": "episode", "lone": inputs.get("singleton", "zero")}
     result = run(one_turn_each(inputs), "reward", "broadcast", {"center": center}, {"scale": {**center, **scale}})
     close(result.advantages, case["outputs"]["adv"])
 
 
 def test_the_recipe_grpo_has_verls_settings() -> None:
     for case in GOLDEN["grpo"][:1] + GOLDEN["grpo"][3:]:
+        if case["inputs"].get("singleton") == "raw":  # a quirk of verl's
+            continue
         table = table_of(one_turn_each(case["inputs"]))
         close(credit_table(table, load_recipe("grpo")).advantages, case["outputs"]["adv"])
 
@@ -177,8 +146,28 @@ def test_several_rewards_normalised_then_summed() -> None:
 
 @cases("dr_grpo")
 def test_dr_grpo(case: Any) -> None:
+    if "loss" in case["inputs"]:
+        assert _aggregated("constant", case["inputs"]) == pytest.approx(case["outputs"]["loss"])
+        return
     table = table_of(one_turn_each(case["inputs"]))
     close(credit_table(table, load_recipe("dr_grpo")).advantages, case["outputs"]["adv"])
+
+
+def _aggregated(mode: Aggregation, inputs: Mapping[str, Any]) -> float:
+    """The loss of sequences of one turn each."""
+    mask = torch.tensor(inputs["mask"], dtype=torch.bool)
+    sequence_N = torch.nonzero(mask)[:, 0]
+    weight_N = torch.ones(len(sequence_N), dtype=torch.float64)
+    ids = (sequence_N, sequence_N, torch.zeros_like(sequence_N), sequence_N)
+    weights_N = aggregation_weights(mode, *ids, weight_N, inputs.get("const", 1.0))
+    return float((weights_N * torch.tensor(inputs["loss"], dtype=torch.float64)[mask]).sum())
+
+
+@cases("loss_aggregation")
+def test_loss_aggregation(case: Any) -> None:
+    modes: dict[str, Aggregation] = {"token-mean": "token", "seq-mean-token-mean": "sequence"}
+    mode = modes.get(case["inputs"]["mode"], "constant")
+    assert _aggregated(mode, case["inputs"]) == pytest.approx(case["outputs"]["loss"])
 
 
 @cases("rloo")

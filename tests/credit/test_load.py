@@ -158,7 +158,9 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_holds_no_mapping_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("- reward")
-    with pytest.raises(ConfigError, match="credit recipe mine: must be a mapping with about and stages, not list"):
+    with pytest.raises(
+        ConfigError, match="recipe mine: must be a mapping of about, unit, with, checked, stages, not list"
+    ):
         load_recipe(path)
 
 

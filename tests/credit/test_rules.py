@@ -1,8 +1,6 @@
 """Votes, shaping, attribution and diversity: the papers' numbers, and what holds beside them."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,23 +8,14 @@ import pytest
 
 from games.pipelines.proposer_solver import WORTH
 from marl_llm.credit.load import load_recipe
-from marl_llm.credit.recipe import Credited, credit, credit_table
+from marl_llm.credit.recipe import credit, credit_table
 from marl_llm.credit.rewards import attribution, right
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError
 from marl_llm.play import play, rewarded
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match, Turn
-
-GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
-
-
-def cases(method: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", GOLDEN[method], ids=lambda case: json.dumps(case["inputs"])[:60])
-
-
-def run(rows: Sequence[Row], *stages: Any) -> Credited:
-    return credit_table(table_of(rows), load_recipe({"stages": list(stages)}))
+from tests.credit.cases import cases, run
 
 
 def values(rows: Sequence[Row], *stages: Any) -> list[float]:

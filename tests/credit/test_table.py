@@ -37,10 +37,16 @@ def test_every_turn_is_a_row_with_what_credit_needs() -> None:
     assert table.episode.tolist() == ["a", "a", "a", "b"]
     assert table.turn.tolist() == [0, 1, 2, 0]
     assert table.step.tolist() == [0, 0, 1, 0]
-    assert table.agent.tolist() == ["player_0", "player_1", "player_0", "player_1"]
+    assert table.column("agent").tolist() == ["player_0", "player_1", "player_0", "player_1"]
     assert table.num_tokens.tolist() == [2, 0, 0, 0]
-    assert table.observation.tolist() == [f"seen by {agent}" for agent in table.agent]
-    assert {table.game[0], table.group[0], table.role[0], table.policy[0], table.actions[0]} == {
+    assert table.column("observation").tolist() == [f"seen by {agent}" for agent in table.column("agent")]
+    assert {
+        table.column("game")[0],
+        table.column("group")[0],
+        table.role[0],
+        table.column("policy")[0],
+        table.actions[0],
+    } == {
         "kuhn_poker",
         "g0",
         "seat",

@@ -1,0 +1,49 @@
+"""What a recipe cannot do without, and who offers it: refused before a run begins, not in the middle of it."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from marl_llm.credit import stages
+from marl_llm.credit.load import STAGES, Recipe, Step
+from marl_llm.credit.table import LENGTH, LOGPROB
+from marl_llm.errors import ConfigError
+
+OFFERS: Mapping[str, str] = {
+    "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
+    "entropy": "learners, of the turns that they learn from",
+    "tokens": "policies of kind llm, logged with run.tokens=true",
+}
+"""What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
+
+
+def needs(recipe: Recipe) -> tuple[str, ...]:
+    """What the recipe needs of `OFFERS`, sorted."""
+    found = set(_needs(recipe.stages)) | ({"tokens"} if recipe.by_token else set())
+    return tuple(sorted(found & OFFERS.keys()))
+
+
+def check_needs(recipe: Recipe, offered: Collection[str]) -> None:
+    """Refuse a recipe that needs something else.
+
+    Raises:
+        ConfigError: it does; the message says what is missing and who offers it.
+    """
+    for name in needs(recipe):
+        if name not in offered:
+            raise ConfigError(f"credit: recipe {recipe.name} needs {name}, which is missing; offered by {OFFERS[name]}")
+
+
+def _needs(steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        for term in step.terms:
+            yield from _needs(term.steps)
+        if step.stage == "sum":
+            continue
+        function: Callable[..., Any] = STAGES[step.stage]
+        yield from getattr(function, "needs", ())
+        hints = get_type_hints(function, include_extras=True)
+        for name, value in step.filled.items():
+            if hints.get(name) == stages.Keys and "state" in value:
+                yield "state_key"
+            if hints.get(name) == stages.Quantity and value and value != LENGTH:
+                yield "tokens" if value == LOGPROB else value
