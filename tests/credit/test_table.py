@@ -86,3 +86,33 @@ def test_keys_number_tuples_of_columns() -> None:
 def test_a_key_of_two_columns_does_not_run_names_together() -> None:
     table = table_of([Row("m0", group="a", role="bc"), Row("m1", group="ab", role="c")])
     assert table.key(["group", "role"])[1] == 2
+
+
+def test_a_table_of_tokens_has_the_reward_at_a_turns_last_token() -> None:
+    rows = [
+        Row("a", 0, {"r": 1.0}, tokens=(7, 8), token_probes={"entropy": (0.5, 0.25)}, probes={"value": 3.0}),
+        Row("a", 1, {"r": 5.0}, agent="tool", num_tokens=0),
+        Row("a", 2, {"r": 2.0}, tokens=(9,)),
+    ]
+    turns = table_of(rows)
+    assert turns.probes["entropy"][0] == 0.375
+    table = turns.of_tokens()
+    assert table.rewards_NP[:, 0].tolist() == [0.0, 1.0, 2.0]
+    assert table.turn_row.tolist() == [0, 0, 2]
+    assert table.turn.tolist() == [0, 0, 2]
+    assert table.codes["token"].tolist() == [0, 1, 0]
+    assert table.place.tolist() == [0, 1, 2]
+    assert table.length.tolist() == [2, 2, 1]
+    assert table.quantity("length").tolist() == [2.0, 2.0, 1.0]
+    np.testing.assert_array_equal(table.quantity("entropy"), [0.5, 0.25, np.nan])
+    assert table.quantity("value")[:2].tolist() == [3.0, 3.0]
+
+
+def test_a_quantity_that_nobody_measured_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="hold no quantity 'entropy'; they hold length, r"):
+        table_of([Row("a", 0, {"r": 1.0})]).quantity("entropy")
+
+
+def test_tokens_that_were_not_logged_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unit: token looks at sampled tokens, and no turn"):
+        table_of([Row("a", 0, {"r": 1.0})]).of_tokens()
