@@ -188,6 +188,25 @@ def test_credit_shows_recipes_side_by_side(run: Path) -> None:
     assert "--limit shows more" in out
 
 
+def test_credit_says_how_far_recipes_agree_and_where_a_number_comes_from(run: Path) -> None:
+    file = str(run / "episodes" / "step_000001.jsonl")
+    code, out, _ = marl("credit", "mars", file, "--compare", "grpo", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert [(pair["one"], pair["other"]) for pair in told["agreement"]] == [("mars", "grpo")]
+    turn = f"{told['rows'][0]['episode']}#{told['rows'][0]['turn']}"
+    code, out, _ = marl("credit", "mars", file, "--compare", "grpo", "--turn", turn, "--json")
+    stages = json.loads(out)["recipes"]["mars"]
+    assert code == 0
+    assert [stage["label"] for stage in stages] == ["reward", "returns", "center"]
+    assert stages[-1]["after"] == told["rows"][0]["advantages"]["mars"]
+    code, out, _ = marl("credit", "mars", file, "--turn", turn)
+    assert "share game=" in out
+    assert marl("credit", "mars", file, "--turn", "nowhere#0")[0] == 1
+    assert marl("credit", "mars", file, "--turn", turn.replace("#", "#99"))[0] == 1
+    assert marl("credit", "mars", file, "--turn", "first")[0] == 1
+
+
 def test_games_can_be_listed_described_and_checked() -> None:
     code, out, _ = marl("games", "list")
     assert code == 0

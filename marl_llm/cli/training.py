@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,10 @@ from marl_llm.config import (
     require_same_settings,
     to_yaml,
 )
-from marl_llm.credit.audit import as_json, audit_batches, table
-from marl_llm.credit.recipe import load_recipe
+from marl_llm.credit.agreement import agreement_json, agreement_table, agreements
+from marl_llm.credit.audit import as_json, audit, credited_batches, parts_text, table
+from marl_llm.credit.origin import origins, origins_json, origins_tree
+from marl_llm.credit.recipe import Credited, load_recipe
 from marl_llm.doctor import examine, findings
 from marl_llm.episodes import batch_files, read_episodes
 from marl_llm.errors import ConfigError, RunError
@@ -205,26 +207,59 @@ def credit(
     recipe: Annotated[str, typer.Argument(help="Name in configs/credit, or a YAML file")],
     episodes: Annotated[Path, typer.Argument(help="An episodes file, or a run directory")],
     compare: Annotated[list[str] | None, typer.Option(help="Further recipes, one or more, shown side by side")] = None,
+    turn: Annotated[str | None, typer.Option(help="EPISODE#TURN: where its number comes from, stage by stage")] = None,
     limit: Annotated[int, typer.Option(help="Turns to show in the table", min=1)] = 40,
     as_json_: Json = False,
 ) -> None:
-    """Compute the advantages of logged episodes, with the value of every stage per turn.
+    """Compute the advantages of logged episodes, with the value of every stage per turn, and how far recipes agree.
 
     A run directory is credited step by step, as in training. One file is a fresh start: a recipe that remembers
     earlier steps (stage history, as in rae) gives the numbers of its training for the whole run directory only.
 
-    Example: marl-llm credit mars runs/kuhn-seed0-1/episodes/step_000010.jsonl --compare grpo rae
+    Example: marl-llm credit mars runs/kuhn-seed0-1/episodes/step_000010.jsonl --compare grpo rae --turn s10/g0/m0#1
     """
     if context.args and not compare:
         raise ConfigError(f"credit: {context.args} is one file too many; recipes to compare come after --compare")
     recipes = [load_recipe(name) for name in [recipe, *(compare or []), *context.args]]
-    rows = audit_batches({file.stem: read_episodes(file) for file in batch_files(episodes)}, recipes)
+    files = batch_files(episodes)
+    batches = credited_batches({file.stem: read_episodes(file) for file in files}, recipes)
+    if turn is not None:
+        _explain(turn, batches, as_json_=as_json_)
+        return
+    rows = [row for name, credited in batches for row in audit(credited, batch=name if len(files) > 1 else "")]
+    pairs = agreements(rows)
     if as_json_:
-        print(json.dumps(as_json(rows)))
-    else:
-        out.print(table(rows[:limit]))
-        if len(rows) > limit:
-            out.print(f"{limit} of {len(rows)} turns; --limit shows more, --json all of them")
+        print(json.dumps(as_json(rows) | {"agreement": agreement_json(pairs)}))
+        return
+    out.print(table(rows[:limit]))
+    if len(rows) > limit:
+        out.print(f"{limit} of {len(rows)} turns; --limit shows more, --json all of them")
+    if pairs:
+        out.print(agreement_table(pairs))
+        flip = next((pair.example for pair in pairs if pair.example), None)
+        if flip is not None:
+            out.print(f"--turn '{flip}' shows where its numbers come from", markup=False)
+
+
+def _explain(turn: str, batches: Iterable[tuple[str, list[Credited]]], *, as_json_: bool) -> None:
+    """Show every stage of every recipe for one turn."""
+    episode, _, index = turn.rpartition("#")
+    if not episode or not index.isdigit():
+        raise ConfigError(f"--turn: {turn!r} is not allowed; it must be EPISODE#TURN, as in s10/g0/m0#1")
+    for _, credited in batches:
+        if episode not in credited[0].turns.names["episode"]:
+            continue
+        stages_of = [origins(one, episode, int(index)) for one in credited]
+        row = next(row for row in audit(credited) if (row.episode, row.turn) == (episode, int(index)))
+        found = dict(zip(row.advantages, stages_of, strict=True))
+        if as_json_:
+            print(json.dumps({"turn": turn, "recipes": {name: origins_json(stages) for name, stages in found.items()}}))
+            return
+        out.print(f"{turn}: {row.agent} as {row.role} played {row.action or '-'}", markup=False)
+        for name, stages in found.items():
+            out.print(origins_tree(name, parts_text(row.rewards), row.advantages[name], stages))
+        return
+    raise ConfigError(f"--turn: there is no episode {episode!r} here")
 
 
 @app.command()

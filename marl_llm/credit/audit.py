@@ -1,6 +1,6 @@
 """Where a number comes from: each turn's reward parts, stage values, and who it was compared with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,24 +44,23 @@ class AuditRow:
     """By recipe that values tokens, their advantages; `stages` and `advantages` have the means over them then."""
 
 
-def audit_batches(batches: Mapping[str, Iterable[Episode]], recipes: Sequence[Recipe]) -> tuple[AuditRow, ...]:
+def credited_batches(
+    batches: Mapping[str, Iterable[Episode]], recipes: Sequence[Recipe]
+) -> Iterator[tuple[str, list[Credited]]]:
     """What the recipes make of one training step after the other, as in training: nothing is compared across steps,
     and what a recipe remembers goes from step to step.
 
-    `batches`: by name, in order; where there are several, the name is put before every key. The first one is a
-    fresh start.
+    `batches`: by name, in order. The first one is a fresh start.
 
     Raises:
         ConfigError: see `credit`.
     """
     states: list[State | None] = [None] * len(recipes)
-    rows: list[AuditRow] = []
     for name, episodes in batches.items():
         logged = list(episodes)
         credited = [credit(logged, recipe, state) for recipe, state in zip(recipes, states, strict=True)]
         states = [one.state for one in credited]
-        rows += audit(credited, batch=name if len(batches) > 1 else "")
-    return tuple(rows)
+        yield name, credited
 
 
 def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, ...]:
@@ -141,7 +140,7 @@ def table(rows: Sequence[AuditRow]) -> Table:
             row.agent,
             row.role,
             row.action or "-",
-            _parts(row.rewards),
+            parts_text(row.rewards),
             members,
         ]
         cells += [_number(value) for value in row.stages[recipes[0]].values()]
@@ -203,7 +202,8 @@ def _unique(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _parts(rewards: Mapping[str, float | None]) -> str:
+def parts_text(rewards: Mapping[str, float | None]) -> str:
+    """Reward parts in words."""
     return " ".join(f"{part} {_number(value)}" for part, value in rewards.items()) or "-"
 
 
