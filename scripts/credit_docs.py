@@ -22,8 +22,8 @@ GOLDEN = ROOT / "tests" / "credit" / "golden"
 
 HEAD = """# Credit
 
-Made by `scripts/credit_docs.py` from `configs/credit` and `marl_llm/credit`; `tests/test_credit_docs.py` sees that it is
-up to date. A recipe is chosen by `credit=NAME`, or written out:
+Made by `scripts/credit_docs.py` from `configs/credit` and `marl_llm/credit`; `tests/test_credit_docs.py` sees that it
+is up to date. A recipe is chosen by `credit=NAME`, or written out:
 
 ```yaml
 credit:
@@ -35,16 +35,17 @@ credit:
     - clip: {low: -2, high: 2}
 ```
 
-A stage takes one number per turn and gives one; with `unit: token` there is one per sampled token, and a turn's reward
-stands on its last one. The first stage says where numbers come from; `sum` adds up whole recipes. Unknown values (a judge
-that failed) are NaN, enter no statistic and end as advantage 0; a lone member of a key gets 0; so does who has no spread.
-`marl-llm credit NAME RUN --compare OTHER ...` shows all of it on logged episodes: every stage's value, how far recipes
-agree, which signs they turn round, and with `--turn EPISODE#TURN` whom a turn was compared with at each stage.
+A stage takes one number per turn and gives one; with `unit: token` there is one per sampled token, and a turn's
+reward stands on its last one. The first stage says where numbers come from; `sum` adds up whole recipes. Unknown
+values (a judge that failed) are NaN, enter no statistic and end as advantage 0; a lone member of a key gets 0; so
+does who has no spread. `marl-llm credit NAME RUN --compare OTHER ...` shows all of it on logged episodes: every
+stage's value, how far recipes agree, which signs they turn round, and with `--turn EPISODE#TURN` whom a turn was
+compared with at each stage.
 
-**Needs** are what a run must offer, or it is refused at its start. **With** are settings that belong to the method and
-are yours to make (`agent` stands for your policy). **Numbers** are the cases, worked out from the paper's formula or by
-the released code, that the recipe's stages are tested against (`tests/credit/golden`); a dash means numbers by hand in
-`tests/credit` alone. Methods marked (ours) are our own, or our form of another's.
+**Needs** are what a run must offer, or it is refused at its start. **With** are settings that belong to the method
+and are yours to make (`agent` stands for your policy). **Numbers** are the cases, worked out from the paper's formula
+or by the released code, that the recipe's stages are tested against (`tests/credit/golden`); a dash means numbers by
+hand in `tests/credit` alone. Methods marked (ours) are our own, or our form of another's.
 """
 
 

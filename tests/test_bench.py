@@ -11,6 +11,7 @@ import pytest
 
 import games
 from games.conformance import check
+from marl_llm.credit.load import recipe_names
 from tests.learning.small import together
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench"
@@ -50,6 +51,13 @@ def test_step_shares_add_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     # Eight games of seven turns, in which every reply is an illegal one of about 32 tokens.
     assert loads["tic_tac_toe"]["turns"] == 56
     assert loads["tic_tac_toe"]["sampled_tokens"] > 56 * 16
+
+
+def test_credit_times_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCH / "credit.py"))["main"](["--episodes", "16"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[3:-1]] == recipe_names()
+    assert lines[-1] == "slower than wanted: none"
 
 
 def test_rollout_compares_with_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,8 @@ from marl_llm.types import Episode, Match, Turn
 
 NAMES = recipe_names()
 PROBES = ("logprob", *sorted(OFFERS.keys() - {"state_key", "tokens"}))
+BY_TURN = ("at_grpo", "grpo_normalize_then_sum")
+"""Recipes that compare rewards of single turns."""
 GROUPED = ["at_grpo", "dr_grpo", "grpo", "grpo_normalize_then_sum", "rloo"]
 TOGETHER = ("mars_released", "mars_scaled_no_roles")
 """Recipes that centre opponents together: one does what its original does, one is the ablation of not doing so."""
@@ -94,6 +96,22 @@ def test_an_episode_whose_rewards_are_unknown_changes_nobody_else(games: Any, na
     assert unknown
     assert not any(unknown)
     assert more == advantages(name, rows)
+
+
+@quick
+@given(games=matches, name=st.sampled_from(GROUPED), constant=st.sampled_from([-2.5, 0.5, 4.0]))
+def test_a_constant_on_all_rewards_of_a_group_changes_nothing(games: Any, name: str, constant: float) -> None:
+    """What is paid at every turn of a recipe that looks at turns, or once to every agent of one that looks at totals."""
+    rows = [row._replace(rewards={"r": (i * 7 % 5) / 2}) for i, row in enumerate(rows_of(games))]
+    last = {(row.episode, row.agent): row.turn for row in rows}
+    paid = [
+        row._replace(rewards={"r": (row.rewards["r"] or 0.0) + constant})
+        if name in BY_TURN or last[row.episode, row.agent] == row.turn
+        else row
+        for row in rows
+    ]
+    before, after = advantages(name, rows), advantages(name, paid)
+    assert list(after.values()) == pytest.approx(list(before.values()), abs=1e-6)
 
 
 @quick
