@@ -101,7 +101,7 @@ def test_an_episode_whose_rewards_are_unknown_changes_nobody_else(games: Any, na
 @quick
 @given(games=matches, name=st.sampled_from(GROUPED), constant=st.sampled_from([-2.5, 0.5, 4.0]))
 def test_a_constant_on_all_rewards_of_a_group_changes_nothing(games: Any, name: str, constant: float) -> None:
-    """What is paid at every turn of a recipe that looks at turns, or once to every agent of one that looks at totals."""
+    """Paid at every turn where a recipe looks at turns, and once to every agent where it looks at totals."""
     rows = [row._replace(rewards={"r": (i * 7 % 5) / 2}) for i, row in enumerate(rows_of(games))]
     last = {(row.episode, row.agent): row.turn for row in rows}
     paid = [
