@@ -9,12 +9,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction as Exact
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
 
 from games.tasks.answers import final_answer, normalised
-from marl_llm.credit.stages import TRAJECTORY, Bounds, Fraction, Keys, Names, NonNegative, Signal
+from marl_llm.credit.stages import (
+    ILLEGAL,
+    TRAJECTORY,
+    Bounds,
+    Fraction,
+    Keys,
+    Names,
+    NonNegative,
+    Signal,
+    Weights,
+    Whole,
+    reward,
+    with_values,
+)
 from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
 
 Positive = Annotated[float, Bounds(1e-9, float("inf"))]
@@ -63,9 +77,28 @@ def vote(
 
 def _answers(table: TurnTable, roles: Names) -> Iterator[tuple[int, str]]:
     """Row and answer of each turn of these roles; empty where there is none."""
-    answers = [normalised(final_answer(action)) if action else "" for action in table.names["action"]]
+    answers = _read(table)
     for row in np.flatnonzero(_in_roles(table, roles)).tolist():
         yield row, answers[table.codes["action"][row]]
+
+
+def final_answers(table: TurnTable, units_N: IntArray, roles: Names) -> IntArray:
+    """Number of the final answer of each of U units, by its last turn of one of `roles` (any, if none is named).
+
+    Equal where answers are, compared as in `vote`; an empty one, and none at all, are 0.
+    """
+    answers = _read(table)
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(["", *answers]))}
+    number_A = np.array([numbers[text] for text in answers], dtype=np.int64)
+    answer_U = np.zeros(int(units_N.max(initial=-1)) + 1, dtype=np.int64)
+    rows = np.flatnonzero(_in_roles(table, roles))
+    answer_U[units_N[rows]] = number_A[table.codes["action"][rows]]
+    return answer_U
+
+
+def _read(table: TurnTable) -> list[str]:
+    """The final answer in each text of the column of actions."""
+    return [normalised(final_answer(action)) if action else "" for action in table.names["action"]]
 
 
 def _elected(ballot: Ballot, weigh: str) -> str:
@@ -152,6 +185,124 @@ def attribute(
     return _signal(table, np.where(due_N, np.where(marks_N < 0, -1.0, share_N * score_N), 0.0))
 
 
+def gate(
+    table: TurnTable,
+    *,
+    parts: Names,
+    thresholds: Weights = MappingProxyType({}),
+    strict: bool = True,
+) -> Signal:
+    """Sum of the reward parts, of which lower ones count only where the higher ones are good enough (G-RA).
+
+    `parts`: from the highest down; all that are not named come last, together, and the price of illegal moves always
+    counts. A part is good enough where its sum over the agent's episode is more than its threshold (0, if it has none),
+    or with `strict: false` as much. Where that is unknown, so is all that hangs on it. Source: arXiv 2508.10548.
+    """
+    units_N, num_units = table.key(TRAJECTORY)
+    values_N, open_U = np.zeros(len(table)), np.ones(num_units)
+    for part in parts:
+        part_N, _ = _part(table, part)
+        values_N = values_N + _behind(open_U[units_N], part_N)
+        total_U = np.bincount(units_N, part_N, num_units)
+        least = thresholds.get(part, 0.0)
+        passed_U = np.where(np.isnan(total_U), np.nan, total_U > least if strict else total_U >= least)
+        open_U = _behind(open_U, passed_U)
+    rest = reward(table, weights=dict.fromkeys((*parts, ILLEGAL), 0.0))
+    price = reward(table, weights={ILLEGAL: 1.0}, others=0.0)
+    return replace(price, values_N=values_N + _behind(open_U[units_N], rest.values_N) + price.values_N)
+
+
+def _behind(open_: FloatArray, values: FloatArray) -> FloatArray:
+    """The values behind an open gate, 0 behind a closed one."""
+    behind: FloatArray = np.where(open_ == 0, 0.0, open_ * values)
+    return behind
+
+
+def product(table: TurnTable, *, parts: Names, power: Positive = 1.0) -> Signal:
+    """Product of reward parts of the same turn, to a power (of the absolute value; the sign stays).
+
+    With power 1/2 and two utilities it is their Nash welfare. A part that is not due is 0.
+    """
+    values_N = np.ones(len(table))
+    for part in parts:
+        values_N = values_N * _part(table, part)[0]
+    return _signal(table, np.sign(values_N) * np.abs(values_N) ** power)
+
+
+def minmax(
+    table: TurnTable, *, parts: Names, keys: Keys = ("game", "role", "policy"), scale: Positive = 10.0
+) -> Signal:
+    """Mean of reward parts, each brought to 0 to 1 by its extremes among the rows of `keys`, times `scale`.
+
+    0 for a part without spread, and for one that is not due. Source: arXiv 2508.03905, by its code, which takes the
+    extremes over the whole data set; here over the batch.
+    """
+    codes_N, num_keys = table.key(keys)
+    values_N = np.zeros(len(table))
+    for part in parts:
+        part_N, due_N = _part(table, part)
+        known_N = due_N & ~np.isnan(part_N)
+        low_K, high_K = np.full(num_keys, np.inf), np.full(num_keys, -np.inf)
+        np.minimum.at(low_K, codes_N[known_N], part_N[known_N])
+        np.maximum.at(high_K, codes_N[known_N], part_N[known_N])
+        range_N = np.where(high_K > low_K, high_K - low_K, np.inf)[codes_N]
+        low_N = np.where(np.isfinite(low_K), low_K, 0.0)[codes_N]
+        values_N = values_N + np.where(due_N, (part_N - low_N) / range_N, 0.0)
+    return _signal(table, scale * values_N / max(len(parts), 1))
+
+
+def blame(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    part: str,
+    score: str = "outcome",
+    keys: Keys,
+    alpha: NonNegative = 1.0,
+    says: Literal["right", "match"] = "right",
+) -> Signal:
+    """Which turns a value is due to, by what `part` says of each: 1 or 0 (TP-GRPO, arXiv 2507.23317).
+
+    Where the sum of `score` over the agent's episode is above 0: turns that were not right lose alpha * the share of
+    such episodes within `keys`. Where it is not: turns that were right get 0. With `says: match` the part does not say
+    whether a turn is right but whether it matches the result: there 0 gets 0. Turns without the part keep the value.
+    """
+    said_N, due_N = _part(table, part)
+    score_N, _ = _part(table, score)
+    codes_N, num_keys = table.key(keys)
+    units_N, num_units = table.key((*keys, *TRAJECTORY))
+    total_N = np.bincount(units_N, score_N, num_units)[units_N]
+    _, first = np.unique(units_N, return_index=True)
+    first = first[~np.isnan(total_N[first]) & (signal.weights_N[first] > 0)]
+    solved_K = np.bincount(codes_N[first], total_N[first] > 0, num_keys)
+    share_K = solved_K / np.maximum(np.bincount(codes_N[first], minlength=num_keys), 1)
+    solved_N = total_N > 0
+    matches_N = said_N if says == "match" else np.where(solved_N, said_N, 1 - said_N)
+    blamed_N = np.where(solved_N, signal.values_N - alpha * share_K[codes_N], 0.0)
+    values_N = np.where(due_N & (matches_N <= 0), blamed_N, signal.values_N)
+    return with_values(signal, np.where(due_N & np.isnan(matches_N), np.nan, values_N))
+
+
+def overlong(
+    table: TurnTable,
+    signal: Signal,
+    *,
+    limit: Whole = 20480,
+    cache: Whole = 4096,
+    factor: NonNegative = 1.0,
+    capped: bool = True,
+) -> Signal:
+    """Subtract a price for the last `cache` tokens before `limit`, from 0 up to `factor` a turn (DAPO, 2503.14476).
+
+    `capped: false`: replies longer than `limit` cost more, as in the code. `limit` is what `play.max_reply_tokens` is.
+    """
+    price_N = np.maximum((table.length - (limit - cache)) / cache, 0.0)
+    price_N = factor * (np.minimum(price_N, 1.0) if capped else price_N)
+    if table.by_token:
+        price_N = np.where(table.codes["token"] == table.length - 1, price_N, 0.0)
+    return with_values(signal, signal.values_N - price_N)
+
+
 def diversify(
     table: TurnTable,
     signal: Signal,
@@ -207,9 +358,11 @@ def skip(table: TurnTable, signal: Signal, *, part: str, above: float, keys: Key
     )
 
 
-SOURCES: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (vote, shape, attribute)}
+SOURCES: Mapping[str, Callable[..., Signal]] = {
+    stage.__name__: stage for stage in (vote, shape, attribute, gate, product, minmax)
+}
 """Where values come from, by name."""
-PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (diversify, skip)}
+PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (diversify, skip, blame, overlong)}
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that remember; there are none."""

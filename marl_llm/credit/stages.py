@@ -112,9 +112,14 @@ def align(
     weight_A = 1.0 / agents_R[role_A]
     if by == "copies":
         _, first_R = np.unique(roles_N, return_index=True)
-        for role, row in enumerate(first_R.tolist()):
-            draws = generator(seed, *table.label(("episode", "role", "policy"), row))
-            weight_A[role_A == role] = _copies(draws, int(agents_R[role]), size) / size
+        drawn = np.flatnonzero((agents_R > 1) & (agents_R != size))  # else nothing is left to chance
+        start_R = np.cumsum(agents_R) - agents_R
+        order_A = np.argsort(role_A, kind="stable")
+        weight_A = np.where(agents_R[role_A] == 1, 1.0, 1.0 / size)
+        for role in drawn.tolist():
+            draws = generator(seed, *table.label(("episode", "role", "policy"), int(first_R[role])))
+            count = int(agents_R[role])
+            weight_A[order_A[start_R[role] : start_R[role] + count]] = _copies(draws, count, size) / size
     return replace(signal, weights_N=signal.weights_N * weight_A[agents_N])
 
 
