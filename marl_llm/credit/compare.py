@@ -318,7 +318,7 @@ def token_average(
 ) -> Signal:
     """z-score within `keys` over sampled tokens; over members instead where one of the key would get `limit` or more.
 
-    Tokens decide so what the average is, unless a short reply stands against many long ones (HAPO, after its code).
+    Tokens decide so what the average is, unless a short reply stands against many long ones (HAPO, arXiv 2509.16591).
 
     Raises:
         ConfigError: there are turns, and none of them has sampled tokens.
@@ -365,7 +365,7 @@ def normalize_each(
 ) -> Signal:
     """Weighted sum (as in `reward`) of the z-scores within `keys` that each part's total over the episode has.
 
-    So that a part that varies little is not drowned by one that varies much (GDPO, after the code of TRL).
+    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242).
     """
     result = reward(table, others=0.0)
     for part in table.parts:

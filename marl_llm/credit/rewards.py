@@ -1,9 +1,12 @@
 """Reward parts that methods come with, for `play.rewards: module:function`."""
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from games.tools.named import TOOLS
 from marl_llm.errors import ConfigError
 from marl_llm.types import Episode
 
@@ -136,3 +139,113 @@ def theirs(episode: Episode) -> dict[int, dict[str, float | None]]:
     joint = sum(episode.returns.values())
     last = {turn.agent: index for index, turn in enumerate(episode.turns)}
     return {index: {"theirs": joint - episode.returns[agent]} for agent, index in last.items()}
+
+
+_CONFIDENCE = re.compile(r"<confidence>\s*([0-9.]+)\s*</confidence>", re.IGNORECASE)
+_THOUGHT = re.compile(r"<think>(.*?)</think>", re.IGNORECASE | re.DOTALL)
+
+
+def confidence(reply: str) -> float | None:
+    """How sure a reply says it is, in the last `<confidence>...</confidence>`; None: not at all, or not from 0 to 1."""
+    said = _CONFIDENCE.findall(reply)
+    try:
+        value = float(said[-1]) if said else None
+    except ValueError:
+        return None
+    return value if value is not None and value <= 1 else None
+
+
+def calibration(right: float, sure: float | None) -> float | None:
+    """-(sure - right)^2, which is greatest on average for honest confidence; None: unknown (RLCR, 2507.16806)."""
+    return None if sure is None or not 0 <= sure <= 1 else -((sure - right) ** 2)
+
+
+def calibrated(right: float, sure: float | None, *, readable: bool = True) -> float:
+    """Reward in RLCR's code: 0.5 format + 0.5 right + 0.5 (1 - (sure - right)^2), 0 if anything cannot be read."""
+    brier = calibration(right, sure)
+    return 0.0 if brier is None or not readable else 0.5 + 0.5 * right + 0.5 * (1 + brier)
+
+
+def rlcr(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `calibration` for every answer in a `workflow` or `debate`: `marl_llm.credit.rewards:rlcr`.
+
+    With what the answer itself is paid it is RLCR's reward; unknown where no confidence can be read.
+    """
+    return {
+        told["turn"]: {"calibration": calibration(told["right"], confidence(episode.turns[told["turn"]].reply))}
+        for told in episode.hidden.get("answers", ())
+    }
+
+
+def rlcr_released(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `rlcr`, all that RLCR's code pays for an answer: `marl_llm.credit.rewards:rlcr_released`."""
+    parts: dict[int, dict[str, float | None]] = {}
+    for told in episode.hidden.get("answers", ()):
+        turn = episode.turns[told["turn"]]
+        parts[told["turn"]] = {"rlcr": calibrated(told["right"], confidence(turn.reply), readable=bool(turn.legal))}
+    return parts
+
+
+def length_fit(words: float, shortest: float, longest: float, *, k: float = 0.005) -> float:
+    """How well a length fits between two: a soft window, 0 to 1 (GTAlign, 2510.08872)."""
+    return 1 / ((1 + math.exp(k * (shortest - words))) * (1 + math.exp(k * (words - longest))))
+
+
+def user_utility(right: float, words: int, thought: int) -> float:
+    """What a reply is worth to who asked, by its words and the characters of its thoughts (GTAlign, 2510.08872)."""
+    return 1e-4 + 0.5 * right + 0.2 * length_fit(words, 20, 500) + 0.3 * math.exp(-thought / 500)
+
+
+def model_utility(right: float, words: int, form: float, payoff: float) -> float:
+    """What a reply is worth to who gave it, by all its words, thoughts included (GTAlign, 2510.08872)."""
+    return 1e-4 + 0.2 * form + 0.2 * payoff + 0.4 * right + 0.2 * length_fit(words, 500, 1000)
+
+
+def gtalign(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Parts `user` and `model` for every answer in a `workflow` or `debate`: `marl_llm.credit.rewards:gtalign`.
+
+    Thoughts stand in `<think>...</think>`. How good a reply's table of payoffs is, the part `payoff` says, if the game
+    pays one. An answer that could not be read is worth 0 to both.
+    """
+    parts: dict[int, dict[str, float | None]] = {}
+    for told in episode.hidden.get("answers", ()):
+        turn, right = episode.turns[told["turn"]], told["right"]
+        thought = "".join(_THOUGHT.findall(turn.reply))
+        words = len(_THOUGHT.sub("", turn.reply).split())
+        user = user_utility(right, words, len(thought))
+        payoff = turn.rewards.get("payoff") or 0.0
+        model = model_utility(right, len(turn.reply.split()), 1.0 if turn.legal else 0.0, payoff)
+        parts[told["turn"]] = {"user": 0.0, "model": 0.0} if turn.action is None else {"user": user, "model": model}
+    return parts
+
+
+_CALLS = (*TOOLS, "search")
+
+
+def call_bonus(calls: int, *, each: float = 0.1, most: float = 1.0) -> float:
+    """What calls of tools are paid: so much for each, up to a sum (SPEAR, 2509.22601)."""
+    return min(each * calls, most)
+
+
+def tools(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `tools` for each agent's last turn, for its calls of tools: `marl_llm.credit.rewards:tools`."""
+    calls: dict[str, int] = defaultdict(int)
+    last: dict[str, int] = {}
+    for index, turn in enumerate(episode.turns):
+        calls[turn.agent] += (turn.action or "").partition(":")[0].strip().casefold() in _CALLS
+        last[turn.agent] = index
+    return {index: {"tools": call_bonus(calls[agent])} for agent, index in last.items()}
+
+
+def subgoals(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `subgoals`: how many sub-goals a turn was the first in its episode to reach, for the recipe `calm`.
+
+    A game, or a critic in it, tells them in `hidden` as `subgoals`: a list of `{turn: 3, reached: [names]}`.
+    """
+    reached: set[str] = set()
+    parts: dict[int, dict[str, float | None]] = {}
+    for told in sorted(episode.hidden.get("subgoals", ()), key=lambda told: told["turn"]):
+        fresh = set(told["reached"]) - reached
+        parts[told["turn"]] = {"subgoals": float(len(fresh))}
+        reached |= fresh
+    return parts
