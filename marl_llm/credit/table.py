@@ -178,6 +178,8 @@ class TurnTable:
             return self.probes[name]
         if name in self.parts:
             return self.rewards_NP[:, self.parts.index(name)]
+        if not len(self):
+            return np.zeros(0)
         known = sorted({LENGTH, *self.probes, *self.parts})
         raise ConfigError(f"credit: these episodes hold no quantity {name!r}; they hold {', '.join(known)}")
 
