@@ -158,7 +158,7 @@ def beta_weight(p_M: FloatArray, a: float, b: float, most: float = 1e6) -> Float
     return weight_M
 
 
-class Agreement(NamedTuple):
+class Consensus(NamedTuple):
     """How much the members of K keys agree, and what follows from it for N rows."""
 
     entropy_K: FloatArray
@@ -193,11 +193,11 @@ def consensus(
     too). `local`: w is 0 for values of 0 (`paid`), or where the second z-score is 0 (`valued`). `discount`: a key's
     reward is its mean times 1 - (1 - 1/G) H / log2 G. The paper clips two losses with these weights, here it is one.
     """
-    found = agreement(table, signal, keys, over, roles, (k, b), local, discount, eps)
+    found = consensus_of(table, signal, keys, over, roles, (k, b), local, discount, eps)
     return with_values(signal, (1 - found.weight_N) * found.between_N + found.weight_N * found.within_N)
 
 
-def agreement(
+def consensus_of(
     table: TurnTable,
     signal: Signal,
     keys: Keys,
@@ -207,7 +207,7 @@ def agreement(
     local: Literal["all", "paid", "valued"],
     discount: bool,
     eps: float,
-) -> Agreement:
+) -> Consensus:
     """What `consensus` is made of."""
     m = members(table, signal, keys)
     size_K, (mean_K, variance_K) = m.size_K, m.moments(1)
@@ -224,7 +224,7 @@ def agreement(
     weight_K = 1 / (1 + np.exp(np.clip(-sigmoid[0] * (entropy_K - sigmoid[1]), -700, 700)))
     own_N = {"all": np.ones(len(table)), "paid": signal.values_N, "valued": within_N}[local] != 0
     weight_N = np.where(own_N, weight_K[m.code_N], 0.0)
-    return Agreement(entropy_K, reward_K, between_K[m.code_N], within_N, weight_N)
+    return Consensus(entropy_K, reward_K, between_K[m.code_N], within_N, weight_N)
 
 
 def _entropy(m: Members, answer_U: IntArray) -> FloatArray:

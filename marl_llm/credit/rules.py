@@ -54,20 +54,20 @@ def vote(
     voter's votes by the share of its most frequent answer (RLCCF, arXiv 2508.12338). `label: others`: each voter is
     held against what the others elect (Co-Reward, arXiv 2508.00410).
     """
-    elections_N, _ = table.key(keys)
-    voters_N, _ = table.key((*keys, *by))
+    elections, voters = (table.key(names)[0].tolist() for names in (keys, (*keys, *by)))
+    nodes = table.codes["node"].tolist()
     said = dict(_answers(table, roles))
     cast: set[tuple[int, int]] = set()
     ballots: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for row, answer in said.items():
-        election, node = int(elections_N[row]), int(table.codes["node"][row])
+        election, node = elections[row], nodes[row]
         if (election, node) not in cast:
             cast.add((election, node))
-            ballots[election].append((int(voters_N[row]), answer))
+            ballots[election].append((voters[row], answer))
     elected: dict[tuple[int, int | None], str] = {}
     values_N = np.zeros(len(table))
     for row, answer in said.items():
-        election, left_out = int(elections_N[row]), int(voters_N[row]) if label == "others" else None
+        election, left_out = elections[row], voters[row] if label == "others" else None
         if (election, left_out) not in elected:
             others = [(voter, text) for voter, text in ballots[election] if voter != left_out]
             elected[election, left_out] = _elected(others, weigh)
@@ -78,8 +78,9 @@ def vote(
 def _answers(table: TurnTable, roles: Names) -> Iterator[tuple[int, str]]:
     """Row and answer of each turn of these roles; empty where there is none."""
     answers = _read(table)
-    for row in np.flatnonzero(_in_roles(table, roles)).tolist():
-        yield row, answers[table.codes["action"][row]]
+    rows = np.flatnonzero(_in_roles(table, roles))
+    for row, action in zip(rows.tolist(), table.codes["action"][rows].tolist(), strict=True):
+        yield row, answers[action]
 
 
 def final_answers(table: TurnTable, units_N: IntArray, roles: Names) -> IntArray:
@@ -107,10 +108,10 @@ def _elected(ballot: Ballot, weigh: str) -> str:
     for voter, answer in ballot:
         given[voter].append(answer)
     weight = {voter: _consistency(answers) if weigh == "consistency" else 1 for voter, answers in given.items()}
-    votes: dict[str, Exact] = {}
+    votes: dict[str, Exact | int] = {}
     for voter, answer in ballot:
         if answer:
-            votes[answer] = votes.get(answer, Exact(0)) + weight[voter]
+            votes[answer] = votes.get(answer, 0) + weight[voter]
     return max(votes, key=votes.__getitem__) if votes else ""
 
 
@@ -303,6 +304,12 @@ def overlong(
     return with_values(signal, signal.values_N - price_N)
 
 
+def unfinished(table: TurnTable, signal: Signal, *, rule: Literal["zero", "unknown"] = "zero") -> Signal:
+    """Make the values of episodes that were cut off 0 (ReMA, arXiv 2503.09501), or unknown, so that nothing is learned
+    from them and they enter no statistic (DAPO's filter, 2503.14476)."""
+    return with_values(signal, np.where(table.truncated, 0.0 if rule == "zero" else np.nan, signal.values_N))
+
+
 def diversify(
     table: TurnTable,
     signal: Signal,
@@ -362,7 +369,9 @@ SOURCES: Mapping[str, Callable[..., Signal]] = {
     stage.__name__: stage for stage in (vote, shape, attribute, gate, product, minmax)
 }
 """Where values come from, by name."""
-PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (diversify, skip, blame, overlong)}
+PLAIN: Mapping[str, Callable[..., Signal]] = {
+    stage.__name__: stage for stage in (diversify, skip, blame, overlong, unfinished)
+}
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that remember; there are none."""

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marl_llm.config import load_config
 from marl_llm.credit import rewards
-from marl_llm.credit.compare import Agreement, agreement, beta_fit, beta_weight
-from marl_llm.credit.load import RECIPES, Recipe, load_recipe, recipe_names
+from marl_llm.credit.compare import Consensus, beta_fit, beta_weight, consensus_of
+from marl_llm.credit.load import Recipe, load_recipe
 from marl_llm.credit.recipe import Credited, credit_table
 from marl_llm.credit.rules import gate
 from marl_llm.credit.stages import reward
@@ -78,7 +77,7 @@ def test_copo(case: Any) -> None:
     params = {"k": inputs["k"], "b": inputs["b"], "local": local, "discount": inputs["reward_coef"]}
     table = table_of(answering(inputs))
     close(credit_table(table, changed("copo", "consensus", **params)).advantages, out["A_eff_on_policy"])
-    found = agreement(table, reward(table), *_copo(inputs, local))
+    found = consensus_of(table, reward(table), *_copo(inputs, local))
     close(found.within_N, out["A_local"])
     close(found.between_N, out["A_global"])
     close(found.weight_N, out["w_local"])
@@ -105,9 +104,13 @@ def test_copo_goes_by_the_last_answer_of_the_roles_and_counts_none_as_one() -> N
         for k, text in enumerate(texts)
     ]
     table = table_of(rows)
-    found: Agreement = agreement(table, reward(table), tuple(KEYS), ("game",), ("solver",), (5, 1), "all", True, 1e-6)
+    found: Consensus = consensus_of(
+        table, reward(table), tuple(KEYS), ("game",), ("solver",), (5, 1), "all", True, 1e-6
+    )
     close(found.entropy_K, [np.log2(3) - 2 / 3])  # two of three agree
-    close(agreement(table, reward(table), tuple(KEYS), ("game",), ("x",), (5, 1), "all", True, 1e-6).entropy_K, [0.0])
+    close(
+        consensus_of(table, reward(table), tuple(KEYS), ("game",), ("x",), (5, 1), "all", True, 1e-6).entropy_K, [0.0]
+    )
 
 
 @cases("canon")
@@ -443,20 +446,18 @@ def test_rema_compares_each_role_with_itself(case: Any) -> None:
             close(result.advantages[mine & (result.table.turn == turn)], wanted)
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).settings])
-def test_what_belongs_to_a_recipe_besides_credit_are_settings_of_a_policy(name: str) -> None:
-    recipe = load_recipe(name)
-    config = load_config(
-        RECIPES.parent / "malt_tiny.yaml", [s.replace(".agent.", ".verifier.") for s in recipe.settings]
-    )
-    for setting in recipe.settings:
-        path, _, value = setting.partition("=")
-        found: Any = config
-        for key in path.replace(".agent.", ".verifier.").split("."):
-            found = found[key] if isinstance(found, Mapping) else getattr(found, key)
-        assert str(found) in (value, f"{value}.0")
+def test_an_episode_that_was_cut_off_is_paid_nothing_or_left_out() -> None:
+    rows = [Row(f"m{i}", 0, {"outcome": r}, truncated=r == 4.0) for i, r in enumerate([1.0, 3.0, 4.0])]
+    center = {"center": {"keys": KEYS, "per": "episode"}}
+    zero = run(rows, "reward", {"unfinished": {"rule": "zero"}}, center).advantages
+    close(zero, [-1 / 3, 5 / 3, -4 / 3])
+    assert run(rows, "reward", {"unfinished": {"rule": "unknown"}}, center).advantages.tolist() == [-1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).checked])
-def test_the_numbers_that_a_recipe_was_checked_against_exist(name: str) -> None:
-    assert set(load_recipe(name).checked) <= GOLDEN.keys()
+def test_members_of_weight_0_are_compared_with_others_and_no_others_with_them() -> None:
+    """Forks hold the turns before the fork a second time, at weight 0."""
+    inputs = {"rewards": [1.0, 0.0, 0.0, 1.0], "group": ["a"] * 4}
+    rows = one_turn_each(inputs)
+    fork = Row("z", 0, {"part_0": 5.0}, group="a", weight=0.0, num_tokens=9)
+    for name in ("bnpo", "ngrpo", "copo", "canon", "hapo", "minimaximalist", "spear_recalibrated"):
+        assert credited([*rows, fork], name).advantages[:4].tolist() == credited(rows, name).advantages.tolist(), name

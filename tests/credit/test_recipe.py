@@ -19,7 +19,19 @@ NAMES = recipe_names()
 PROBES = ("logprob", *sorted(OFFERS.keys() - {"state_key", "tokens"}))
 BY_TURN = ("at_grpo", "grpo_normalize_then_sum")
 """Recipes that compare rewards of single turns."""
-GROUPED = ["at_grpo", "dr_grpo", "grpo", "grpo_normalize_then_sum", "rloo"]
+GROUPED = [
+    "at_grpo",
+    "canon",
+    "dapo",
+    "dr_grpo",
+    "grpo",
+    "grpo_normalize_then_sum",
+    "hapo",
+    "minimaximalist",
+    "rlcr",
+    "rloo",
+    "spear",
+]
 TOGETHER = ("mars_released", "mars_scaled_no_roles")
 """Recipes that centre opponents together: one does what its original does, one is the ablation of not doing so."""
 ALL_ROLES = (*TOGETHER, "comas")
