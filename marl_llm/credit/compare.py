@@ -328,7 +328,8 @@ def token_average(
     by_token = scale(table, center(table, signal, keys=keys, per="token"), keys=keys, per="token", ddof=0, eps=eps)
     by_member = scale(table, center(table, signal, keys=keys, per="episode"), keys=keys, per="episode", eps=eps)
     codes_N, num_keys = table.key(keys)
-    far_K = np.bincount(codes_N, np.abs(by_token.values_N) >= limit, num_keys) > 0
+    far_N = known_rows(signal) & (np.abs(by_token.values_N) >= limit)
+    far_K = np.bincount(codes_N, far_N, num_keys) > 0
     return with_values(signal, np.where(far_K[codes_N], by_member.values_N, by_token.values_N))
 
 
