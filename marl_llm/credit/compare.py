@@ -158,6 +158,10 @@ def beta_weight(p_M: FloatArray, a: float, b: float, most: float = 1e6) -> Float
     return weight_M
 
 
+Local = Literal["all", "paid", "valued"]
+"""Which values may be compared within their key: all, those that are not 0, or those that differ from the mean."""
+
+
 class Consensus(NamedTuple):
     """How much the members of K keys agree, and what follows from it for N rows."""
 
@@ -180,31 +184,44 @@ def consensus(
     keys: Keys,
     over: Keys = BATCH,
     roles: Names = (),
-    k: float = 5.0,
-    b: float = 1.0,
-    local: Literal["all", "paid", "valued"] = "paid",
+    steepness: float = 5.0,
+    bits: NonNegative = 1.0,
+    local: Local = "paid",
     discount: bool = True,
     eps: NonNegative = 1e-6,
 ) -> Signal:
     """Compare members where their answers differ, and whole keys where they agree (COPO, arXiv 2508.04138).
 
-    A = (1 - w) z(key's reward, among the keys of `over`) + w z(value, within `keys`), w = sigmoid(k (H - b)), H the
-    entropy in bits of the final answers (of the last turn of one of `roles`; compared as in `vote`, none is an answer
-    too). `local`: w is 0 for values of 0 (`paid`), or where the second z-score is 0 (`valued`). `discount`: a key's
-    reward is its mean times 1 - (1 - 1/G) H / log2 G. The paper clips two losses with these weights, here it is one.
+    A = (1 - w) z(key's reward among those of `over`) + w z(value within `keys`), w = sigmoid(steepness (H - bits)).
+    H: entropy in bits of the final answers (of the last turn of one of `roles`; compared as in `vote`, none is an
+    answer too). `local`: w is 0 for values of 0 (`paid`), or where the second z-score is 0 (`valued`). `discount`: a
+    key's reward is its mean times 1 - (1 - 1/G) H / log2 G. The paper weighs two clipped losses, here it is one.
     """
-    found = consensus_of(table, signal, keys, over, roles, (k, b), local, discount, eps)
+    found = consensus_of(
+        table,
+        signal,
+        keys=keys,
+        over=over,
+        roles=roles,
+        steepness=steepness,
+        bits=bits,
+        local=local,
+        discount=discount,
+        eps=eps,
+    )
     return with_values(signal, (1 - found.weight_N) * found.between_N + found.weight_N * found.within_N)
 
 
 def consensus_of(
     table: TurnTable,
     signal: Signal,
+    *,
     keys: Keys,
     over: Keys,
     roles: Names,
-    sigmoid: tuple[float, float],
-    local: Literal["all", "paid", "valued"],
+    steepness: float,
+    bits: float,
+    local: Local,
     discount: bool,
     eps: float,
 ) -> Consensus:
@@ -221,7 +238,7 @@ def consensus_of(
     mean_B, variance_B = moments(batch_K, num_batches, reward_K, (size_K > 0).astype(np.float64), 1)
     between_K = (reward_K - mean_B[batch_K]) * _factor(variance_B, eps)[batch_K]
     within_N = (signal.values_N - mean_K[m.code_N]) * _factor(variance_K, eps)[m.code_N]
-    weight_K = 1 / (1 + np.exp(np.clip(-sigmoid[0] * (entropy_K - sigmoid[1]), -700, 700)))
+    weight_K = 1 / (1 + np.exp(np.clip(-steepness * (entropy_K - bits), -700, 700)))
     own_N = {"all": np.ones(len(table)), "paid": signal.values_N, "valued": within_N}[local] != 0
     weight_N = np.where(own_N, weight_K[m.code_N], 0.0)
     return Consensus(entropy_K, reward_K, between_K[m.code_N], within_N, weight_N)

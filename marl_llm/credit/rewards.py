@@ -141,18 +141,14 @@ def theirs(episode: Episode) -> dict[int, dict[str, float | None]]:
     return {index: {"theirs": joint - episode.returns[agent]} for agent, index in last.items()}
 
 
-_CONFIDENCE = re.compile(r"<confidence>\s*([0-9.]+)\s*</confidence>", re.IGNORECASE)
+_CONFIDENCE = re.compile(r"<confidence>\s*(\d+\.?\d*|\.\d+)\s*</confidence>", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think>(.*?)</think>", re.IGNORECASE | re.DOTALL)
 
 
 def confidence(reply: str) -> float | None:
     """How sure a reply says it is, in the last `<confidence>...</confidence>`; None: not at all, or not from 0 to 1."""
     said = _CONFIDENCE.findall(reply)
-    try:
-        value = float(said[-1]) if said else None
-    except ValueError:
-        return None
-    return value if value is not None and value <= 1 else None
+    return float(said[-1]) if said and float(said[-1]) <= 1 else None
 
 
 def calibration(right: float, sure: float | None) -> float | None:

@@ -70,7 +70,7 @@ def vote(
         election, left_out = elections[row], voters[row] if label == "others" else None
         if (election, left_out) not in elected:
             others = [(voter, text) for voter, text in ballots[election] if voter != left_out]
-            elected[election, left_out] = _elected(others, weigh)
+            elected[election, left_out] = chosen(others, weigh)
         values_N[row] = float(bool(answer) and answer == elected[election, left_out])
     return _signal(table, values_N)
 
@@ -102,20 +102,27 @@ def _read(table: TurnTable) -> list[str]:
     return [normalised(final_answer(action)) if action else "" for action in table.names["action"]]
 
 
-def _elected(ballot: Ballot, weigh: str) -> str:
-    """The answer with most votes; empty if nobody votes for any. Exact, so that equals are equal."""
+def chosen(ballot: Ballot, weigh: str = "equal") -> str:
+    """The answer with most votes; of equals the one seen first; empty if nobody votes for any."""
+    votes = votes_of(ballot, weigh)
+    return max(votes, key=votes.__getitem__) if votes else ""
+
+
+def votes_of(ballot: Ballot, weigh: str = "equal") -> dict[str, Exact | int]:
+    """Votes by answer, in the order they are first seen in. Exact, so that equals are equal."""
     given: dict[int, list[str]] = defaultdict(list)
     for voter, answer in ballot:
         given[voter].append(answer)
-    weight = {voter: _consistency(answers) if weigh == "consistency" else 1 for voter, answers in given.items()}
+    weight = {voter: consistency(answers) if weigh == "consistency" else 1 for voter, answers in given.items()}
     votes: dict[str, Exact | int] = {}
     for voter, answer in ballot:
         if answer:
             votes[answer] = votes.get(answer, 0) + weight[voter]
-    return max(votes, key=votes.__getitem__) if votes else ""
+    return votes
 
 
-def _consistency(answers: Sequence[str]) -> Exact:
+def consistency(answers: Sequence[str]) -> Exact:
+    """Share of the most frequent answer."""
     counts = Counter(answer for answer in answers if answer)
     return Exact(max(counts.values(), default=0), len(answers))
 

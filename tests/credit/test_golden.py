@@ -121,29 +121,6 @@ def test_the_recipe_grpo_has_verls_settings() -> None:
         close(credit_table(table, load_recipe("grpo")).advantages, case["outputs"]["adv"])
 
 
-def test_several_rewards_summed_then_normalised() -> None:
-    case = GOLDEN["grpo_multi_reward"][0]
-    weights = dict(zip(("part_0", "part_1"), case["inputs"]["weights"], strict=True))
-    z = {"center": {"keys": ["group"]}}, {"scale": {"keys": ["group"], "eps": case["inputs"]["eps"]}}
-    result = run(one_turn_each(case["inputs"]), {"reward": {"weights": weights}}, *z)
-    close(result.advantages, case["outputs"]["adv"])
-
-
-def test_several_rewards_normalised_then_summed() -> None:
-    case = GOLDEN["grpo_multi_reward"][1]
-    z = {"center": {"keys": ["group"]}}, {"scale": {"keys": ["group"], "eps": 1e-4}}
-    terms = [
-        {"weight": weight, "stages": [{"reward": {"weights": {f"part_{p}": 1.0}, "others": 0.0}}, *z]}
-        for p, weight in enumerate(case["inputs"]["weights"])
-    ]
-    over_batch = {"center": {"keys": []}}, {"scale": {"keys": [], "eps": 1e-4}}
-    result = run(one_turn_each(case["inputs"]), {"sum": terms}, *over_batch)
-    trace, outputs = dict(result.trace), case["outputs"]
-    close(np.stack([trace["sum.1.scale"], trace["sum.2.scale"]], axis=1).ravel(), outputs["per_reward"])
-    close(trace["sum"], outputs["weighted"])
-    close(result.advantages, outputs["adv"])
-
-
 @cases("dr_grpo")
 def test_dr_grpo(case: Any) -> None:
     if "loss" in case["inputs"]:
@@ -188,17 +165,6 @@ def test_reinforce_pp_over_tokens(case: Any) -> None:
     close(dict(result.trace)["returns"], np.array(outputs["returns"])[sampled])
     if "adv" in outputs:
         close(result.advantages, np.array(outputs["adv"])[sampled])
-
-
-@cases("reinforce_pp_baseline")
-def test_reinforce_pp_with_a_group_baseline(case: Any) -> None:
-    inputs, outputs = case["inputs"], case["outputs"]
-    rows = [
-        row._replace(num_tokens=int(sum(mask))) for row, mask in zip(one_turn_each(inputs), inputs["mask"], strict=True)
-    ]
-    result = run(rows, "reward", "broadcast", {"center": {"keys": ["group"], "per": "episode"}}, "whiten")
-    close(dict(result.trace)["center"], outputs["centered"])
-    close(result.advantages, np.array(outputs["adv"])[:, 0])
 
 
 @cases("length_reward_marshal")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marl_llm.credit import rewards
-from marl_llm.credit.compare import Consensus, beta_fit, beta_weight, consensus_of
+from marl_llm.credit.compare import beta_fit, beta_weight, consensus_of
 from marl_llm.credit.load import Recipe, load_recipe
 from marl_llm.credit.recipe import Credited, credit_table
 from marl_llm.credit.rules import gate
@@ -21,6 +21,7 @@ from marl_llm.types import Episode, Match, Turn
 from tests.credit.cases import GOLDEN, cases, close, one_turn_each, run
 
 KEYS = ["group", "role", "policy"]
+COPO: dict[str, Any] = dict(load_recipe("copo").stages[-1].filled)
 
 
 def changed(name: str, stage: str, **params: Any) -> Recipe:
@@ -74,10 +75,10 @@ def answering(inputs: Mapping[str, Any]) -> list[Row]:
 def test_copo(case: Any) -> None:
     inputs, out = case["inputs"], case["outputs"]
     local = {"soft with zero": "paid", "only soft": "all"}[inputs["mode"]]
-    params = {"k": inputs["k"], "b": inputs["b"], "local": local, "discount": inputs["reward_coef"]}
+    params = {"steepness": inputs["k"], "bits": inputs["b"], "local": local, "discount": inputs["reward_coef"]}
     table = table_of(answering(inputs))
     close(credit_table(table, changed("copo", "consensus", **params)).advantages, out["A_eff_on_policy"])
-    found = consensus_of(table, reward(table), *_copo(inputs, local))
+    found = consensus_of(table, reward(table), **COPO | params)
     close(found.within_N, out["A_local"])
     close(found.between_N, out["A_global"])
     close(found.weight_N, out["w_local"])
@@ -85,14 +86,9 @@ def test_copo(case: Any) -> None:
     close(found.reward_K, list(out["R_global"].values()))
 
 
-def _copo(inputs: Mapping[str, Any], local: str) -> tuple[Any, ...]:
-    over = ("game", "role", "policy")
-    return tuple(KEYS), over, (), (inputs["k"], inputs["b"]), local, inputs["reward_coef"], 1e-6
-
-
 def test_copo_with_one_group_or_one_member_has_nothing_to_compare() -> None:
     inputs = GOLDEN["copo"][0]["inputs"]
-    found = credited(answering(inputs)[:4], changed("copo", "consensus", k=-1000.0)).advantages
+    found = credited(answering(inputs)[:4], changed("copo", "consensus", steepness=-1000.0)).advantages
     np.testing.assert_allclose(found, 0.0, atol=1e-99)  # all weight is on the comparison of groups, and there is one
     assert credited(answering(inputs)[:1], "copo").advantages.tolist() == [0.0]
 
@@ -104,13 +100,9 @@ def test_copo_goes_by_the_last_answer_of_the_roles_and_counts_none_as_one() -> N
         for k, text in enumerate(texts)
     ]
     table = table_of(rows)
-    found: Consensus = consensus_of(
-        table, reward(table), tuple(KEYS), ("game",), ("solver",), (5, 1), "all", True, 1e-6
-    )
-    close(found.entropy_K, [np.log2(3) - 2 / 3])  # two of three agree
-    close(
-        consensus_of(table, reward(table), tuple(KEYS), ("game",), ("x",), (5, 1), "all", True, 1e-6).entropy_K, [0.0]
-    )
+    params = COPO | {"roles": ("solver",)}
+    close(consensus_of(table, reward(table), **params).entropy_K, [np.log2(3) - 2 / 3])  # two of three agree
+    close(consensus_of(table, reward(table), **COPO | {"roles": ("x",)}).entropy_K, [0.0])
 
 
 @cases("canon")

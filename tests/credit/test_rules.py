@@ -10,6 +10,7 @@ from games.pipelines.proposer_solver import WORTH
 from marl_llm.credit.load import load_recipe
 from marl_llm.credit.recipe import credit, credit_table
 from marl_llm.credit.rewards import attribution, right
+from marl_llm.credit.rules import chosen, consistency, diversity, votes_of
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError
 from marl_llm.play import play, rewarded
@@ -33,7 +34,15 @@ def answers(given: Mapping[str, Sequence[str]], column: str) -> list[Row]:
 def test_consistent_models_weigh_more_in_a_vote(case: Any) -> None:
     rows = answers(case["inputs"]["answers"], "policy")
     found = values(rows, {"vote": {"keys": ["group"], "by": ["policy"], "weigh": "consistency"}})
-    assert found == [reward for rewards in case["outputs"]["rewards"].values() for reward in rewards]
+    out = case["outputs"]
+    assert found == [reward for rewards in out["rewards"].values() for reward in rewards]
+    given = list(case["inputs"]["answers"].values())
+    assert [float(consistency(texts)) for texts in given] == pytest.approx(list(out["sc"].values()))
+    ballot = [(voter, text) for voter, texts in enumerate(given) for text in texts]
+    assert {text: float(votes) for text, votes in votes_of(ballot, "consistency").items()} == pytest.approx(
+        out["votes"]
+    )
+    assert chosen(ballot, "consistency") == out["label"]
 
 
 def test_without_weights_the_majority_is_another() -> None:
@@ -71,6 +80,8 @@ def test_each_form_of_a_question_is_held_against_the_other(case: Any) -> None:
     rows = answers({"plain": inputs["answers_original"], "other": inputs["answers_paraphrase"]}, "role")
     found = values(rows, {"vote": {"by": ["role"], "label": "others"}})
     assert found == outputs["reward_original"] + outputs["reward_paraphrase"]
+    assert chosen([(0, text) for text in inputs["answers_paraphrase"]]) == outputs["label_for_original"]
+    assert chosen([(0, text) for text in inputs["answers_original"]]) == outputs["label_for_paraphrase"]
 
 
 def test_a_vote_counts_what_answers_say_of_whom_and_where() -> None:
@@ -183,6 +194,10 @@ def test_diversity_is_the_share_of_the_others_with_other_words(case: Any) -> Non
     stage = {"overlap": inputs["threshold"], "least": 0.0, "bonus": 1.0}
     found = values(proposals(texts, 1.0), "reward", {"diversify": stage})
     assert found[0] == pytest.approx(1.0 + case["outputs"]["diversity"])
+    mine = frozenset(inputs["question"])
+    for other, alike in zip(inputs["history"], case["outputs"]["jaccard"], strict=True):  # to a limit just above it
+        shares = [diversity(mine, [frozenset(other)], alike + step) for step in (1e-6, -1e-6)]
+        assert shares == [1.0, 0.0]
 
 
 @cases("pasodoble_proposer")
