@@ -12,11 +12,13 @@ import pytest
 from marl_llm.credit import rewards
 from marl_llm.credit.compare import beta_fit, beta_weight, consensus_of
 from marl_llm.credit.load import Recipe, load_recipe
-from marl_llm.credit.recipe import Credited, credit_table
+from marl_llm.credit.recipe import Credited, credit, credit_table
 from marl_llm.credit.rules import gate
 from marl_llm.credit.stages import reward
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError
+from marl_llm.play import play, rewarded
+from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match, Turn
 from tests.credit.cases import GOLDEN, cases, close, one_turn_each, run
 
@@ -453,3 +455,17 @@ def test_members_of_weight_0_are_compared_with_others_and_no_others_with_them() 
     fork = Row("z", 0, {"part_0": 5.0}, group="a", weight=0.0, num_tokens=9)
     for name in ("bnpo", "ngrpo", "copo", "canon", "hapo", "minimaximalist", "spear_recalibrated"):
         assert credited([*rows, fork], name).advantages[:4].tolist() == credited(rows, name).advantages.tolist(), name
+
+
+def test_rules_of_rewards_are_told_by_a_real_game_what_they_go_by() -> None:
+    match = Match(id="m", game="debate", settings={"judge": True}, seed=3, group="g", seats={"*": "informed"})
+    (episode,) = play([match], {"informed": make_scripted("informed", {"accuracy": 0.5})})
+    graded = {told["turn"]: told["right"] for told in episode.hidden["answers"]}
+    assert set(graded.values()) == {0.0, 1.0}
+    valued = credit([rewarded(episode, rewards.gtalign)], load_recipe("gtalign"))
+    welfare = dict(zip(valued.table.turn.tolist(), valued.trace[0][1].tolist(), strict=True))
+    assert {turn: value > 0.5 for turn, value in welfare.items()} == {
+        turn: graded.get(turn) == 1.0 for turn in range(len(episode.turns))
+    }
+    # Nobody says how sure it is, so nobody's reward is known.
+    assert credit([rewarded(episode, rewards.rlcr)], load_recipe("rlcr")).unknown == {("m", turn) for turn in welfare}
