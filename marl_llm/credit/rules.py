@@ -115,9 +115,9 @@ def votes_of(ballot: Ballot, weigh: str = "equal") -> dict[str, Exact | int]:
         given[voter].append(answer)
     weight = {voter: consistency(answers) if weigh == "consistency" else 1 for voter, answers in given.items()}
     votes: dict[str, Exact | int] = {}
-    for voter, answer in ballot:
+    for (voter, answer), count in Counter(ballot).items():
         if answer:
-            votes[answer] = votes.get(answer, 0) + weight[voter]
+            votes[answer] = votes.get(answer, 0) + count * weight[voter]
     return votes
 
 
