@@ -20,7 +20,7 @@ def play(*moves, symbols=("star", "sun", "star"), **chosen):
     [("star sun star", 1.0), ("star moon star", 2 / 3), ("sun star sun", 0.0), ("sun sun sun", 1 / 3)],
 )
 def test_both_get_the_share_of_rounds_that_were_right_at_the_end(picked, score):
-    env = play()
+    env = play(code="free")
     for number, symbol in enumerate(picked.split()):
         env.step("ba")
         assert env.rewards == {"player_0": 0.0, "player_1": 0.0}
@@ -41,6 +41,18 @@ def test_the_listener_hears_the_word_and_never_sees_the_symbol():
     assert env.observe("player_0")["text"] == "You are player_0. Round 2 of 3. Symbol: sun. Word: du."
     assert env.infos["player_1"]["role"] == "listener"
     assert env.infos["player_0"]["state_key"] == "player_0 Round 2 of 3. Symbol: sun. Word: du."
+
+
+@pytest.mark.parametrize(("code", "score"), [("given", 1 / 3), ("free", 1.0)])
+def test_where_the_code_is_given_only_its_own_word_makes_a_symbol_right(code, score):
+    # `ba` is the sun's word, `du` the moon's, `ki` the star's; here they are ki, du for a sun, and ba for a star.
+    env = play("ki", "star", "du", "sun", "ba", "star", code=code)
+    assert env.rewards == {"player_0": score, "player_1": score}
+
+
+@pytest.mark.parametrize(("code", "told"), [("given", "stands for one symbol"), ("free", "mean nothing yet")])
+def test_the_rules_say_whether_there_is_a_code(code, told):
+    assert told in games.make("signals", code=code).metadata["rules"]
 
 
 def test_nobody_is_told_whether_a_round_was_right():
@@ -64,6 +76,7 @@ def test_symbols_are_drawn_from_the_seed_one_by_one():
     ("chosen", "message"),
     [
         ({"symbols": 7}, "symbols=7 is not allowed; it must be a whole number from 2 to 6"),
+        ({"code": "secret"}, "code='secret' is not allowed; it must be given or free"),
         ({"rounds": 0}, "rounds=0 is not allowed; it must be a whole number from 1 to 8"),
     ],
 )

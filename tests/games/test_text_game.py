@@ -22,7 +22,7 @@ VARIANTS = [
     ("public_goods", {}),
     ("public_goods", {"players": 2, "punishment": False, "rounds": 2}),
     ("signals", {}),
-    ("signals", {"symbols": 6, "rounds": 1}),
+    ("signals", {"symbols": 6, "rounds": 1, "code": "free"}),
     ("taboo", {}),
     ("treasure_hunt", {}),
     ("treasure_hunt", {"place": "cottage", "moves": 3}),
