@@ -4,7 +4,8 @@ python scripts/credit_comparison.py configs/credit_comparison/comparison.yaml --
     [--seeds 0-4] [--jobs 2] [--methods grpo,mars] [--tasks signals] [--plot docs/credit_comparison.png]
 
 Every run begins with the same weights and ends when it has sampled its task's number of tokens, forks and replays
-included. Now and then the policy's expected return is computed exactly, and the advantages that the method gave the
+included. Each method's advantages are brought to unit deviation over the batch, so that learning rate, pull to the
+reference and entropy bonus mean the same for all; correlations do not depend on such a factor. Now and then the policy's expected return is computed exactly, and the advantages that the method gave the
 turns of that step's batch are correlated with the true ones (`marl_llm.evaluation.true_advantages`). What is done is
 not done again. Ends in results.json, table.md and the plot.
 """
@@ -14,7 +15,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -26,6 +27,7 @@ from matplotlib import pyplot
 
 from marl_llm.config import Config, load_config
 from marl_llm.config.require import require
+from marl_llm.credit.load import Recipe, Step
 from marl_llm.credit.recipe import Credited, credit
 from marl_llm.credit.table import FloatArray
 from marl_llm.errors import ConfigError
@@ -169,6 +171,7 @@ def run(cell: Cell) -> dict[str, Any]:
     began, cpu = perf_counter(), process_time()
     config = settings(cell)
     recipe, rewards = prepare(config)
+    recipe = at_one_scale(recipe)
     team = assemble(config, cell.start)
     rollouts, progress = LocalRollouts(config, team, Path(), rewards), Progress(step=0, credit={})
     eye = Eye(config)
@@ -197,6 +200,12 @@ def run(cell: Cell) -> dict[str, Any]:
     unfinished.write_text(json.dumps(result))
     unfinished.rename(cell.file)
     return result
+
+
+def at_one_scale(recipe: Recipe) -> Recipe:
+    """The recipe with one more stage: unit deviation over the batch of each policy, which is a factor for all turns."""
+    unit = {"keys": ("policy",), "per": "turn", "ddof": 0, "eps": 1e-8, "illegal": "include"}
+    return replace(recipe, stages=(*recipe.stages, Step(stage="scale", label="unit", params=unit)))
 
 
 class Eye:
