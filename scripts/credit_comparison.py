@@ -5,9 +5,10 @@ python scripts/credit_comparison.py configs/credit_comparison/comparison.yaml --
 
 Every run begins with the same weights and ends when it has sampled its task's number of tokens, forks and replays
 included. Each method's advantages are brought to unit deviation over the batch, so that learning rate, pull to the
-reference and entropy bonus mean the same for all; correlations do not depend on such a factor. Now and then the policy's expected return is computed exactly, and the advantages that the method gave the
-turns of that step's batch are correlated with the true ones (`marl_llm.evaluation.true_advantages`). What is done is
-not done again. Ends in results.json, table.md and the plot.
+reference and entropy bonus mean the same for all; correlations do not depend on such a factor. Now and then the
+policy's expected return is computed exactly, and the advantages that the method gave the turns of that step's batch
+are correlated with the true ones (`marl_llm.evaluation.true_advantages`). What is done is not done again. Ends in
+results.json, table.md and the plot.
 """
 
 import argparse
@@ -339,7 +340,8 @@ def plot(results: Results, told: Mapping[str, Any], path: Path) -> None:
         for method, runs in methods.items():
             tokens = runs[0]["asked"]["tokens"]
             curves_SG = np.array([curve(run["looks"], tokens) for run in runs])
-            at_G, mean_G, std_G = np.linspace(0, tokens, GRID) / 1000, curves_SG.mean(0), curves_SG.std(0)
+            at_G, mean_G = np.linspace(0, tokens, GRID) / 1000, curves_SG.mean(0)
+            std_G = curves_SG.std(0, ddof=1) if len(runs) > 1 else np.zeros_like(mean_G)
             (line,) = left.plot(at_G, mean_G, color=colors[method], label=method)
             left.fill_between(at_G, mean_G - std_G, mean_G + std_G, alpha=0.12, color=line.get_color(), linewidth=0)
         left.set(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from marl_llm.config import load_config
 from marl_llm.credit.recipe import credit_table, load_recipe
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError
@@ -131,9 +130,18 @@ def test_measures_of_a_run(script: dict[str, Any]) -> None:
     assert (told["correlation"], told["looks"], told["skipped"]) == (0.4, 2, 1)
 
 
+def test_advantages_get_unit_deviation_by_one_factor(script: dict[str, Any]) -> None:
+    rows = [Row(str(turn), 0, {"outcome": value}) for turn, value in enumerate((1.0, 2.0, 6.0))]
+    credited = credit_table(table_of(rows), script["at_one_scale"](recipe("reward")))
+    # Their mean is 3, their variance (4 + 1 + 9) / 3.
+    assert credited.advantages == pytest.approx([x / (14 / 3) ** 0.5 for x in (1, 2, 6)], rel=1e-6)
+
+
 def test_every_method_of_ours_is_an_experiment(script: dict[str, Any], tmp_path: Path) -> None:
     cells = script["read"](COMPARISON, tmp_path, "0", None, None)
-    assert {cell.task.name for cell in cells} == {"treasure_hunt", "signals"}
+    first = {cell.task.name: cell for cell in reversed(cells)}
+    assert set(first) == {"treasure_hunt", "signals"}
+    assert script["settings"](first["signals"]).policies["agent"].learner.schedule == "constant"
     for cell in cells:
-        load_recipe(script["settings"](cell).credit)
-        assert load_config(cell.task.file).policies["agent"].learner.schedule == "constant"
+        if cell.task.name == "treasure_hunt":
+            load_recipe(script["settings"](cell).credit)
