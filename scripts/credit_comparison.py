@@ -29,7 +29,7 @@ from matplotlib import pyplot
 from marl_llm.config import Config, load_config
 from marl_llm.config.require import require
 from marl_llm.credit.load import Recipe, Step
-from marl_llm.credit.recipe import Credited, credit
+from marl_llm.credit.recipe import Credited, credit, load_recipe
 from marl_llm.credit.table import FloatArray
 from marl_llm.errors import ConfigError
 from marl_llm.evaluation.true_advantages import StateGraph, Values
@@ -38,7 +38,7 @@ from marl_llm.runtime.rollouts import LocalRollouts
 from marl_llm.seeds import derive
 from marl_llm.sweep import parse_seeds
 from marl_llm.team import Team
-from marl_llm.train import Progress, advance, assemble, by_turn, prepare, rare_collections
+from marl_llm.train import Progress, advance, assemble, prepare, rare_collections
 from marl_llm.warmup import warm_up
 
 mpl.use("agg")
@@ -151,8 +151,13 @@ def _chosen(key: str, wanted: str | None, known: Mapping[str, Any]) -> list[str]
 
 
 def settings(cell: Cell) -> Config:
-    """The experiment as the run has it: one thread, so that results do not depend on how many run at a time."""
-    return load_config(cell.task.file, [*cell.changes, f"run.seed={cell.seed}", "run.threads=1"])
+    """The experiment as the run has it, with what its recipe says belongs to the method (`with`).
+
+    One thread, so that results do not depend on how many run at a time.
+    """
+    ours = [f"run.seed={cell.seed}", "run.threads=1"]
+    belongs = load_recipe(load_config(cell.task.file, cell.changes).credit).settings
+    return load_config(cell.task.file, [*belongs, *cell.changes, *ours])
 
 
 def begin(cell: Cell) -> None:
@@ -234,13 +239,17 @@ class Eye:
 
 
 def correlation(credited: Credited, true: Mapping[tuple[str, int], float]) -> float | None:
-    """Pearson's, over turns by their weights in the loss; None where one of the two is the same for all of them."""
-    given, weights = by_turn(credited, credited.advantages), by_turn(credited, credited.weights)
-    turns = [turn for turn in true if weights.get(turn)]
-    if not turns:
+    """Pearson's, over turns by their weights in the loss; None where one of the two is the same for all of them.
+
+    Of a method that thinks in tokens a turn has the mean over its tokens.
+    """
+    turns = zip(credited.turns.episode.tolist(), credited.turns.turn.tolist())
+    values = zip(turns, credited.per_turn(credited.advantages), credited.per_turn(credited.weights))
+    rows = [(given, true[turn], weight) for turn, given, weight in values if turn in true and weight > 0]
+    if not rows:
         return None
-    pairs_2N = np.array([[given[turn], true[turn]] for turn in turns]).T
-    covariance_22 = np.cov(pairs_2N, aweights=[weights[turn] for turn in turns], ddof=0)
+    given_N, true_N, weights_N = np.array(rows).T
+    covariance_22 = np.cov(given_N, true_N, aweights=weights_N, ddof=0)
     spread = np.sqrt(np.diag(covariance_22))
     return None if spread.min() < 1e-9 else float(covariance_22[0, 1] / spread.prod())
 
