@@ -35,7 +35,7 @@ class StateGraph:
 
     A state is all that the game knows: what others see, what was chosen in this round already, and what the seed will
     draw later. However it was reached it is one state, if the game can tell (`whole`); else each history is one. Every
-    game can be listed that can be cloned, lists its actions and has at most `MOST_STATES`.
+    game can be listed that can be cloned, lists its actions, comes to no state twice and has at most `MOST_STATES`.
     """
 
     def __init__(self, game: GameConfig) -> None:
