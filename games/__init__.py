@@ -31,9 +31,11 @@ _GAMES = {
     "proposer_solver": "games.pipelines.proposer_solver:env",
     "public_goods": "games.public_goods:env",
     "self_consistency": "games.pipelines.self_consistency:env",
+    "signals": "games.signals:env",
     "simple_hanabi": "games.hanabi:simple",
     "taboo": "games.taboo:env",
     "tic_tac_toe": "games.tic_tac_toe:env",
+    "treasure_hunt": "games.treasure_hunt:env",
     "workflow": "games.pipelines.workflow:env",
 }
 ADAPTERS = {

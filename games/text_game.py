@@ -1,7 +1,7 @@
 """The base of games with rules of our own, in which any number of seats move at a time."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -63,6 +63,11 @@ class TextGame(GameBase, ParallelEnv, Generic[Position]):  # type: ignore[misc] 
     def hidden(self) -> dict[str, Any]:
         """Facts for evaluation that no seat may see; JSON values. The mean of each number among them is a metric."""
         return {}
+
+    @property
+    def whole(self) -> Hashable:
+        """Equal where all that may follow is: the position, and what was paid if an illegal move takes it back."""
+        return self.position, tuple(self.agents), tuple(self._returns.items()) if self._forfeits else ()
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None

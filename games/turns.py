@@ -1,5 +1,6 @@
 """Simultaneous moves as turns: any PettingZoo `ParallelEnv` as an `AECEnv`."""
 
+from collections.abc import Hashable
 from typing import Any, Self
 
 from gymnasium import spaces
@@ -13,8 +14,9 @@ def in_turns(parallel: ParallelEnv) -> "InTurns":
     paid, when the last one has chosen. Whoever has empty `infos[agent]["legal_actions"]` is not asked. Agents may
     leave before the end; none may join.
 
-    Of `parallel` three things are used if it has them: `accepts(agent, action) -> bool` (else an action is illegal
-    if it is not in `legal_actions`), `hidden` (facts for evaluation that no seat may see) and `clone()`.
+    Of `parallel` four things are used if it has them: `accepts(agent, action) -> bool` (else an action is illegal
+    if it is not in `legal_actions`), `hidden` (facts for evaluation that no seat may see), `clone()` and `whole` (equal
+    where all that may follow is).
     """
     return InTurns(parallel)
 
@@ -36,6 +38,12 @@ class InTurns(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
     def hidden(self) -> dict[str, Any]:
         """Facts for evaluation that no seat may see."""
         return getattr(self.parallel, "hidden", {})
+
+    @property
+    def whole(self) -> Hashable:
+        """Equal where all that may follow is, what was chosen in this round included; None: the game cannot tell."""
+        inner = getattr(self.parallel, "whole", None)
+        return None if inner is None else (inner, tuple(self._chosen.items()))
 
     @property
     def choosing(self) -> dict[str, dict[str, Any]]:
