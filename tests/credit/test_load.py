@@ -23,7 +23,7 @@ def test_the_named_recipes_are_those_of_the_folder() -> None:
 def test_every_named_recipe_loads_and_says_where_it_comes_from(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert "(arXiv 2" in recipe.about or "(ours)" in recipe.about or "in arXiv" in recipe.about
+    assert "(arXiv " in recipe.about or "(ours)" in recipe.about or "in arXiv" in recipe.about
     assert recipe == load_recipe(RECIPES / f"{name}.yaml") == load_recipe(str(RECIPES / f"{name}.yaml"))
 
 
@@ -45,7 +45,7 @@ def test_repeated_and_nested_stages_get_labels_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("marz", r"credit: unknown recipe 'marz'; nearest valid name: mars; allowed: at_grpo, "),
+        ("marz", r"credit: unknown recipe 'marz'; nearest valid name: mars; allowed: archer, "),
         ("nowhere/mars.yaml", r"credit recipe nowhere/mars\.yaml: no such file"),
         (3, r"credit: 3 is not allowed; it must be a recipe's name, a path or a mapping"),
         ({**FIRST, "stage": []}, r"unknown key 'stage'; nearest valid name: stages"),
