@@ -268,6 +268,8 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
     offered = {"tokens", *MEASURED}
     if all(env.unwrapped.metadata.get("state_key") for env in games):
         offered.add("state_key")
+    if config.play.replays:
+        offered.add("difference")
     check_needs(recipe, offered)
     for name, policy in config.policies.items() if recipe.by_token else ():
         if policy.learns and policy.objective.preference is not None:

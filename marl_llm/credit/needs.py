@@ -8,10 +8,28 @@ from marl_llm.credit.load import STAGES, Recipe, Step
 from marl_llm.credit.table import LENGTH, LOGPROB
 from marl_llm.errors import ConfigError
 
+_BRANCHES = "play.branches"
+_CRITIC = "policies.NAME.critic"
+_FORCED = "a game whose answer is known to training, for policies of kind llm"
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
     "entropy": "learners, of the turns that they learn from",
     "tokens": "policies of kind llm, logged with run.tokens=true",
+    "value": f"{_BRANCHES} or a critic of states: {_CRITIC}",
+    "gold": _FORCED,
+    "gold_before": _FORCED,
+    "difference": "play.replays, with a game in which agents call others",
+    "shapley": _BRANCHES,
+    "q": f"a critic of actions: {_CRITIC}",
+    "baseline": f"a critic of actions: {_CRITIC}",
+    "wait": f"a critic of actions: {_CRITIC}",
+    "q1": f"twin critics: {_CRITIC}",
+    "q2": f"twin critics: {_CRITIC}",
+    "v1": f"twin critics: {_CRITIC}",
+    "v2": f"twin critics: {_CRITIC}",
+    "progress": f"an estimator of progress: {_CRITIC}",
+    "informed": f"a critic that is told the answer: {_CRITIC}",
+    "reference": "learners with a reference model",
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
 

@@ -130,18 +130,22 @@ def _copies(draws: np.random.Generator, count: int, size: int) -> FloatArray:
     return np.bincount(np.concatenate([chosen, more]), minlength=count).astype(np.float64)
 
 
-def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0) -> Signal:
+def returns(
+    table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0, form: Literal["sum", "min"] = "sum"
+) -> Signal:
     """Reward-to-go within the episode, R_k = r_k + gamma R_{k+1} over the turns of one agent.
 
-    Linear in rows. A turn whose later rewards are unknown is unknown.
+    Linear in rows. A turn whose later rewards are unknown is unknown. `min`: R_k = min(r_k, R_{k+1}), so that a chain
+    is worth what its worst link still to come is (PURE, arXiv 2504.15275); then `gamma` is not used.
     """
-    if gamma == 0:
+    if gamma == 0 and form == "sum":
         return signal
     values_N, illegal_N = signal.values_N.copy(), signal.illegal_N.copy()
     next_N = next_row(table)
     for rows in backwards(table):
         rows = rows[next_N[rows] >= 0]
-        values_N[rows] += gamma * values_N[next_N[rows]]
+        after = values_N[next_N[rows]]
+        values_N[rows] = values_N[rows] + gamma * after if form == "sum" else np.minimum(values_N[rows], after)
         illegal_N[rows] |= illegal_N[next_N[rows]]
     return replace(signal, values_N=values_N, illegal_N=illegal_N)
 
@@ -154,17 +158,6 @@ def broadcast(table: TurnTable, signal: Signal) -> Signal:
     return replace(signal, values_N=total_K[codes_N], illegal_N=illegal_K[codes_N])
 
 
-def pool(table: TurnTable, signal: Signal, *, keys: Keys = ("node",)) -> Signal:
-    """Every turn gets the mean of its key, of turns of weight 0 too: with `node`, what the episodes that share a turn
-    came to after it, each counting the same (MALT, arXiv 2412.01928; C-3PO, 2502.06205)."""
-    codes_N, num_keys = table.key(keys)
-    known_N = (~np.isnan(signal.values_N)).astype(np.float64)
-    pooled_K = moments(codes_N, num_keys, signal.values_N, known_N)[0]
-    pooled_K[total(codes_N, num_keys, known_N) == 0] = np.nan
-    illegal_K = total(codes_N, num_keys, signal.illegal_N.astype(np.float64)) > 0
-    return replace(signal, values_N=pooled_K[codes_N], illegal_N=illegal_K[codes_N])
-
-
 def center(
     table: TurnTable,
     signal: Signal,
@@ -172,6 +165,7 @@ def center(
     keys: Keys,
     reference: Literal["mean", "leave_one_out", "unique"] = "mean",
     per: Per = "turn",
+    without: Literal["unit", "episode"] = "unit",
     include_zero: bool = False,
     decimals: int = 5,
     lone: Lone = "zero",
@@ -179,22 +173,23 @@ def center(
     """Subtract a reference taken over the rows that share `keys`.
 
     `per` says what is counted once: each turn, each (episode, agent), so that long games weigh no more than
-    short ones, or each token. `leave_one_out` leaves out the turn, or with `per: episode` the whole (episode,
+    short ones, or each token. `leave_one_out` leaves out one of these, or with `without: episode` the whole (episode,
     agent). `unique` is the mean of the values that differ in their first `decimals`, whatever `per`;
     `include_zero` counts 0 among them.
     """
     codes_N, num_keys = table.key(keys)
     units_N, known_N = units_of(table, keys, per), known_rows(signal)
+    apart_N = units_N if without == "unit" else units_of(table, keys, "episode")
     weights_N = weights_of(table, signal, units_N, known_N, per)
     if reference == "mean":
         reference_N = moments(codes_N, num_keys, signal.values_N, weights_N)[0][codes_N]
     elif reference == "leave_one_out":
-        reference_N = mean_of_others(codes_N, num_keys, units_N, signal.values_N, weights_N)
+        reference_N = mean_of_others(codes_N, num_keys, apart_N, signal.values_N, weights_N)
     else:
         extra = (0.0,) if include_zero else ()
         codes, values = codes_N[known_N], signal.values_N[known_N]
         reference_N = mean_of_distinct(codes, num_keys, values, decimals=decimals, extra=extra)[codes_N]
-    lone_N = units_per_key(codes_N, num_keys, units_N, known_N)[codes_N] <= 1
+    lone_N = units_per_key(codes_N, num_keys, apart_N, known_N)[codes_N] <= 1
     alone_N = signal.values_N if lone == "raw" else np.zeros(len(table))
     return with_values(signal, np.where(lone_N, alone_N, signal.values_N - reference_N))
 
@@ -323,7 +318,7 @@ def needs(*names: str) -> Callable[[F], F]:
 SOURCES: Mapping[str, Callable[..., Signal]] = {"reward": reward}
 """Where values come from, by name."""
 PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (align, returns, broadcast, pool, center, scale, whiten, clip)
+    stage.__name__: stage for stage in (align, returns, broadcast, center, scale, whiten, clip)
 }
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"history": history}

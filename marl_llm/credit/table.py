@@ -20,7 +20,7 @@ BoolArray = NDArray[np.bool_]
 TextArray = NDArray[np.str_]
 
 _NAMES = ("episode", "game", "group", "agent", "role", "policy", "observation", "node", "state", "action")
-_NUMBERS = ("turn", "step", "token", "place")
+_NUMBERS = ("turn", "step", "token", "place", "parent")
 
 KEY_COLUMNS = (*_NAMES, *_NUMBERS)
 """Columns that a key may be made of."""
@@ -89,7 +89,8 @@ class TurnTable:
     """N rows with P reward parts, ordered by (episode id, turn index, token index). Never mutated."""
 
     codes: Mapping[str, IntArray]
-    """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal."""
+    """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal. `parent` is that of the turn
+    before in the episode as a `node`, plus 1; 0 for the first."""
     names: Mapping[str, Sequence[str]]
     """Of each column of texts: the text of each code."""
     num_tokens: IntArray
@@ -113,7 +114,7 @@ class TurnTable:
     """Measured for the row, by name; NaN where it was not. In a table of turns, what was measured for each token has
     its mean here."""
     tokens: TokenColumns | None = None
-    """The tokens of a table of turns, if they were asked for."""
+    """The tokens of the rows, if they were asked for."""
     turn_row: IntArray
     """Row of each row's turn in the table of turns: 0 to N - 1 in that table itself."""
     by_token: bool = False
@@ -172,7 +173,7 @@ class TurnTable:
         Raises:
             ConfigError: these episodes hold no such quantity.
         """
-        if name == LENGTH:
+        if name == LENGTH or not len(self):
             return self.length.astype(np.float64)
         if name in self.probes:
             return self.probes[name]
@@ -184,7 +185,7 @@ class TurnTable:
         raise ConfigError(f"credit: these episodes hold no quantity {name!r}; they hold {', '.join(known)}")
 
     def tokens_or_refuse(self, stage: str) -> TokenColumns:
-        """The tokens of a table of turns.
+        """The tokens of the rows.
 
         Raises:
             ConfigError: they were not logged.
@@ -219,7 +220,7 @@ class TurnTable:
             actions=np.array(self.actions, dtype=object)[row_T],  # type: ignore[arg-type]  # indexed by row alone
             truncated=self.truncated[row_T],
             probes={name: values_N[row_T] for name, values_N in self.probes.items()} | dict(tokens.probes),
-            tokens=None,
+            tokens=replace(tokens, turn_T=np.arange(size)),
             turn_row=row_T,
             by_token=True,
         )
@@ -292,6 +293,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
     return TurnTable(
         codes={
             **codes,
+            "parent": _parents(codes["episode"], codes["node"]),
             "turn": np.array([row.turn for row in ordered], dtype=np.int64),
             "step": place,
             "place": place,
@@ -327,6 +329,13 @@ def _places(episode_N: IntArray, agent_N: IntArray) -> IntArray:
     places_N = np.empty_like(order_N)
     places_N[order_N] = ranks_N
     return places_N
+
+
+def _parents(episode_N: IntArray, node_N: IntArray) -> IntArray:
+    """Node of the row before in the same episode, plus 1; 0 where there is none."""
+    parents_N = np.zeros_like(node_N)
+    parents_N[1:] = np.where(episode_N[1:] == episode_N[:-1], node_N[:-1] + 1, 0)
+    return parents_N
 
 
 def _renumbered(codes_N: IntArray, most: int) -> tuple[IntArray, int]:
