@@ -53,7 +53,9 @@ def _shares(table: TurnTable) -> FloatArray:
     _, first = np.unique(node_N, return_index=True)
     children = np.bincount(parent_N[first], minlength=int(node_N.max(initial=0)) + 2)
     inner_N = (parent_N > 0) & (table.codes["token"] == 0)
-    logs_E = total(table.codes["episode"], len(table.names["episode"]), inner_N * np.log(np.maximum(children[parent_N], 1)))
+    logs_E = total(
+        table.codes["episode"], len(table.names["episode"]), inner_N * np.log(np.maximum(children[parent_N], 1))
+    )
     return np.exp(-logs_E)[table.codes["episode"]]
 
 
@@ -213,4 +215,5 @@ def _before(next_N: IntArray) -> IntArray:
 
 def _paired(one_N: IntArray, other_N: IntArray) -> IntArray:
     """Numbers from 0 on, equal where both are equal."""
-    return np.unique(one_N * (int(other_N.max(initial=0)) + 1) + other_N, return_inverse=True)[1]
+    _, codes_N = np.unique(one_N * (int(other_N.max(initial=0)) + 1) + other_N, return_inverse=True)
+    return codes_N.astype(np.int64)

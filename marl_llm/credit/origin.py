@@ -72,7 +72,7 @@ def _origins(credited: Credited, steps: Sequence[Step], values: dict[str, Any], 
 
 def _keys(step: Step) -> tuple[str, ...] | None:
     """By what a stage puts turns together; None where it looks at one alone."""
-    if step.stage in ("returns", "broadcast"):
+    if step.stage in ("returns", "broadcast", "gae", "segments", "prover", "gain", "soft_min"):
         return TRAJECTORY
     keys: tuple[str, ...] | None = None if step.stage == "sum" else step.filled.get("keys")
     return keys

@@ -130,9 +130,7 @@ def _copies(draws: np.random.Generator, count: int, size: int) -> FloatArray:
     return np.bincount(np.concatenate([chosen, more]), minlength=count).astype(np.float64)
 
 
-def returns(
-    table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0, form: Literal["sum", "min"] = "sum"
-) -> Signal:
+def returns(table: TurnTable, signal: Signal, *, gamma: Fraction = 1.0, form: Literal["sum", "min"] = "sum") -> Signal:
     """Reward-to-go within the episode, R_k = r_k + gamma R_{k+1} over the turns of one agent.
 
     Linear in rows. A turn whose later rewards are unknown is unknown. `min`: R_k = min(r_k, R_{k+1}), so that a chain

@@ -289,7 +289,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
     zeros = np.zeros(len(ordered), dtype=np.int64)
     rewards_NP, due_NP, parts = _rewards([row.rewards for row in ordered])
     lengths = np.array([len(row.tokens) or row.num_tokens for row in ordered], dtype=np.int64)
-    tokens = _tokens(ordered) if any(row.tokens for row in ordered) else None
+    tokens = _tokens(ordered) if not ordered or any(row.tokens for row in ordered) else None
     return TurnTable(
         codes={
             **codes,
@@ -354,13 +354,13 @@ def _probes(ordered: Sequence[Row]) -> dict[str, FloatArray]:
 
 
 def _tokens(ordered: Sequence[Row]) -> TokenColumns:
-    lengths = [len(row.tokens) for row in ordered]
+    lengths = np.array([len(row.tokens) for row in ordered], dtype=np.int64)
     probes = {}
     for name in sorted(set().union(*(row.token_probes for row in ordered))):
         missing = [(np.nan,) * length for length in lengths]
         chain = (row.token_probes.get(name, absent) for row, absent in zip(ordered, missing, strict=True))
         probes[name] = np.array(list(itertools.chain.from_iterable(chain)), dtype=np.float64)
-        assert len(probes[name]) == sum(lengths), f"token probe {name} has another length than its tokens"
+        assert len(probes[name]) == lengths.sum(), f"token probe {name} has another length than its tokens"
     return TokenColumns(
         ids_T=np.array(list(itertools.chain.from_iterable(row.tokens for row in ordered)), dtype=np.int64),
         turn_T=np.repeat(np.arange(len(ordered)), lengths),

@@ -28,7 +28,6 @@ from marl_llm.credit.stages import (
     known_rows,
     next_row,
     reward,
-    units_per_key,
     with_values,
 )
 from marl_llm.credit.statistics import moments, total
@@ -75,7 +74,7 @@ def soft_min(table: TurnTable, *, part: str = "process", temperature: Positive =
     due_N = table.due_NP[:, table.parts.index(part)] if part in table.parts else np.zeros(len(table), dtype=np.bool_)
     units_N, num_units = table.key(TRAJECTORY)
     least_U = np.full(num_units, np.inf)
-    np.minimum.at(least_U, units_N[due_N], values_N[due_N])  # NaN wins: then all of the agent's are unknown
+    np.fmin.at(least_U, units_N[due_N], values_N[due_N])  # where one is NaN, the sum makes all of the agent's unknown
     share_N = np.zeros(len(table))
     share_N[due_N] = np.exp(-(values_N[due_N] - least_U[units_N[due_N]]) / temperature)
     sum_N = total(units_N, num_units, share_N)[units_N]
@@ -191,7 +190,9 @@ def budgets(
     units_N, num_units = table.key((*keys, *TRAJECTORY))
     place_N = table.place.astype(np.float64)
     size_N = np.bincount(units_N, minlength=num_units)[units_N]
-    share_N = {"uniform": np.ones(len(table)), "linear": place_N + 1, "last": (place_N == size_N - 1).astype(float)}[prior]
+    share_N = {"uniform": np.ones(len(table)), "linear": place_N + 1, "last": (place_N == size_N - 1).astype(float)}[
+        prior
+    ]
     share_N = share_N / total(units_N, num_units, share_N)[units_N]
     next_N = next_row(table)
     ahead_N, to_come_N = share_N * signal.values_N, share_N.copy()
@@ -208,7 +209,7 @@ def budgets(
     places_N, num_places = table.key((*keys, "place"))
     known_N = known_rows(signal)
     others_N = moments(places_N, num_places, ahead_N, known_N * signal.weights_N)[0][places_N]
-    lone_N = units_per_key(places_N, num_places, units_N, known_N)[places_N] <= 1
+    lone_N = np.bincount(places_N, known_N, num_places)[places_N] <= 1
     others_N = np.where(lone_N, 0.0, others_N)
     advantages_N = ahead_N - (place_N * own_N + (size_N - place_N) * others_N) / size_N
     return with_values(signal, np.where(lone_N & (lone == "zero"), 0.0, advantages_N))

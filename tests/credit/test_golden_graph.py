@@ -304,7 +304,9 @@ def test_marge_compares_what_continues_the_same_turn_and_drops_flat_ones(case: A
 @cases("collabui")
 def test_collabui_prefers_useful_turns_to_useless_ones(case: Any) -> None:
     scores = case["inputs"]["scores"]
-    rows = [Row("m", k, {"critic": score, "outcome": 5.0}, agent=agent) for k, (agent, score) in enumerate(scores.items())]
+    rows = [
+        Row("m", k, {"critic": score, "outcome": 5.0}, agent=agent) for k, (agent, score) in enumerate(scores.items())
+    ]
     values = by("collabui", rows).advantages.tolist()
     names = list(scores)
     pairs = [[names[a], names[b]] for a, b in preferred(values)]
