@@ -215,5 +215,5 @@ def _before(next_N: IntArray) -> IntArray:
 
 def _paired(one_N: IntArray, other_N: IntArray) -> IntArray:
     """Numbers from 0 on, equal where both are equal."""
-    _, codes_N = np.unique(one_N * (int(other_N.max(initial=0)) + 1) + other_N, return_inverse=True)
-    return codes_N.astype(np.int64)
+    codes_N: IntArray = np.unique(one_N * (int(other_N.max(initial=0)) + 1) + other_N, return_inverse=True)[1]
+    return codes_N

@@ -20,17 +20,9 @@ PROBES = ("logprob", *sorted(OFFERS.keys() - {"state_key", "tokens"}))
 BY_TURN = ("at_grpo", "grpo_normalize_then_sum")
 """Recipes that compare rewards of single turns."""
 GROUPED = [
-    "at_grpo",
-    "canon",
-    "dapo",
-    "dr_grpo",
-    "grpo",
-    "grpo_normalize_then_sum",
-    "hapo",
-    "minimaximalist",
-    "rlcr",
-    "rloo",
-    "spear",
+    *("at_grpo", "brpo", "brpo_summary", "canon", "coma_mc", "dapo", "dr_grpo", "gigpo", "gigpo_std", "grpo"),
+    *("grpo_normalize_then_sum", "hapo", "igpo", "igpo_joint", "igpo_released", "marge", "minimaximalist", "mt_grpo"),
+    *("mt_grpo_k", "pure_min", "rlcr", "rloo", "salt", "spear", "spo_tree", "t_spmo", "tempo", "tempo_turns"),
 ]
 TOGETHER = ("mars_released", "mars_scaled_no_roles")
 """Recipes that centre opponents together: one does what its original does, one is the ablation of not doing so."""
@@ -155,7 +147,10 @@ def test_another_policy_in_the_same_role_of_the_same_group_changes_nothing(name:
     assert {key: value for key, value in both.items() if not key[0].startswith("z")} == advantages(name, rows)
 
 
-@pytest.mark.parametrize("name", ["dr_grpo", "grpo", "rloo", "self_play"])
+LONE = ["brpo", "dr_grpo", "grpo", "mt_grpo", "mt_grpo_k", "rloo", "salt", "self_play", "spo_tree", "t_spmo", "tempo"]
+
+
+@pytest.mark.parametrize("name", LONE)
 def test_a_lone_game_of_a_group_gets_zero(name: str) -> None:
     rows = rows_of([[1.0, -1.0, 0.05]]) + rows_of([[1.0, -1.0], [-1.0, 1.0]], "h", "n")
     assert [advantages(name, rows)["m0", k, 0] for k in range(3)] == [0.0, 0.0, 0.0]
