@@ -130,14 +130,15 @@ def only(
     table: TurnTable,
     signal: Signal,
     *,
-    where: Literal["due", "until_due", "some_due", "none_due", "last", "before_last"],
+    where: Literal["due", "until_due", "some_due", "none_due", "all_known", "last", "before_last"],
     part: str = "",
     otherwise: Literal["zero", "unknown"] = "zero",
 ) -> Signal:
     """Keep the values of some rows; the others become 0 or unknown.
 
     `due`: those to which the reward part `part` is due. `until_due`: those of an agent up to the first of these.
-    `some_due`, `none_due`: all of an agent that has such rows, or none. `last`, `before_last`: by their place.
+    `some_due`, `none_due`: all of an agent that has such rows, or none. `all_known`: all of an agent of which nothing
+    is unknown (a reward stands on one token, and what it makes unknown is the whole). `last`, `before_last`: by place.
     """
     next_N = next_row(table)
     due_N = table.due_NP[:, table.parts.index(part)] if part in table.parts else np.zeros(len(table), dtype=np.bool_)
@@ -150,6 +151,7 @@ def only(
         "until_due": some_N & (table.place <= first_U[units_N]),
         "some_due": some_N,
         "none_due": ~some_N,
+        "all_known": ~np.isnan(total(units_N, num_units, signal.values_N))[units_N],
         "last": next_N < 0,
         "before_last": next_N >= 0,
     }[where]

@@ -149,8 +149,7 @@ def unsure(table: TurnTable, signal: Signal, *, of: Quantity = LOGPROB, probabil
     """Learn nothing from what was drawn with more than this probability: value and weight become 0 (SPO)."""
     sure_N = np.exp(table.quantity(of)) > probability
     return replace(
-        signal,
-        values_N=np.where(sure_N, 0.0, signal.values_N),
+        with_values(signal, np.where(sure_N, 0.0, signal.values_N)),
         weights_N=np.where(sure_N, 0.0, signal.weights_N),
     )
 
