@@ -426,6 +426,55 @@ def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Pat
     assert swept["team: correct before"] == before.first.team.facts["correct"].mean
 
 
+@pytest.mark.parametrize("wanted", ["values: 2", "segments: {rollouts: 2, interval: 2}"])
+def test_extra_play_is_measured_logged_and_counted(tmp_path: Path, wanted: str) -> None:
+    rest = "alternatives: 1, keep_alternatives: true, coalitions: {parts: [shapley, difference]}"
+    branches = (f"play.branches={{{wanted}, {rest}}}", "credit=grpo")
+    path = train(small(tmp_path, *CHAIN, *branches), Silent())
+    (metrics,) = read_metrics(path)
+    episodes = list(read_episodes(path))
+    assert len(episodes) == metrics["play/games"] > 4
+    assert metrics["play/replays"] > 0
+    assert metrics["play/replay_tokens"] > 0
+    assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
+    for episode in episodes:
+        assert all({"shapley", "difference"} <= turn.rewards.keys() for turn in episode.turns[-3:])
+        own = episode.turns[episode.match.begins :]
+        if episode.match.branch is None:
+            assert all("baseline" in turn.probes for turn in own)
+        if wanted.startswith("values"):
+            assert all("value" in turn.probes for turn in episode.turns)
+        else:
+            lengths = [len(turn.completion.tokens) for turn in episode.turns if turn.completion is not None]
+            assert [len(turn.token_probes["value"]) for turn in episode.turns] == lengths
+    if not wanted.startswith("values"):
+        known = [v for episode in episodes for turn in episode.turns for v in turn.token_probes["value"] if v == v]
+        assert known
+
+
+def test_a_game_that_does_not_follow_from_its_seed_is_not_forked(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "drawing.py").write_text(
+        "from games.matrix_game import env as made\n"
+        "from games.turns import InTurns\n"
+        "def env():\n"
+        "    game = made(on_illegal='default_action')\n"
+        "    game.metadata['seeded'] = False\n"
+        "    return game\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drawing = ("games.game.name=drawing:env", "credit=grpo", "policies.agent.warmup=null")
+    for setting in ("tree={width: 2, turns: 1}", "replays=1", "branches.values=1"):
+        key = setting.partition("=")[0].partition(".")[0]
+        with pytest.raises(ConfigError, match=f"^play.{key}: not with game game .drawing:env., which cannot be forked"):
+            prepare(small(tmp_path, *drawing, f"play.{setting}"))
+
+
+def test_coalitions_need_a_game_that_goes_on_when_somebody_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^play.branches.coalitions.muted: None .* a legal action while game game"):
+        prepare(small(tmp_path, "play.branches.coalitions={}"))
+    prepare(small(tmp_path, "play.branches.coalitions.muted=check"))
+
+
 def test_calls_are_credited_with_what_their_caller_loses_without_them(tmp_path: Path) -> None:
     research = (
         "games.game.name=deep_research",

@@ -14,6 +14,8 @@ _FORCED = "a game whose answer is known to training, for policies of kind llm"
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
     "entropy": "learners, of the turns that they learn from",
+    "value": "play.branches.values or, of tokens, play.branches.segments",
+    "baseline": "play.branches.alternatives",
     "tokens": "policies of kind llm, logged with run.tokens=true",
     "value": f"{_BRANCHES} or a critic of states: {_CRITIC}",
     "gold": _FORCED,
