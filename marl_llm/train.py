@@ -265,11 +265,9 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 def _check_recipe(config: Config, recipe: Recipe) -> None:
     """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
     games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
-    offered = {"tokens", *MEASURED} | _branched(config)
+    offered = {"tokens", *MEASURED} | _branched(config, recipe)
     if all(env.unwrapped.metadata.get("state_key") for env in games):
         offered.add("state_key")
-    if config.play.replays:
-        offered.add("difference")
     check_needs(recipe, offered)
     for name, policy in config.policies.items() if recipe.by_token else ():
         if policy.learns and policy.objective.preference is not None:
@@ -279,10 +277,17 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
             )
 
 
-def _branched(config: Config) -> set[str]:
+def _branched(config: Config, recipe: Recipe) -> set[str]:
     """What further play offers."""
     wanted = config.play.branches
-    offers = {"value": wanted.values or wanted.segments, "baseline": wanted.alternatives}
+    parts = wanted.coalitions.parts if wanted.coalitions is not None else []
+    offers = {
+        "value": wanted.segments if recipe.by_token else wanted.values,
+        "q": wanted.options,
+        "baseline": wanted.alternatives,
+        "difference": config.play.replays or "difference" in parts,
+        "shapley": "shapley" in parts,
+    }
     return {name for name, offered in offers.items() if offered}
 
 

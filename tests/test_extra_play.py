@@ -124,9 +124,9 @@ def test_every_legal_action_is_taken_and_played_on_from() -> None:
     (parent,) = play(group(ROUNDS, seats={"player_0": "agent", "player_1": "other"}), players)
     (marked,), replayed = played(measured([parent], [options([parent], rollouts=2, learning=["agent"])]), players)
     assert [turn.probes for turn in marked.turns] == [
-        {"q/cooperate": 6.0, "q/defect": 8.0},
+        {"q/cooperate": 6.0, "q/defect": 8.0, "q": 6.0},
         {},
-        {"q/cooperate": 3.0, "q/defect": 5.0},
+        {"q/cooperate": 3.0, "q/defect": 5.0, "q": 3.0},
         {},
     ]
     assert len(replayed) == 8

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -450,6 +451,44 @@ def test_extra_play_is_measured_logged_and_counted(tmp_path: Path, wanted: str) 
     if not wanted.startswith("values"):
         known = [v for episode in episodes for turn in episode.turns for v in turn.token_probes["value"] if v == v]
         assert known
+
+
+@pytest.mark.parametrize(
+    ("recipe", "offered"),
+    [
+        ("vineppo", "values: 1"),
+        ("pav", "values: 1"),
+        ("spo_chain", "segments: {rollouts: 1}"),
+        ("shapley", "coalitions: {}"),
+        ("difference", "coalitions: {parts: [difference]}"),
+        ("coma", "options: 1, alternatives: 1"),
+        ("coma_mc", "alternatives: 2, keep_alternatives: true"),
+    ],
+)
+def test_what_extra_play_measures_is_what_recipes_ask_for(tmp_path: Path, recipe: str, offered: str) -> None:
+    if recipe != "coma_mc":
+        missing = {"pav": "value", "vineppo": "value", "spo_chain": "value", "coma": "(baseline|q)"}.get(recipe, recipe)
+        with pytest.raises(ConfigError, match=f"recipe {recipe} needs {missing}, which is missing"):
+            prepare(small(tmp_path, "games.game.settings.on_illegal=default_action", f"credit={recipe}"))
+    kuhn = (
+        "games.game.settings.on_illegal=default_action",
+        "matchmaking.seats={player_0: agent, player_1: random}",
+        "play.context_tokens=224",
+        "run.steps=1",
+    )
+    path = train(small(tmp_path, *kuhn, f"credit={recipe}", f"play.branches={{{offered}}}", *QUICK), Silent())
+    credited = credit(list(read_episodes(path)), load_recipe(recipe))
+    assert np.abs(credited.advantages).max() > 0
+    assert not credited.unknown
+
+
+QUICK = ("evaluation.every=0", "evaluation.exploitability=false", "evaluation.games=0")
+
+
+def test_a_value_of_turns_is_none_of_tokens(tmp_path: Path) -> None:
+    for recipe, offered in (("vineppo", "segments: {}"), ("spo_chain", "values: 1")):
+        with pytest.raises(ConfigError, match=f"recipe {recipe} needs value, which is missing"):
+            prepare(small(tmp_path, f"credit={recipe}", f"play.branches={{{offered}}}"))
 
 
 def test_a_game_that_does_not_follow_from_its_seed_is_not_forked(tmp_path: Path, monkeypatch: Any) -> None:

@@ -38,7 +38,7 @@ def values(episodes: Sequence[Episode], *, rollouts: int, learning: Collection[s
 
 
 def options(episodes: Sequence[Episode], *, rollouts: int, learning: Collection[str]) -> Playing[Found]:
-    """The probe `q/ACTION` of every turn of the policies that learn, for each of its legal actions.
+    """The probe `q/ACTION` of every turn of the policies that learn, for each legal action, and `q` of the one taken.
 
     That action is taken, and play goes on from there `rollouts` times: the probe is the mean of what the agent still
     gets (the counterfactuals of COMA, arXiv 1705.08926; a router's options in C-3PO, arXiv 2502.06205). Turns of the
@@ -57,9 +57,13 @@ def options(episodes: Sequence[Episode], *, rollouts: int, learning: Collection[
                 ]
                 forks[key] = turn.agent, again
     replayed, found = yield from _valued(forks)
-    probes = {
-        at: {f"q/{key[1]}": value for key in keys if (value := found[key]) is not None} for at, keys in asked.items()
-    }
+    probes: dict[Place, dict[str, float]] = {}
+    for (place, index), keys in asked.items():
+        known = {action: value for state, action in keys if (value := found[state, action]) is not None}
+        probes[place, index] = {f"q/{action}": value for action, value in known.items()}
+        taken = episodes[place].turns[index].action
+        if taken in known:
+            probes[place, index]["q"] = known[taken]
     return Found(replayed=replayed, probes=probes)
 
 
