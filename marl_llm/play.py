@@ -297,7 +297,7 @@ class Table:
     def _keep_silent(self) -> None:
         """Let those who are muted do what they do, until somebody else is asked."""
         muted = self.match.muted
-        while self.status is None and (silent := [agent for agent in self.asked if agent in muted]):
+        while muted and self.status is None and (silent := [agent for agent in self.asked if agent in muted]):
             for agent in silent:
                 policy = seat_policy(self.match.seats, agent)
                 self._take(agent, policy, Reply(text=muted[agent] or "", action=muted[agent]))

@@ -133,6 +133,22 @@ def test_every_legal_action_is_taken_and_played_on_from() -> None:
     assert [fork.turns[fork.match.begins].weight for fork in replayed] == [0.0] * 8
 
 
+def test_what_was_done_instead_of_an_action_has_a_value_too() -> None:
+    """player_0 says nothing that can be read and so checks; the other checks."""
+
+    def decide(view: View) -> str | None:
+        return None if view.agent == "player_0" else "check"
+
+    game = replace(KUHN, settings={"on_illegal": "default_action"})
+    players = {"agent": By(decide)}
+    (parent,) = play(group(game), players)
+    playing = options([parent], rollouts=1, learning=["agent"])
+    (marked,), replayed = played(measured([parent], [playing]), players)
+    assert [fork.turns[0].action for fork in replayed[:3]] == ["check", "bet", None]
+    assert marked.turns[0].probes["q"] == parent.returns["player_0"]
+    assert marked.turns[1].probes["q"] == marked.turns[1].probes["q/check"]
+
+
 def test_states_are_equal_where_all_before_is() -> None:
     def turn(action: str, *tokens: int) -> Turn:
         said = Completion(tokens=tokens, logprobs=(0.0,) * len(tokens), stop="eos", versions=(0,) * len(tokens))

@@ -477,9 +477,11 @@ def test_what_extra_play_measures_is_what_recipes_ask_for(tmp_path: Path, recipe
         "run.steps=1",
     )
     path = train(small(tmp_path, *kuhn, f"credit={recipe}", f"play.branches={{{offered}}}", *QUICK), Silent())
-    credited = credit(list(read_episodes(path)), load_recipe(recipe))
+    episodes = list(read_episodes(path))
+    credited = credit(episodes, load_recipe(recipe))
     assert np.abs(credited.advantages).max() > 0
-    assert not credited.unknown
+    by = {(episode.match.id, index): turn.policy for episode in episodes for index, turn in enumerate(episode.turns)}
+    assert {by[turn] for turn in credited.unknown} <= {"random"}
 
 
 QUICK = ("evaluation.every=0", "evaluation.exploitability=false", "evaluation.games=0")

@@ -37,7 +37,7 @@ def branch(
         raise ValueError(f"episode {episode.match.id} has no turn {turn}; it has {len(episode.turns)}")
     played = tuple(
         replace(before, reply=actions[index] or "", action=actions[index], prompt=None, completion=None)
-        if index in actions
+        if index in actions and actions[index] != before.action
         else before
         for index, before in enumerate(episode.turns[: turn + (turn in actions)])
     )

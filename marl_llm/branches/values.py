@@ -38,32 +38,31 @@ def values(episodes: Sequence[Episode], *, rollouts: int, learning: Collection[s
 
 
 def options(episodes: Sequence[Episode], *, rollouts: int, learning: Collection[str]) -> Playing[Found]:
-    """The probe `q/ACTION` of every turn of the policies that learn, for each legal action, and `q` of the one taken.
+    """The probe `q` of every turn of the policies that learn, and `q/ACTION` for each of its legal actions.
 
-    That action is taken, and play goes on from there `rollouts` times: the probe is the mean of what the agent still
-    gets (the counterfactuals of COMA, arXiv 1705.08926; a router's options in C-3PO, arXiv 2502.06205). Turns of the
-    group before which all was the same share it. None for turns whose actions are no list.
+    The action is taken, and play goes on from there `rollouts` times: the probe is the mean of what the agent still
+    gets (the counterfactuals of COMA, arXiv 1705.08926; a router's options in C-3PO, arXiv 2502.06205). `q` is that of
+    what the agent did, which may be illegal, or any text. Turns of the group before which all was the same share it.
     """
-    forks: Asked[tuple[int, str]] = {}
-    asked: dict[Place, list[tuple[int, str]]] = {}
+    forks: Asked[tuple[int, str | None]] = {}
+    asked: dict[Place, int] = {}
     for (place, index), state in places(episodes, learning).items():
-        turn = episodes[place].turns[index]
-        asked[place, index] = [(state, action) for action in turn.legal_actions or ()]
-        for number, key in enumerate(asked[place, index]):
-            if key not in forks:
-                wanted, purpose = {index: key[1]}, f"o{number}"
+        asked[place, index], turn = state, episodes[place].turns[index]
+        for action in dict.fromkeys((*(turn.legal_actions or ()), turn.action)):
+            if (state, action) not in forks:
+                purpose = f"o{len(forks)}"
                 again = [
-                    branch(episodes[place], index, number=n, actions=wanted, purpose=purpose) for n in range(rollouts)
+                    branch(episodes[place], index, number=n, actions={index: action}, purpose=purpose)
+                    for n in range(rollouts)
                 ]
-                forks[key] = turn.agent, again
+                forks[state, action] = turn.agent, again
     replayed, found = yield from _valued(forks)
-    probes: dict[Place, dict[str, float]] = {}
-    for (place, index), keys in asked.items():
-        known = {action: value for state, action in keys if (value := found[state, action]) is not None}
-        probes[place, index] = {f"q/{action}": value for action, value in known.items()}
-        taken = episodes[place].turns[index].action
-        if taken in known:
-            probes[place, index]["q"] = known[taken]
+    probes = {}
+    for (place, index), state in asked.items():
+        turn = episodes[place].turns[index]
+        names = {f"q/{action}": action for action in turn.legal_actions or ()} | {"q": turn.action}
+        known = {name: value for name, action in names.items() if (value := found[state, action]) is not None}
+        probes[place, index] = known
     return Found(replayed=replayed, probes=probes)
 
 

@@ -88,8 +88,8 @@ class BranchesConfig:
     """How often play goes on from before each turn: the mean of what the agent then still gets is the turn's probe
     `value` (VinePPO, arXiv 2410.01679). 0: never."""
     options: int = 0
-    """How often each legal action of each turn is taken and played on from: the mean of what the agent then still gets
-    is the turn's probe `q/ACTION`, `q` of the one taken (COMA, arXiv 1705.08926). 0: never."""
+    """How often each legal action of each turn, and what was done in it, is played on from: the mean of what the agent
+    then still gets is the turn's probe `q/ACTION`, and `q` (COMA, arXiv 1705.08926). 0: never."""
     segments: SegmentsConfig | None = None
     """Token probes `value`; None: none."""
     alternatives: int = 0
