@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from marl_llm import measures
 from marl_llm.branches.alternatives import alternatives
 from marl_llm.branches.coalitions import antithetic, coalitions, sampled_shapley, shapley
 from marl_llm.branches.forks import branch, states, to_go, together, tree
 from marl_llm.branches.found import measured
 from marl_llm.branches.values import budgets, options, segments, values
 from marl_llm.config import GameConfig
-from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.credit.table import turn_table
 from marl_llm.episodes import episode_from_json, episode_to_json
 from marl_llm.learning.samples import to_samples
@@ -23,7 +23,7 @@ from marl_llm.models import END
 from marl_llm.play import Playing, play, played
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.scripted import make_scripted
-from marl_llm.types import Completion, Episode, Match, Turn
+from marl_llm.types import Completion, Episode, Match, Sample, Turn
 from tests.credit.cases import cases
 from tests.tiny import dictated, saying, seated, token_id
 
@@ -394,8 +394,17 @@ def test_a_tree_of_tokens_tries_every_segment_and_each_token_is_learned_from_onc
     advantages = {(leaf.match.id, 0): 1.0 for leaf in leaves}
     spans = [sample.spans for sample in to_samples(leaves, advantages, "agent")]
     assert [span.length for (span,) in spans] == [4, 3, 2, 2]
-    credited = credit(leaves, load_recipe("malt"))
-    assert len(credited.advantages) == len(turn_table(leaves))
+    looked = measures.measured(leaves, {"agent": Sure()}, {"entropy"})
+    known = [[not isnan(value) for value in leaf.turns[0].token_probes["entropy"]] for leaf in looked]
+    assert known == [[True] * 4, [False, *[True] * 3], [False, False, True, True], [False, False, True, True]]
+
+
+class Sure:
+    """A learner whose entropy is 0 everywhere."""
+
+    def measure(self, samples: Sequence[Sample], quantities: Sequence[str]) -> dict[str, np.ndarray]:
+        size = sum(span.length for sample in samples for span in sample.spans)
+        return {name: np.zeros(size) for name in quantities}
 
 
 def test_values_of_tokens_stand_where_the_model_was_not_sure() -> None:

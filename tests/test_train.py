@@ -427,6 +427,18 @@ def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Pat
     assert swept["team: correct before"] == before.first.team.facts["correct"].mean
 
 
+def test_a_tree_of_tokens_is_learned_from_once(tmp_path: Path) -> None:
+    segments = ("play.tree={width: 2, turns: 2, tokens: 1}", "credit=grpo", "run.steps=1", *QUICK)
+    path = train(small(tmp_path, *segments), Silent())
+    (metrics,) = read_metrics(path)
+    episodes = list(read_episodes(path))
+    assert len(episodes) == 2 * 4 * 2**2
+    assert metrics["play/sampled_tokens"] == sum(t.num_sampled for e in episodes for t in e.turns[e.match.begins :])
+    assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
+    again = [turn for episode in episodes for turn in episode.turns if turn.begun]
+    assert {turn.begun for turn in again} == {1, 2}
+
+
 @pytest.mark.parametrize("wanted", ["values: 2", "segments: {rollouts: 2, interval: 2}"])
 def test_extra_play_is_measured_logged_and_counted(tmp_path: Path, wanted: str) -> None:
     rest = "alternatives: 1, keep_alternatives: true, coalitions: {parts: [shapley, difference]}"
