@@ -6,6 +6,7 @@ them comes back as a list.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -142,11 +143,18 @@ def _turn_fields(turn: Turn, tokens: bool) -> Json:
         fields["state_key"] = turn.state_key
     if turn.weight != 1.0:
         fields["weight"] = turn.weight
+    if turn.begun:
+        fields["begun"] = turn.begun
     if turn.probes:
         fields["probes"] = turn.probes
     if tokens and turn.token_probes:
-        fields["token_probes"] = turn.token_probes
+        fields["token_probes"] = {name: _nulls(values) for name, values in turn.token_probes.items()}
     return fields
+
+
+def _nulls(values: tuple[float, ...]) -> tuple[float | None, ...]:
+    """JSON has no NaN, which here says that a token was not measured."""
+    return tuple(None if math.isnan(value) else value for value in values)
 
 
 def _completion_fields(completion: Completion) -> Json:
@@ -163,7 +171,10 @@ def _turn(fields: Json) -> Turn:
         if name in fields:
             fields[name] = tuple(fields[name])
     if "token_probes" in fields:
-        fields["token_probes"] = {name: tuple(values) for name, values in fields["token_probes"].items()}
+        fields["token_probes"] = {
+            name: tuple(math.nan if value is None else value for value in values)
+            for name, values in fields["token_probes"].items()
+        }
     if "completion" in fields:
         parts = fields["completion"]
         for name in ("tokens", "logprobs", "versions"):

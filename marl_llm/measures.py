@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from math import nan
 
 from marl_llm.learning.base import Trainer
 from marl_llm.learning.samples import to_samples
@@ -14,7 +15,8 @@ def measured(episodes: Sequence[Episode], trainers: Mapping[str, Trainer], wante
     The weights are those that the learners have now: to be called before they learn.
     """
     found: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {}
-    every = {(episode.match.id, index): 0.0 for episode in episodes for index in range(len(episode.turns))}
+    begun = {(episode.match.id, index): turn.begun for episode in episodes for index, turn in enumerate(episode.turns)}
+    every = dict.fromkeys(begun, 0.0)
     for name, trainer in trainers.items() if wanted else ():
         samples = to_samples(episodes, every, name, dict.fromkeys(every, 1.0))
         values = trainer.measure(samples, sorted(wanted)) if samples else {}
@@ -22,7 +24,9 @@ def measured(episodes: Sequence[Episode], trainers: Mapping[str, Trainer], wante
         for quantity, values_N in values.items():
             first = 0
             for episode_id, span in spans:
-                found.setdefault((episode_id, span.turn), {})[quantity] = tuple(values_N[first : first + span.length])
+                unknown = (nan,) * begun[episode_id, span.turn]  # another episode's
+                whole = (*unknown, *values_N[first : first + span.length])
+                found.setdefault((episode_id, span.turn), {})[quantity] = whole
                 first += span.length
     return [
         replace(

@@ -25,7 +25,7 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "play/illegal_fraction": sum(turn.legal is False for turn in turns) / max(1, len(turns)),
         "play/truncated": status["truncated"],
         "play/faults": status["fault"],
-        "play/sampled_tokens": sum(len(completion.tokens) for completion in sampled),
+        "play/sampled_tokens": sum(turn.num_sampled for turn in turns),
         "play/reply_tokens": sum(len(completion.tokens) for completion in sampled) / max(1, len(sampled)),
         **({} if identical is None else {"play/identical_replies": identical}),
         **{f"play/return/{role}": value for role, value in returns_by_role(episodes).items()},
@@ -71,7 +71,7 @@ def tokens_of(turns: Iterable[Turn]) -> tuple[int, int]:
     read = sampled = 0
     for turn in turns:
         read += len(turn.prompt or ())
-        sampled += len(turn.completion.tokens) if turn.completion is not None else 0
+        sampled += turn.num_sampled
     return read, sampled
 
 

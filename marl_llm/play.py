@@ -268,6 +268,7 @@ class Table:
         self._replies: dict[str, tuple[str, Reply]] = {}
         """What they decided so far, with the policy that did."""
         self._replay()
+        self._keep_silent()
 
     @property
     def asked(self) -> dict[str, View]:
@@ -289,9 +290,17 @@ class Table:
                         f"seed {self.match.seed}, actions {self._actions})"
                     )
                 reply = Reply(text=turn.reply, action=turn.action, prompt=turn.prompt, completion=turn.completion)
-                self.take(agent, turn.policy, reply)
+                self._take(agent, turn.policy, reply)
             if self._replies:
                 return
+
+    def _keep_silent(self) -> None:
+        """Let those who are muted do what they do, until somebody else is asked."""
+        muted = self.match.muted
+        while muted and self.status is None and (silent := [agent for agent in self.asked if agent in muted]):
+            for agent in silent:
+                policy = seat_policy(self.match.seats, agent)
+                self._take(agent, policy, Reply(text=muted[agent] or "", action=muted[agent]))
 
     def _look(self) -> dict[str, View]:
         game = self._game
@@ -302,6 +311,7 @@ class Table:
         """What the agent may know when it makes turn number `index` of the match."""
         legal = info.get("legal_actions")
         latest = self._turns[self._latest[agent]] if agent in self._latest else None
+        forked = self.match.begun is not None and index == self.match.begins
         conversation = None
         if latest is not None and latest.prompt is not None and latest.completion is not None:
             conversation = latest.prompt + latest.completion.tokens
@@ -318,6 +328,8 @@ class Table:
             seed=derive(self.match.seed, self.match.member, index),
             history=self._history.get(agent, ()),
             conversation=conversation,
+            begun=self.match.begun if forked else None,
+            concluding=forked and self.match.concluding,
         )
 
     def take(self, agent: str, policy: str, reply: Reply) -> bool:
@@ -326,6 +338,12 @@ class Table:
         Then all are applied and recorded as turns, in the order of `views`: who was asked next is in `views`, unless
         the match is over. A fault ends it, and is no turn.
         """
+        last = self._take(agent, policy, reply)
+        if last:
+            self._keep_silent()
+        return last
+
+    def _take(self, agent: str, policy: str, reply: Reply) -> bool:
         self._replies[agent] = (policy, reply)
         if len(self._replies) < len(self.views):
             return False
@@ -378,8 +396,9 @@ class Table:
                 legal=legal,
                 rewards=self._rewards[-1],
                 parent=parent,
+                begun=len(view.begun.tokens) if view.begun is not None and reply.completion is not None else 0,
                 state_key=view.state_key,
-                weight=0.0 if len(self._turns) < len(self.match.played) else 1.0,
+                weight=0.0 if len(self._turns) < len(self.match.played) or view.agent in self.match.muted else 1.0,
             )
         )
         if self.status is None:

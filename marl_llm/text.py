@@ -21,6 +21,7 @@ Messages = list[dict[str, str]]
 
 # Possessive, so that blanks without end are read once, whoever sends them.
 TAG = re.compile(r"<\s*+(?P<close>/?)\s*+(?P<name>think|answer)\s*+>", re.IGNORECASE)
+END_OF_THOUGHT = "</think>"
 THOUGHT = re.compile(r"\s*<\s*think\s*>.*?<\s*/\s*think\s*>", re.IGNORECASE | re.DOTALL)
 
 # Stand-ins for contents, to see where a template puts them; no template holds these words by itself.
@@ -269,6 +270,12 @@ def answer_begins(reply: str, *, thinking: bool) -> int | None:
     thought = THOUGHT.match(reply) if thinking else None
     tag = TAG.search(reply, thought.end() if thought else 0)
     return tag.start() if tag and tag["name"].lower() == "answer" and not tag["close"] else None
+
+
+def in_thought(reply: str) -> bool:
+    """Whether a thought was begun, and none has ended."""
+    tags = [tag["close"] for tag in TAG.finditer(reply) if tag["name"].lower() == "think"]
+    return bool(tags) and not any(tags)
 
 
 def _legal(text: str, legal_actions: Sequence[str]) -> str | None:

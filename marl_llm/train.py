@@ -254,7 +254,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
         _check_game(game.trained)
     check_players(config)
     _check_probes(config)
-    _check_replays(config)
+    _check_forks(config)
     recipe = load_recipe(config.credit)
     _check_recipe(config, recipe)
     if config.run.threads is not None:
@@ -265,7 +265,7 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 def _check_recipe(config: Config, recipe: Recipe) -> None:
     """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
     games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
-    offered = {"tokens", *MEASURED}
+    offered = {"tokens", *MEASURED} | _branched(config, recipe)
     if all(env.unwrapped.metadata.get("state_key") for env in games):
         offered.add("state_key")
     if config.play.replays:
@@ -277,6 +277,20 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
                 f"credit: recipe {recipe.name} values tokens, and policy {name} prefers whole turns to others "
                 f"(policies.{name}.objective.preference); it needs a recipe with unit: turn"
             )
+
+
+def _branched(config: Config, recipe: Recipe) -> set[str]:
+    """What further play offers."""
+    wanted = config.play.branches
+    parts = wanted.coalitions.parts if wanted.coalitions is not None else []
+    offers = {
+        "value": wanted.segments if recipe.by_token else wanted.values,
+        "q": wanted.options,
+        "baseline": wanted.alternatives,
+        "difference": config.play.replays or "difference" in parts,
+        "shapley": "shapley" in parts,
+    }
+    return {name for name, offered in offers.items() if offered}
 
 
 def _check_game(game: GameConfig) -> None:
@@ -295,12 +309,25 @@ def _check_probes(config: Config) -> None:
         require(role in known, "play.probe", role, f"one of the roles of the games: {known}")
 
 
-def _check_replays(config: Config) -> None:
-    """A call is left out by a reply that cannot be read: the game must go on after it."""
-    for label, game in config.trained_games.items() if config.play.replays else ():
+def _check_forks(config: Config) -> None:
+    """Forks are played again from seed and actions, so that the game must follow from these; and where somebody is left
+    out by a reply that cannot be read, it must go on after one."""
+    play = config.play
+    coalitions = play.branches.coalitions
+    forking = {"tree": play.tree, "replays": play.replays, "branches": play.branches.any}
+    unread = coalitions is not None and coalitions.muted is None
+    for label, game in config.trained_games.items() if any(forking.values()) else ():
         metadata = make_game(game.name, game.trained.settings).unwrapped.metadata
-        ends = metadata.get("on_illegal") == "forfeit"
-        require(not ends, "play.replays", config.play.replays, f"0 while game {label} has on_illegal: forfeit")
+        if not metadata["seeded"]:
+            key = next(key for key, wanted in forking.items() if wanted)
+            raise ConfigError(
+                f"play.{key}: not with game {label} ({game.name}), which cannot be forked, as it does not follow from "
+                "its seed (its metadata has seeded: false); all games that marl-llm brings can be"
+            )
+        if metadata.get("on_illegal") == "forfeit":
+            rule = f"while game {label} has on_illegal: forfeit"
+            require(not play.replays, "play.replays", play.replays, f"0 {rule}")
+            require(not unread, "play.branches.coalitions.muted", None, f"a legal action {rule}")
 
 
 def _load_function(name: str) -> Rewards:

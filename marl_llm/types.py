@@ -53,6 +53,14 @@ class Match:
     """Where it forks from another episode, if it does."""
     played: "tuple[Turn, ...]" = field(default=(), compare=False)
     """The turns before the fork: they are played again as they were, and not written to disk with the match."""
+    begun: "Completion | None" = field(default=None, compare=False)
+    """What the reply of the first turn after the fork begins with; not written to disk with the match either."""
+    concluding: bool = False
+    """Whether the thought of that reply ends with `begun`, if it does not end in it. Only of what is not learned from,
+    and so not written to disk; neither is `muted`."""
+    muted: Mapping[str, str | None] = field(default_factory=dict)
+    """Agents that are not asked, each with the action that it takes in all turns after the fork; None: a reply that
+    cannot be read."""
 
     @property
     def title(self) -> str:
@@ -112,10 +120,17 @@ class Turn:
     """Equal keys mean equal decision problems (an information state); None when the game has no keys."""
     weight: float = 1.0
     """Weight of this turn in the loss."""
+    begun: int = 0
+    """Sampled tokens that stood there before the fork: they are another episode's to learn from."""
     probes: Mapping[str, float] = field(default_factory=dict)
     """Values that a credit method measured for this turn."""
     token_probes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Values that a credit method measured for each sampled token of this turn."""
+    """Values that a credit method measured for each sampled token of this turn; NaN where it did not."""
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that were sampled in it."""
+        return len(self.completion.tokens) - self.begun if self.completion is not None else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from marl_llm.branches import branch, tree, with_differences
+from marl_llm.branches.calls import differences
+from marl_llm.branches.forks import branch, tree
+from marl_llm.branches.found import measured
 from marl_llm.config import GameConfig
 from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import GameError
@@ -116,7 +118,7 @@ def test_what_was_played_before_a_fork_is_not_learned_from_twice() -> None:
 def test_what_a_call_was_worth_is_what_its_caller_loses_without_it() -> None:
     """Both facts are needed, and with three turns there is none left to ask again."""
     parent = episode_of(RESEARCH, KNOWING)
-    (credited,), replayed = played(with_differences([parent], replays=2), KNOWING)
+    (credited,), replayed = played(measured([parent], [differences([parent], replays=2)]), KNOWING)
     last = {turn.agent: index for index, turn in enumerate(parent.turns) if turn.parent is not None}
     assert len(last) == 2
     assert len(replayed) == 4
@@ -128,6 +130,6 @@ def test_what_a_call_was_worth_is_what_its_caller_loses_without_it() -> None:
 def test_a_call_whose_caller_never_speaks_again_was_worth_nothing() -> None:
     parent = episode_of(RESEARCH, KNOWING)
     cut = replace(parent, turns=parent.turns[:3], status="truncated")
-    (credited,), replayed = played(with_differences([cut], replays=2), KNOWING)
+    (credited,), replayed = played(measured([cut], [differences([cut], replays=2)]), KNOWING)
     assert replayed == []
     assert credited.turns[2].rewards["difference"] == 0.0

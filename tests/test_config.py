@@ -184,6 +184,31 @@ def test_the_configurations_that_come_along_load_and_survive_being_written(tmp_p
         ),
         ("policies: {agent: {objective: {kl: {coeff: 1}}}}", "kl.coeff: unknown key; nearest valid name: coef;"),
         ("run: 3", "c.yaml: run: 3 is not allowed; it must be a mapping of settings$"),
+        (
+            "play: {branches: {values: 1, segments: {}}}",
+            "c.yaml: play.branches.values: 1 is not allowed; it must be 0 with play.branches.segments, which have "
+            "values too$",
+        ),
+        (
+            "play: {branches: {keep_alternatives: true}}",
+            "c.yaml: play.branches.keep_alternatives: True is not allowed; it must be false without play.branches.alt",
+        ),
+        (
+            "play: {branches: {budgets: {tokens: [4, 4]}}}",
+            r"c.yaml: play.branches.budgets.tokens: \[4, 4\] is not allowed; it must be one or more numbers from 1",
+        ),
+        (
+            "play: {branches: {budgets: {tokens: [4]}}}",
+            r"c.yaml: play.branches.budgets: \[4\] is not allowed; it must be null without play.thinking$",
+        ),
+        (
+            "play: {thinking: true, max_reply_tokens: 8, branches: {budgets: {tokens: [8]}}}",
+            r"c.yaml: play.branches.budgets.tokens: \[8\] is not allowed; it must be less than play.max_reply_tokens",
+        ),
+        (
+            "play: {replays: 1, branches: {coalitions: {parts: [difference]}}}",
+            "c.yaml: play.replays: 1 is not allowed; it must be 0 where play.branches.coalitions has the part diff",
+        ),
         ("play: {tree: 3}", "c.yaml: play.tree: 3 is not allowed; it must be a mapping of settings$"),
         ("play: {probe: scorer}", r"c.yaml: play.probe: it must be a list, as in \[a, b\]$"),
         ("run: {seed: one}", "run.seed: Value 'one' .* could not be converted to Integer"),

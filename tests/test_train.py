@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -424,6 +425,107 @@ def test_a_tree_is_played_learned_from_by_pairs_and_can_be_audited(tmp_path: Pat
     assert before is not None
     assert before.first.team is not None
     assert swept["team: correct before"] == before.first.team.facts["correct"].mean
+
+
+def test_a_tree_of_tokens_is_learned_from_once(tmp_path: Path) -> None:
+    segments = ("play.tree={width: 2, turns: 2, tokens: 1}", "credit=grpo", "run.steps=1", *QUICK)
+    path = train(small(tmp_path, *segments), Silent())
+    (metrics,) = read_metrics(path)
+    episodes = list(read_episodes(path))
+    assert len(episodes) == 2 * 4 * 2**2
+    assert metrics["play/sampled_tokens"] == sum(t.num_sampled for e in episodes for t in e.turns[e.match.begins :])
+    assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
+    again = [turn for episode in episodes for turn in episode.turns if turn.begun]
+    assert {turn.begun for turn in again} == {1, 2}
+
+
+@pytest.mark.parametrize("wanted", ["values: 2", "segments: {rollouts: 2, interval: 2}"])
+def test_extra_play_is_measured_logged_and_counted(tmp_path: Path, wanted: str) -> None:
+    rest = "alternatives: 1, keep_alternatives: true, coalitions: {parts: [shapley, difference]}"
+    branches = (f"play.branches={{{wanted}, {rest}}}", "credit=grpo")
+    path = train(small(tmp_path, *CHAIN, *branches), Silent())
+    (metrics,) = read_metrics(path)
+    episodes = list(read_episodes(path))
+    assert len(episodes) == metrics["play/games"] > 4
+    assert metrics["play/replays"] > 0
+    assert metrics["play/replay_tokens"] > 0
+    assert metrics["learn/agent/sampled_tokens"] == metrics["play/sampled_tokens"]
+    for episode in episodes:
+        assert all({"shapley", "difference"} <= turn.rewards.keys() for turn in episode.turns[-3:])
+        own = episode.turns[episode.match.begins :]
+        if episode.match.branch is None:
+            assert all("baseline" in turn.probes for turn in own)
+        if wanted.startswith("values"):
+            assert all("value" in turn.probes for turn in episode.turns)
+        else:
+            lengths = [len(turn.completion.tokens) for turn in episode.turns if turn.completion is not None]
+            assert [len(turn.token_probes["value"]) for turn in episode.turns] == lengths
+    if not wanted.startswith("values"):
+        known = [v for episode in episodes for turn in episode.turns for v in turn.token_probes["value"] if v == v]
+        assert known
+
+
+@pytest.mark.parametrize(
+    ("recipe", "offered"),
+    [
+        ("vineppo", "values: 1"),
+        ("pav", "values: 1"),
+        ("spo_chain", "segments: {rollouts: 1}"),
+        ("shapley", "coalitions: {}"),
+        ("difference", "coalitions: {parts: [difference]}"),
+        ("coma", "options: 1, alternatives: 1"),
+        ("coma_mc", "alternatives: 2, keep_alternatives: true"),
+    ],
+)
+def test_what_extra_play_measures_is_what_recipes_ask_for(tmp_path: Path, recipe: str, offered: str) -> None:
+    if recipe != "coma_mc":
+        missing = {"pav": "value", "vineppo": "value", "spo_chain": "value", "coma": "(baseline|q)"}.get(recipe, recipe)
+        with pytest.raises(ConfigError, match=f"recipe {recipe} needs {missing}, which is missing"):
+            prepare(small(tmp_path, "games.game.settings.on_illegal=default_action", f"credit={recipe}"))
+    kuhn = (
+        "games.game.settings.on_illegal=default_action",
+        "matchmaking.seats={player_0: agent, player_1: random}",
+        "play.context_tokens=224",
+        "run.steps=1",
+    )
+    path = train(small(tmp_path, *kuhn, f"credit={recipe}", f"play.branches={{{offered}}}", *QUICK), Silent())
+    episodes = list(read_episodes(path))
+    credited = credit(episodes, load_recipe(recipe))
+    assert np.abs(credited.advantages).max() > 0
+    by = {(episode.match.id, index): turn.policy for episode in episodes for index, turn in enumerate(episode.turns)}
+    assert {by[turn] for turn in credited.unknown} <= {"random"}
+
+
+QUICK = ("evaluation.every=0", "evaluation.exploitability=false", "evaluation.games=0")
+
+
+def test_a_value_of_turns_is_none_of_tokens(tmp_path: Path) -> None:
+    for recipe, offered in (("vineppo", "segments: {}"), ("spo_chain", "values: 1")):
+        with pytest.raises(ConfigError, match=f"recipe {recipe} needs value, which is missing"):
+            prepare(small(tmp_path, f"credit={recipe}", f"play.branches={{{offered}}}"))
+
+
+def test_a_game_that_does_not_follow_from_its_seed_is_not_forked(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "drawing.py").write_text(
+        "from games.matrix_game import env as made\n"
+        "from games.turns import InTurns\n"
+        "def env():\n"
+        "    game = made(on_illegal='default_action')\n"
+        "    game.metadata['seeded'] = False\n"
+        "    return game\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drawing = ("games.game.name=drawing:env", "credit=grpo", "policies.agent.warmup=null")
+    for setting in ("tree={width: 2, turns: 1}", "replays=1", "branches.values=1"):
+        key = setting.partition("=")[0].partition(".")[0]
+        with pytest.raises(ConfigError, match=f"^play.{key}: not with game game .drawing:env., which cannot be forked"):
+            prepare(small(tmp_path, *drawing, f"play.{setting}"))
+
+
+def test_coalitions_need_a_game_that_goes_on_when_somebody_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^play.branches.coalitions.muted: None .* a legal action while game game"):
+        prepare(small(tmp_path, "play.branches.coalitions={}"))
+    prepare(small(tmp_path, "play.branches.coalitions.muted=check"))
 
 
 def test_calls_are_credited_with_what_their_caller_loses_without_them(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Everybody but `loading` receives frozen dataclasses. Validation refuses, it neve
 """
 
 from marl_llm.config.benchmark import BenchmarkConfig, EntrantConfig, ProtocolConfig
+from marl_llm.config.branches import BranchesConfig, BudgetsConfig, CoalitionsConfig, SegmentsConfig, TreeConfig
 from marl_llm.config.cluster import ClusterConfig, PlacementConfig
 from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
 from marl_llm.config.loading import (
@@ -26,7 +27,6 @@ from marl_llm.config.matches import (
     PlayConfig,
     PlayedGame,
     RunConfig,
-    TreeConfig,
 )
 from marl_llm.config.policies import (
     UNTOLD,
@@ -52,7 +52,10 @@ __all__ = [
     "Answers",
     "AssumedConfig",
     "BenchmarkConfig",
+    "BranchesConfig",
+    "BudgetsConfig",
     "ClusterConfig",
+    "CoalitionsConfig",
     "Config",
     "CurriculumConfig",
     "DeviceConfig",
@@ -78,6 +81,7 @@ __all__ = [
     "ProtocolConfig",
     "RunConfig",
     "ScriptedKind",
+    "SegmentsConfig",
     "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",

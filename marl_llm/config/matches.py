@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
+from marl_llm.config.branches import BranchesConfig, TreeConfig
 from marl_llm.config.require import require
 
 
@@ -86,20 +87,6 @@ class CurriculumConfig:
         require(0 < self.slow < self.fast <= 1, "curriculum.slow", self.slow, "more than 0 and less than fast")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TreeConfig:
-    """Decisions are tried several times from one place, for what each of them leads to (MALT, arXiv 2412.01928)."""
-
-    width: int = 3
-    """Tries of each decision; the first one of a game is tried by the members of its group."""
-    turns: int = 2
-    """Turns after the first that are tried so: an episode becomes `width` to the power of `turns` episodes."""
-
-    def __post_init__(self) -> None:
-        require(self.width >= 2, "play.tree.width", self.width, "2 or more")
-        require(self.turns >= 1, "play.tree.turns", self.turns, "1 or more")
-
-
 Answers = Literal["tagged", "plain"]
 
 
@@ -130,6 +117,8 @@ class PlayConfig:
     replays: int = 0
     """How often each call of a sub-agent is left out: its caller plays on without the result, and the reward part
     `difference` of the call is what the caller's return loses by that. Training only; 0: never."""
+    branches: BranchesConfig = field(default_factory=BranchesConfig)
+    """What else is played to find out what turns, tokens and agents are worth."""
     probe: list[str] = field(default_factory=list)
     """Roles whose turns get the probabilities of their legal actions as probes, for rewards that need them."""
     rewards: str | None = None
@@ -144,6 +133,16 @@ class PlayConfig:
             f"more than play.max_reply_tokens ({self.max_reply_tokens})",
         )
         require(self.replays >= 0, "play.replays", self.replays, "0 or more")
+        twice = self.replays and self.branches.coalitions and "difference" in self.branches.coalitions.parts
+        require(not twice, "play.replays", self.replays, "0 where play.branches.coalitions has the part difference too")
+        if self.branches.budgets is not None:
+            require(self.thinking, "play.branches.budgets", self.branches.budgets.tokens, "null without play.thinking")
+            require(
+                self.branches.budgets.tokens[-1] < self.max_reply_tokens,
+                "play.branches.budgets.tokens",
+                self.branches.budgets.tokens,
+                f"less than play.max_reply_tokens ({self.max_reply_tokens})",
+            )
         require(self.max_turns >= 1, "play.max_turns", self.max_turns, "1 or more")
         require(0 <= self.max_faults < 1, "play.max_faults", self.max_faults, "from 0 to less than 1")
         require(

@@ -60,6 +60,8 @@ class Row(NamedTuple):
     """Equal where one turn is part of several episodes, which fork after it; empty: its episode and turn."""
     action: str | None = None
     """What was played."""
+    stems: tuple[tuple[str, int], ...] = ()
+    """Whose its first tokens are, where it was forked within a reply: node, and the token before which that ends."""
     state: str = ""
     """State key: equal where the decision problem is the same; empty where the game has none."""
     truncated: bool = False
@@ -117,6 +119,8 @@ class TurnTable:
     """The tokens of the rows, if they were asked for."""
     turn_row: IntArray
     """Row of each row's turn in the table of turns: 0 to N - 1 in that table itself."""
+    stems: Sequence[tuple[int, Sequence[tuple[str, int]]]] = ()
+    """Rows that were forked within a reply; see `Row.stems`."""
     by_token: bool = False
     """Whether a row is a token."""
 
@@ -200,6 +204,8 @@ class TurnTable:
     def of_tokens(self) -> "TurnTable":
         """The table with one row per sampled token; turns without any are not in it.
 
+        Tokens that were there before a fork have weight 0, and the node of the turn that they were sampled in.
+
         Raises:
             ConfigError: tokens were not logged.
         """
@@ -209,12 +215,21 @@ class TurnTable:
         token_T = np.arange(size) - first_N[row_T]
         last_T = token_T == self.length[row_T] - 1
         codes = {name: codes_N[row_T] for name, codes_N in self.codes.items()} | {"token": token_T}
+        nodes = {node: code for code, node in enumerate(self.names["node"])}
+        weight_T = self.weight[row_T]
+        for row, stems in self.stems:
+            begins = first = int(first_N[row])
+            for node, end in stems:
+                codes["node"][first : begins + end] = nodes.setdefault(node, len(nodes))
+                weight_T[first : begins + end] = 0.0
+                first = begins + end
         return replace(
             self,
             codes=codes | {"place": _places(codes["episode"], codes["agent"])},
+            names={**self.names, "node": tuple(nodes)},
             num_tokens=np.ones(size, dtype=np.int64),
             length=self.length[row_T],
-            weight=self.weight[row_T],
+            weight=weight_T,
             rewards_NP=np.where(last_T[:, None], self.rewards_NP[row_T], 0.0),
             due_NP=self.due_NP[row_T] & last_T[:, None],
             actions=np.array(self.actions, dtype=object)[row_T],  # type: ignore[arg-type]  # indexed by row alone
@@ -247,6 +262,7 @@ def turn_table(episodes: Iterable[Episode], *, tokens: bool = False) -> TurnTabl
             observation=turn.observation,
             weight=turn.weight,
             num_tokens=len(turn.completion.tokens) if turn.completion is not None else 0,
+            stems=_stems(forks, episode.match.id, index) if turn.begun else (),
             node=_node(forks, episode.match.id, index) if episode.match.branch is not None else "",
             action=turn.action,
             state=turn.state_key or "",
@@ -268,6 +284,16 @@ def _node(forks: Mapping[str, Branch | None], episode: str, turn: int) -> str:
     """The turn as it was first played, in the episode that this one was forked from, if that is one of them."""
     fork = forks.get(episode)
     return f"{episode}#{turn}" if fork is None or turn >= fork.turn else _node(forks, fork.episode, turn)
+
+
+def _stems(forks: Mapping[str, Branch | None], episode: str, turn: int) -> tuple[tuple[str, int], ...]:
+    """The turns that this one shares tokens with, the oldest first, each with where these end."""
+    fork = forks.get(episode)
+    if fork is None or fork.turn != turn or fork.token is None:
+        return ()
+    older = _stems(forks, fork.episode, turn)
+    shared = tuple((node, min(end, fork.token)) for node, end in older)
+    return (*shared, (_node(forks, fork.episode, turn), fork.token))
 
 
 def table_of(rows: Iterable[Row]) -> TurnTable:
@@ -311,6 +337,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
         probes=_probes(ordered) | ({} if tokens is None else _means(tokens, len(ordered))),
         tokens=tokens,
         turn_row=np.arange(len(ordered)),
+        stems=[(number, row.stems) for number, row in enumerate(ordered) if row.stems],
     )
 
 

@@ -54,12 +54,16 @@ def _sequences(episode: Episode, advantages: Advantages, policy: str, weights: W
 def _spans(
     turn: Turn, index: int, advantage: float | Sequence[float], weight: float | Sequence[float]
 ) -> Iterator[Span]:
-    """The turn's tokens with a weight, as one span for each run of equal weights: what has none is not counted."""
+    """The turn's tokens with a weight, as one span for each run of equal weights: what has none is not counted.
+
+    Tokens from before a fork have none.
+    """
     assert turn.prompt is not None
     assert turn.completion is not None
     size = len(turn.completion.tokens)
     advantages = (advantage,) * size if isinstance(advantage, float | int) else tuple(advantage)
     weights = (weight,) * size if isinstance(weight, float | int) else tuple(weight)
+    weights = (0.0,) * turn.begun + weights[turn.begun :]
     assert len(advantages) == len(weights) == size, f"turn {index}: {size} tokens have other advantages or weights"
     first = 0
     for shared, run in groupby(weights):

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from marl_llm import curriculum
-from marl_llm.branches import tree
+from marl_llm.branches.forks import tree
 from marl_llm.config import Config
 from marl_llm.engines.slots import pack_tokens, shared_prefix
 from marl_llm.errors import RunError
@@ -46,7 +46,7 @@ class Load:
 def random_play(config: Config, readers: Mapping[str, Reader]) -> dict[str, Load]:
     """Each policy's load if all play at random and every reply is as long as it may be: an upper bound of a reply.
 
-    Matches are those of the first training step, forks included, without a league and replays.
+    Matches are those of the first training step, trees of turns included, without a league and other extra play.
     """
     making = config.matchmaking
     groups = min(making.groups, max(1, MOST_GAMES // making.group_size))

@@ -35,6 +35,10 @@ class View:
     """Earlier (observation, reply) pairs of this seat in this match, oldest first."""
     conversation: Tokens | None = None
     """The tokens of this seat's latest turn, prompt and completion; None before its first turn, or without a model."""
+    begun: Completion | None = None
+    """What the reply begins with, sampled before: it is given back as a part of the whole. None: nothing."""
+    concluding: bool = False
+    """Whether what the reply begins with ends its thought, and nothing more of that is sampled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

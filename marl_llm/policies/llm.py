@@ -11,7 +11,16 @@ from marl_llm.engines.base import Engine, Request
 from marl_llm.errors import ConfigError
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.seeds import derive
-from marl_llm.text import Chat, answer_begins, answer_instruction, canonical_reply, is_plain, read_action
+from marl_llm.text import (
+    END_OF_THOUGHT,
+    Chat,
+    answer_begins,
+    answer_instruction,
+    canonical_reply,
+    in_thought,
+    is_plain,
+    read_action,
+)
 from marl_llm.types import Completion, Tokens, Turn
 
 
@@ -74,7 +83,7 @@ class LLMPolicy:
         self._play = play
         self.temperature = temperature
         self._samples = samples
-        self._asked: dict[Hashable, tuple[View, Tokens]] = {}
+        self._asked: dict[Hashable, tuple[View, Tokens, Completion | None]] = {}
         self._overflowed: list[tuple[Hashable, Reply]] = []
         self._understood = lru_cache(maxsize=4096)(partial(_understood, chat, play))  # as in `Reader`
 
@@ -102,20 +111,22 @@ class LLMPolicy:
     def submit(self, ticket: Hashable, view: View) -> None:
         """Ask the engine for a reply; a prompt that leaves no room for one overflows."""
         prompt = self.prompt(view)
-        room = self.engine.context_tokens - len(prompt)
-        if room < 1:
+        begun = self._concluded(view) if view.concluding else view.begun
+        read = prompt if begun is None else prompt + begun.tokens
+        if len(read) >= self.engine.context_tokens:
             self._overflowed.append((ticket, Reply(text="", action=None, prompt=prompt, overflow=True)))
             return
-        self._asked[ticket] = (view, prompt)
-        self.engine.submit(self._request(ticket, prompt, view.seed))
+        self._asked[ticket] = (view, prompt, begun)
+        self.engine.submit(self._request(ticket, read, view.seed, begun=len(read) - len(prompt)))
 
     def poll(self) -> list[tuple[Hashable, Reply]]:
         """Advance the engine by one step; return the replies that are complete."""
         ready, self._overflowed = self._overflowed, []
         if self._asked:
             for ticket, completion in self.engine.poll():
-                view, prompt = self._asked.pop(ticket)
-                ready.append((ticket, self._reply(view, prompt, completion)))
+                view, prompt, begun = self._asked.pop(ticket)
+                whole = completion if begun is None else _joined(begun, completion)
+                ready.append((ticket, self._reply(view, prompt, whole)))
         return ready
 
     def prompt(self, view: View) -> Tokens:
@@ -193,6 +204,12 @@ class LLMPolicy:
             return turn.prompt, ""
         tokens = turn.completion.tokens if turn.completion is not None else ()
         text = self.chat.opened + self.chat.decode(tokens)
+        answer = self._whole(tokens, text)
+        return None if answer is None else (turn.prompt + tokens[: answer[0]], answer[1])
+
+    def _whole(self, tokens: Tokens, text: str) -> tuple[int, str] | None:
+        """How many whole tokens stand before a thinker's answer, and the text that shares one with it; None: no answer
+        was begun."""
         begins = answer_begins(text, thinking=True)
         if begins is None:
             return None
@@ -201,7 +218,7 @@ class LLMPolicy:
             return len(self.chat.opened) + len(self.chat.decode(tokens[:count]))
 
         whole = bisect_right(range(len(tokens) + 1), begins, key=length) - 1
-        return turn.prompt + tokens[:whole], text[length(whole) : begins]
+        return whole, text[length(whole) : begins]
 
     def _exact(self, asked: Sequence[tuple[Tokens, str, Sequence[str]]]) -> list[Strategy]:
         """`asked`: what was read, the text with which every reply begins, and the legal actions."""
@@ -238,12 +255,32 @@ class LLMPolicy:
                 remaining -= 1
         return [_normalised(mass, samples if self.temperature else None) for mass in counts]
 
-    def _request(self, ticket: Hashable, prompt: Tokens, seed: int) -> Request:
+    def _concluded(self, view: View) -> Completion | None:
+        """What a reply begins with, up to its answer if that is begun; else its thought ends with it."""
+        begun = view.begun
+        if begun is None:
+            return None
+        ended = begun.tokens[-1:] == (self.chat.eos_token_id,)
+        text = self.chat.opened + self.chat.decode(begun.tokens)
+        answer = self._whole(begun.tokens, text)
+        kept = len(begun.tokens) - ended if answer is None else answer[0]
+        closing = self.chat.encode(END_OF_THOUGHT) if answer is None and in_thought(text) else ()
+        size = len(closing)
+        return replace(
+            begun,
+            tokens=begun.tokens[:kept] + closing,
+            logprobs=begun.logprobs[:kept] + (0.0,) * size,
+            versions=begun.versions[:kept] + begun.versions[-1:] * size,
+        )
+
+    def _request(self, ticket: Hashable, prompt: Tokens, seed: int, *, begun: int = 0) -> Request:
+        """`begun`: tokens of the reply that are part of the prompt."""
+        left = max(1, self._play.max_reply_tokens - begun)
         return Request(
             ticket=ticket,
             policy=self.name,
             prompt=prompt,
-            max_tokens=min(self._play.max_reply_tokens, self.engine.context_tokens - len(prompt)),
+            max_tokens=min(left, self.engine.context_tokens - len(prompt)),
             seed=seed,
             temperature=self.temperature,
         )
@@ -263,6 +300,15 @@ class LLMPolicy:
     def _read(self, view: View, completion: Completion) -> tuple[str, str | None]:
         """The text of a reply and its action; a reply without its end has none."""
         return self._understood(completion.tokens, completion.stop == "eos", view.legal_actions)
+
+
+def _joined(begun: Completion, rest: Completion) -> Completion:
+    return replace(
+        rest,
+        tokens=begun.tokens + rest.tokens,
+        logprobs=begun.logprobs + rest.logprobs,
+        versions=begun.versions + rest.versions,
+    )
 
 
 def _rendered(chat: Chat, rules: str, observation: str, told: str) -> Tokens:

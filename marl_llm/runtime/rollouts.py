@@ -125,9 +125,9 @@ def gathered(played: Sequence[Played], policy_s: Mapping[str, float], metrics: M
     replayed = [episode for group in played for episode in group.replayed]
     told = dict(metrics)
     if replayed:
-        anew = [turn.completion for episode in replayed for turn in episode.turns if turn.weight and turn.completion]
+        anew = [turn.num_sampled for episode in replayed for turn in episode.turns if turn.weight]
         told["play/replays"] = float(len(replayed))
-        told["play/replay_tokens"] = float(sum(len(completion.tokens) for completion in anew))
+        told["play/replay_tokens"] = float(sum(anew))
     return Step(episodes=sorted(episodes, key=lambda e: e.match.id), policy_s=policy_s, metrics=told)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-from marl_llm.branches import tree, with_differences
-from marl_llm.config import Config, PlayConfig
+from marl_llm.branches.rollout import rollout
+from marl_llm.config import Config
 from marl_llm.opponents import Opponents
-from marl_llm.play import Hall, Playing, Rewards, rewarded
+from marl_llm.play import Hall, Rewards, rewarded
 from marl_llm.policies.base import Policy
 from marl_llm.policies.timed import Timed
 from marl_llm.probes import probed
@@ -24,7 +24,7 @@ class Played:
     episodes: tuple[Episode, ...]
     """All that is learned from."""
     replayed: tuple[Episode, ...] = ()
-    """What was played to find out what a call was worth, and is not learned from."""
+    """What was played to find out what turns and agents were worth, and is not learned from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +45,14 @@ def by_group(matches: Iterable[Match]) -> dict[str, list[Match]]:
     return groups
 
 
-def rollout(matches: Sequence[Match], config: PlayConfig) -> Playing[Played]:
-    """A group's matches, then the forks and replays that the settings want."""
-    replayed: list[Episode] = []
-    episodes = yield matches
-    if config.tree is not None:
-        episodes = yield from tree(episodes, width=config.tree.width, turns=config.tree.turns)
-    if config.replays:
-        episodes, replayed = yield from with_differences(episodes, replays=config.replays)
-    return Played(group=matches[0].group, episodes=tuple(episodes), replayed=tuple(replayed))
-
-
 class _Going:
     """A group that is being played: what it waits for, and what came of it so far."""
 
-    def __init__(self, playing: Playing[Played]) -> None:
-        self.playing = playing
-        self.matches: Sequence[Match] = next(playing)
+    def __init__(self, matches: Sequence[Match], config: Config) -> None:
+        learning = {name for name, policy in config.policies.items() if policy.learns}
+        self.group = matches[0].group
+        self.playing = rollout(matches, config.play, learning)
+        self.matches: Sequence[Match] = next(self.playing)
         self.episodes: dict[str, Episode] = {}
 
     def go_on(self) -> Played | None:
@@ -70,8 +61,8 @@ class _Going:
             episodes, self.episodes = self.episodes, {}
             self.matches = self.playing.send([episodes[match.id] for match in self.matches])
         except StopIteration as ended:
-            result: Played = ended.value
-            return result
+            learned, replayed = ended.value
+            return Played(group=self.group, episodes=tuple(learned), replayed=tuple(replayed))
         return None
 
 
@@ -130,7 +121,7 @@ class Worker:
         for name in self._seated.keys() - self._team.keys() - here:
             del self._seated[name]
         for group in groups.values():
-            self._play(_Going(rollout(group, self._config.play)))
+            self._play(_Going(group, self._config))
 
     def poll(self) -> None:
         """Make some progress.

@@ -97,6 +97,18 @@ def test_a_run_may_go_on_elsewhere_bit_for_bit(local: Path, tmp_path: Path) -> N
     assert same_checkpoints(path, local, 6)
 
 
+def test_extra_play_in_a_worker_is_that_of_the_local_run_bit_for_bit(tmp_path: Path) -> None:
+    extra = (
+        "play.branches={values: 2, alternatives: 1, keep_alternatives: true, coalitions: {}}",
+        "run.steps=2",
+    )
+    here, there = (train(small(tmp_path / name, *extra, *where), Silent()) for name, where in (("h", ()), ("t", ALONE)))
+    assert list(read_episodes(there)) == list(read_episodes(here))
+    assert same_without_cluster(there, here)
+    assert same_checkpoints(there, here, 2)
+    assert all("play/replays" in row for row in read_metrics(here))
+
+
 def test_a_league_is_met_in_workers_as_it_is_here(tmp_path: Path) -> None:
     settings = (
         "matchmaking.league={every: 1, share: 0.5, exploiters: {spoiler: {share: 0.5, reset_every: 2}}}",
