@@ -10,7 +10,14 @@ from marl_llm.errors import ConfigError
 
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
-    "entropy": "learners, of the turns that they learn from",
+    **dict.fromkeys(
+        ("entropy", "certainty", "logit", "logprob_now", "er", "erv", "era"),
+        "learners, of the turns that they learn from",
+    ),
+    "reference": "learners with objective.kl.reference, of the turns that they learn from",
+    "implicit": "learners with objective.prm, of the turns that they learn from",
+    "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
+    **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
     "tokens": "policies of kind llm, logged with run.tokens=true",
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
