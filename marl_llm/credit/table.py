@@ -288,7 +288,7 @@ def table_of(rows: Iterable[Row]) -> TurnTable:
     zeros = np.zeros(len(ordered), dtype=np.int64)
     rewards_NP, due_NP, parts = _rewards([row.rewards for row in ordered])
     lengths = np.array([len(row.tokens) or row.num_tokens for row in ordered], dtype=np.int64)
-    tokens = _tokens(ordered) if any(row.tokens for row in ordered) else None
+    tokens = _tokens(ordered) if any(row.tokens for row in ordered) or not ordered else None
     return TurnTable(
         codes={
             **codes,

@@ -17,7 +17,6 @@ from marl_llm.devices import available_device
 from marl_llm.errors import TrainingError
 from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
 from marl_llm.learning.forward import (
-    MEASURED,
     TokenValues,
     Trunk,
     check_model,
@@ -27,6 +26,7 @@ from marl_llm.learning.forward import (
 )
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
 from marl_llm.learning.preferences import Preferences
+from marl_llm.learning.quantities import MEASURED, quantities
 from marl_llm.learning.reference import Reference, copy_of
 from marl_llm.learning.sharding import Processes, whole
 from marl_llm.learning.state import read_state, read_values, write_state
@@ -261,12 +261,25 @@ class Learner:
         The weights are the present ones, and stay. Samples need neither advantages nor log-probabilities.
         """
         assert set(names) <= set(MEASURED), f"{names} are not {MEASURED}"
-        targets_N = flatten(samples).tokens_N.to(self._device)
-        entropy_N = torch.zeros(len(targets_N), device=self._device)
+        table = flatten(samples)
+        targets_N, turns_N = table.tokens_N.to(self._device), table.turns_N.to(self._device)
+        found = {name: torch.zeros(len(targets_N), device=self._device) for name in names}
         for batch in self._micro_batches(samples):
-            entropy_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).entropy_M
+            with self._passing():
+                told = quantities(
+                    self._trunk,
+                    batch,
+                    targets_N[batch.sampled_M],
+                    turns_N[batch.sampled_M],
+                    names,
+                    temperature=self._temperature,
+                    reference=None if self._reference is None else self._reference.trunk,
+                    logit_tokens=self._config.logit_tokens,
+                )
+            for name, values_M in told.items():
+                found[name][batch.sampled_M] = values_M.float()
         self._processes.rest(*self._trunks)
-        return {name: self._processes.add(entropy_N).tolist() for name in names}
+        return {name: self._processes.add(values_N).tolist() for name, values_N in found.items()}
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it.
@@ -370,8 +383,7 @@ class Learner:
     def _values(self, batch: MicroBatch, targets_N: torch.Tensor, *, reference: bool) -> TokenValues:
         """Run the model on a micro-batch, and the reference, if there is one and it is wanted."""
         other = self._reference.trunk if reference and self._reference is not None else None
-        bfloat16 = self._config.dtype == "bfloat16" and self._processes.count == 1  # else its modules see to it
-        with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        with self._passing():
             return token_values(
                 self._trunk,
                 batch,
@@ -458,6 +470,13 @@ class Learner:
         with self._in_model():
             part.backward()  # type: ignore[no-untyped-call]
         self._processes.rest(*self._trunks)
+
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        """A pass of the models, in their precision."""
+        bfloat16 = self._config.dtype == "bfloat16" and self._processes.count == 1  # else its modules see to it
+        with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            yield
 
     @contextmanager
     def _in_model(self) -> Iterator[None]:
