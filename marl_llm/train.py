@@ -275,10 +275,11 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
         offered.add("state_key")
     check_needs(recipe, offered)
     for name, policy in config.policies.items() if recipe.by_token else ():
-        if policy.learns and policy.objective.preference is not None:
+        if policy.learns and policy.objective.compares:
+            section = "preference" if policy.objective.preference is not None else "discriminate"
             raise ConfigError(
                 f"credit: recipe {recipe.name} values tokens, and policy {name} prefers whole turns to others "
-                f"(policies.{name}.objective.preference); it needs a recipe with unit: turn"
+                f"(policies.{name}.objective.{section}); it needs a recipe with unit: turn"
             )
 
 

@@ -15,6 +15,7 @@ from marl_llm.config.loading import (
     require_same_settings,
     to_yaml,
 )
+from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     Answers,
@@ -54,13 +55,16 @@ __all__ = [
     "BenchmarkConfig",
     "ClusterConfig",
     "Config",
+    "CovarianceConfig",
     "CurriculumConfig",
     "DeviceConfig",
+    "DiscriminateConfig",
     "EngineConfig",
     "EntrantConfig",
     "EvaluationConfig",
     "ExploiterConfig",
     "GameConfig",
+    "HapoConfig",
     "KLConfig",
     "LeagueConfig",
     "LearnerConfig",
@@ -78,6 +82,7 @@ __all__ = [
     "ProtocolConfig",
     "RunConfig",
     "ScriptedKind",
+    "SmoothConfig",
     "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",

@@ -262,7 +262,7 @@ def _per_unit(
     mean_U, _ = moments(units_N, num_units, x_N, tokens_N)
     tokens_U = np.bincount(units_N, tokens_N, num_units)
     value_U = np.where(tokens_U > 0, mean_U * tokens_U if reduce == "sum" else mean_U, np.nan)
-    length_U = np.bincount(units_N, np.where(known_rows(signal), table.num_tokens, 0), num_units)
+    length_U = np.bincount(units_N, np.where(known_rows(signal), table.num_tokens, 0), num_units).astype(np.float64)
     first_N = np.zeros(len(table), dtype=np.bool_)
     rows = np.flatnonzero(counted_N)
     first_N[rows[np.unique(units_N[rows], return_index=True)[1]]] = True

@@ -1,6 +1,7 @@
 """What a learner can tell of sampled tokens besides what its loss needs: for credit methods that look at them."""
 
 from collections.abc import Collection
+from itertools import pairwise
 
 import torch
 
@@ -92,12 +93,12 @@ def ranks(states_TH: torch.Tensor, stride: int = RANK_STRIDE) -> tuple[float, fl
     """
     prefixes = [effective_rank(states_TH[: t + 1]) for t in range(stride, len(states_TH), stride)]
     gains = [value - sum(prefixes[:j]) / j for j, value in enumerate(prefixes) if j]
-    changes = [after - before for before, after in zip(gains, gains[1:])]
+    changes = [after - before for before, after in pairwise(gains)]
     return effective_rank(states_TH), _mean(gains), _mean(changes)
 
 
 def effective_rank(states_TH: torch.Tensor) -> float:
-    """Exponential of the entropy of the singular values of the centred states, as shares; 0 where there is no spread."""
+    """Exponential of the entropy of the singular values of the centred states, as shares; 0 without a spread."""
     wide = states_TH.to(torch.promote_types(states_TH.dtype, torch.float32))
     values = torch.linalg.svdvals(wide - wide.mean(0))
     total = values.sum()

@@ -199,6 +199,9 @@ def test_what_is_not_measured_changes_nothing() -> None:
         assert credit_table(table_of(rows), load_recipe(name)).advantages.tolist() == plain
 
 
+QUANTITIES = ("certainty", "logit", "logprob", "er", "erv", "era", "implicit")
+
+
 @pytest.mark.parametrize("name", ["aspo", "prime", "s_grpo", "ucas", "verl", "xrpo_novelty"])
 def test_ten_thousand_episodes_of_ten_turns_take_little(name: str) -> None:
     rows = [
@@ -208,9 +211,9 @@ def test_ten_thousand_episodes_of_ten_turns_take_little(name: str) -> None:
             {"r": float(i % 3), "call": float(k)},
             group=f"g{i // 8}",
             tokens=(1,) * 8,
-            token_probes={
-                q: (i % 7 / 7,) * 8 for q in ("certainty", "logit", "logprob", "er", "erv", "era", "implicit")
-            },
+            token_probes=dict.fromkeys(
+                ("certainty", "logit", "logprob", "er", "erv", "era", "implicit"), (i % 7 / 7,) * 8
+            ),
         )
         for i in range(1000)
         for k in range(10)
