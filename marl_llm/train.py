@@ -271,6 +271,8 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
         offered.discard("reference")
     if config.play.rewards:
         offered.add("call")
+    if all(env.unwrapped.metadata.get("gold") for env in games):
+        offered |= {"gold", "gold_before"}
     if all(env.unwrapped.metadata.get("state_key") for env in games):
         offered.add("state_key")
     check_needs(recipe, offered)

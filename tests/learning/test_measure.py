@@ -1,8 +1,6 @@
 """What a learner tells of sampled tokens is what a plain pass of each sequence alone says."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +10,10 @@ from marl_llm.config import KLConfig, LearnerConfig, ObjectiveConfig
 from marl_llm.learning.learner import Learner
 from marl_llm.learning.quantities import MEASURED, effective_rank, ranks
 from marl_llm.types import Sample
+from tests.credit.cases import cases
 from tests.learning.small import make_qwen3, together
 from tests.learning.test_learner import make_learner, make_samples
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "credit" / "golden" / "advantages.json").read_text())
 REFERENCE = ObjectiveConfig(kl=KLConfig(reference="frozen", coef=0.1))
 TEMPERATURE = 0.7
 
@@ -84,7 +82,7 @@ def test_several_processes_measure_what_one_does() -> None:
             assert values == pytest.approx(alone[name], abs=2e-4), name
 
 
-@pytest.mark.parametrize("case", GOLDEN["verl_rank"], ids=["eight", "one"])
+@cases("verl_rank")
 def test_ranks_match_the_golden_cases(case: Any) -> None:
     states_TH, outputs = torch.tensor(case["inputs"]["hidden"], dtype=torch.float64), case["outputs"]
     stride = case["inputs"]["stride"]
