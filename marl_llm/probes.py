@@ -38,8 +38,8 @@ def with_gold(episodes: Sequence[Episode], policies: Mapping[str, Policy]) -> li
     `gold_action`, if that is another text than `gold`).
 
     `gold`: mean log-probability per token of the reply that says it and nothing else, after all that the agent reads in
-    its next turn; `gold_before`, in its first turn: after what it reads in that one. An agent's last turn has no `gold`:
-    nothing is read after it. Thoughts are left out. The weights are those that the policies have now. One batch per
+    its next turn; `gold_before`, in its first turn: after what it reads in that one. An agent's last turn has no
+    `gold`: nothing is read after it. Thoughts are left out. The weights are those that the policies have now. One batch per
     policy; turns that no language model of ours played have none, nor have episodes without a gold answer (IGPO, arXiv
     2510.14967).
     """

@@ -15,7 +15,7 @@ OFFERS: Mapping[str, str] = {
         "learners, of the turns that they learn from",
     ),
     "reference": "learners with objective.kl.reference, of the turns that they learn from",
-    "implicit": "learners with objective.prm, of the turns that they learn from",
+    "implicit": "nobody here yet: a token probe, log-ratios of a reward model times beta, in episodes that you bring",
     "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
     **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
     "tokens": "policies of kind llm, logged with run.tokens=true",
