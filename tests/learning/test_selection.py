@@ -273,6 +273,11 @@ def test_drpo(case: Any) -> None:
     moved, told = Discrimination.make(samples, flatten(samples), config).coefficients(now, now + 0.01)
     near(moved - coefficient, [-1000 * (0.01 - 1e-4) / len(now)] * len(now))
     assert told["moved"] == pytest.approx(0.01)
+    slack = replace(config, drift=0.004, drift_coef=10.0)
+    moved, _ = Discrimination.make(samples, flatten(samples), slack).coefficients(now, now + 0.01)
+    near(moved - coefficient, [-10 * 0.006 / len(now)] * len(now))
+    back, _ = Discrimination.make(samples, flatten(samples), slack).coefficients(now, now - 0.01)
+    near(back, coefficient.tolist())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -374,7 +379,13 @@ def test_right_replies_become_likelier_than_wrong_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"tau": 9.0}, {"lam": 9.0}, {"longest": 99}, {"threshold": 0.9}, {"drift_coef": 0.0}, {"drift": 9.0}]
+    "change",
+    [
+        {"tau": 9.0},
+        {"lam": 9.0},
+        {"longest": 99},
+        {"threshold": 0.9},
+    ],
 )
 def test_every_setting_of_drpo_changes_what_is_learned(change: dict[str, Any]) -> None:
     def learned(config: DiscriminateConfig) -> dict[str, torch.Tensor]:
