@@ -39,9 +39,9 @@ def with_gold(episodes: Sequence[Episode], policies: Mapping[str, Policy]) -> li
 
     `gold`: mean log-probability per token of the reply that says it and nothing else, after all that the agent reads in
     its next turn; `gold_before`, in its first turn: after what it reads in that one. An agent's last turn has no
-    `gold`: nothing is read after it. Thoughts are left out. The weights are those that the policies have now. One batch per
-    policy; turns that no language model of ours played have none, nor have episodes without a gold answer (IGPO, arXiv
-    2510.14967).
+    `gold`, since nothing is read after it. Thoughts are left out. The weights are those that the policies have now. One
+    batch per policy; turns that no language model of ours played have none, nor have episodes without a gold answer.
+    Source: IGPO, arXiv 2510.14967.
     """
     asked: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     turns = [list(episode.turns) for episode in episodes]
