@@ -26,7 +26,7 @@ from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, logged
 from marl_llm.league import League
 from marl_llm.learning.base import Trainer
-from marl_llm.learning.forward import MEASURED
+from marl_llm.learning.quantities import MEASURED
 from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
 from marl_llm.measures import measured
@@ -265,17 +265,25 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
 def _check_recipe(config: Config, recipe: Recipe) -> None:
     """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
     games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
+    learning = [policy.objective for policy in config.policies.values() if policy.learns]
     offered = {"tokens", *MEASURED} | _branched(config, recipe)
+    if any(objective.kl.reference == "none" for objective in learning):
+        offered.discard("reference")
+    if config.play.rewards:
+        offered.add("call")
+    if all(env.unwrapped.metadata.get("gold") for env in games):
+        offered |= {"gold", "gold_before"}
     if all(env.unwrapped.metadata.get("state_key") for env in games):
         offered.add("state_key")
     if config.play.replays:
         offered.add("difference")
     check_needs(recipe, offered)
     for name, policy in config.policies.items() if recipe.by_token else ():
-        if policy.learns and policy.objective.preference is not None:
+        if policy.learns and policy.objective.compares:
+            section = "preference" if policy.objective.preference is not None else "discriminate"
             raise ConfigError(
                 f"credit: recipe {recipe.name} values tokens, and policy {name} prefers whole turns to others "
-                f"(policies.{name}.objective.preference); it needs a recipe with unit: turn"
+                f"(policies.{name}.objective.{section}); it needs a recipe with unit: turn"
             )
 
 

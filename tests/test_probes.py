@@ -1,6 +1,7 @@
 """What a policy might have answered instead, measured for the turns that were played."""
 
 from dataclasses import replace
+from math import log
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from marl_llm.models import LanguageModel, make_tiny
 from marl_llm.play import play
 from marl_llm.policies.llm import LLMPolicy
 from marl_llm.policies.scripted import make_scripted
-from marl_llm.probes import probed
+from marl_llm.probes import probed, with_gold
 from marl_llm.text import canonical_reply
 from marl_llm.types import Completion, Episode, Tokens, Turn
 from tests.tiny import CONTEXT, TINY, dictated, saying, seated, texts, untrained
@@ -121,3 +122,33 @@ def test_a_token_that_thought_and_answer_share_is_read_as_part_of_the_answer() -
     (strategy,) = policy.chances([turn])
     assert strategy is not None
     assert strategy.actions == pytest.approx({a: m / sum(mass.values()) for a, m in mass.items()}, rel=1e-3)
+
+
+def test_the_gold_answer_is_measured_after_what_an_agent_reads_next() -> None:
+    model = untrained("discussion", sharpness=20.0)
+    policy = seated(model)
+    policies = {"agent": policy, "scripted": make_scripted("random", {})}
+    episodes = list(play(series(TALK, SEATS, name="x", games=2, seed=0), policies))
+    told = with_gold(episodes, policies)
+    measured = 0
+    for episode in told:
+        reply = canonical_reply(episode.hidden["gold"])
+        size = len(policy.chat.encode_reply(reply))
+        for agent in {turn.agent for turn in episode.turns if turn.policy == "agent"}:
+            mine = [turn for turn in episode.turns if turn.agent == agent]
+            assert len(mine) > 1
+            for place, turn in enumerate(mine):
+                assert turn.prompt is not None
+                nearness = log(plain(model, policy, turn.prompt, reply)) / size
+                quantity, whose = ("gold", mine[place - 1]) if place else ("gold_before", turn)
+                assert whose.probes[quantity] == pytest.approx(nearness, rel=1e-3)
+                measured += 1
+            assert "gold" not in mine[-1].probes, "nothing is read after it"
+            assert all("gold_before" not in turn.probes for turn in mine[1:])
+        assert not any(turn.probes for turn in episode.turns if turn.policy != "agent")
+    assert measured > 4
+    unknown = [replace(episode, hidden={}) for episode in episodes]
+    assert with_gold(unknown, policies) == unknown
+    spoken = [replace(e, hidden={**e.hidden, "gold_action": "another thing"}) for e in episodes]
+    assert with_gold(spoken, policies)[0].turns[-1] == episodes[0].turns[-1]
+    assert with_gold(spoken, policies) != [replace(e, hidden=s.hidden) for e, s in zip(told, spoken, strict=True)]

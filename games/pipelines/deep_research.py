@@ -188,6 +188,7 @@ class DeepResearch(TextGame[Inquiry]):
             utility_range=(0.0, 3.0 if self._graded else 2.0),
             on_illegal=on_illegal,
         )
+        self.metadata["gold"] = True
 
     def deal(self, draws: Random) -> Inquiry:
         number = draws.randrange(len(self._tasks))
@@ -273,7 +274,8 @@ class DeepResearch(TextGame[Inquiry]):
     @property
     def hidden(self) -> dict[str, Any]:
         position = self.position
-        facts: dict[str, Any] = {"task": position.task.id, "gold": position.task.answer}
+        gold = position.task.answer
+        facts: dict[str, Any] = {"task": position.task.id, "gold": gold, "gold_action": f"answer: {gold}"}
         if position.planner.answer is None:
             return facts
         calls = position.calls

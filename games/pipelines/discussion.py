@@ -219,6 +219,7 @@ class Discussion(TaskGame[Talk]):
             on_illegal=on_illegal,
         )
         self.metadata["roles"] = get_args(Kind)
+        self.metadata["gold"] = True
 
     def deal(self, draws: Random) -> Talk:
         number, task = self.draw(draws)

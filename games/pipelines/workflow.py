@@ -123,6 +123,7 @@ class Workflow(TaskGame[Work]):
             utility_range=(0.0, float(len(self._pay))),
             on_illegal=on_illegal,
         )
+        self.metadata["gold"] = True
         if any(node.asks == "paraphrase" for node in nodes):
             for task in self._tasks[:SHOWN]:
                 self._paraphrase(task)

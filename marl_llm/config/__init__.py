@@ -16,6 +16,7 @@ from marl_llm.config.loading import (
     require_same_settings,
     to_yaml,
 )
+from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     Answers,
@@ -57,13 +58,16 @@ __all__ = [
     "ClusterConfig",
     "CoalitionsConfig",
     "Config",
+    "CovarianceConfig",
     "CurriculumConfig",
     "DeviceConfig",
+    "DiscriminateConfig",
     "EngineConfig",
     "EntrantConfig",
     "EvaluationConfig",
     "ExploiterConfig",
     "GameConfig",
+    "HapoConfig",
     "KLConfig",
     "LeagueConfig",
     "LearnerConfig",
@@ -82,6 +86,7 @@ __all__ = [
     "RunConfig",
     "ScriptedKind",
     "SegmentsConfig",
+    "SmoothConfig",
     "StoreConfig",
     "TinyModelConfig",
     "TreeConfig",

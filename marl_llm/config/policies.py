@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
+from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
 from marl_llm.config.require import require
 
 
@@ -211,8 +212,48 @@ class ObjectiveConfig:
     """The pull towards a reference policy."""
     preference: PreferenceConfig | None = None
     """Learn from pairs, with `kl.reference` as the reference, and from nothing else here; None: from advantages."""
+    discriminate: DiscriminateConfig | None = None
+    """Learn from right and wrong replies to the same prompt, and from nothing else here; None: from advantages."""
+    covariance: CovarianceConfig | None = None
+    """Hold back tokens whose likelihood and advantage go together; needs one more pass per optimizer step."""
+    hapo: HapoConfig | None = None
+    """Bounds and advantages go by the entropy of tokens; needs one more pass per optimizer step."""
+    smooth: SmoothConfig | None = None
+    """Keep entropies near those of earlier steps; needs one more pass per step."""
+    log_ratio_bound: float | None = None
+    """The log of a token's ratio is cut to within this, either way, before anything else; None: it is not.
+    StableReinforce has 6.9, the log of 1000."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares the values of turns, instead of going by advantages."""
+        return self.preference is not None or self.discriminate is not None
 
     def __post_init__(self) -> None:
+        require(
+            self.preference is None or self.discriminate is None,
+            "objective.discriminate",
+            "a section",
+            "null where there is objective.preference",
+        )
+        require(
+            self.smooth is None or max(self.entropy, self.entropy_final or 0.0) > 0,
+            "objective.entropy",
+            self.entropy,
+            "more than 0 where there is objective.smooth",
+        )
+        require(
+            self.log_ratio_bound is None or 0 < self.log_ratio_bound < inf,
+            "objective.log_ratio_bound",
+            self.log_ratio_bound,
+            "null or more than 0",
+        )
+        require(
+            self.covariance is None or self.covariance.kind == "clip" or self.dual_clip is None,
+            "objective.dual_clip",
+            self.dual_clip,
+            "null where objective.covariance.kind is kl, which clips nothing",
+        )
         require(
             self.preference is None or self.kl.reference != "none",
             "objective.kl.reference",
@@ -367,10 +408,10 @@ class PolicyConfig:
             "more than 0" + ("" if self.learns else ", or 0, which takes the most probable token"),
         )
         require(
-            self.objective.preference is None or self.learner.minibatches == 1,
+            not self.objective.compares or self.learner.minibatches == 1,
             "learner.minibatches",
             self.learner.minibatches,
-            "1 where there is objective.preference, since pairs stay together",
+            "1 where there is objective.preference or discriminate, since what is compared stays together",
         )
         if self.kind != "llm":
             require(self.lora is None, "policy.lora", "a section", f"null in a policy of kind {self.kind}")

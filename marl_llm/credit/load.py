@@ -37,7 +37,7 @@ STAGES: Mapping[str, Callable[..., Any]] = {**SOURCES, **REMEMBERING, **PLAIN}
 """All of them, by name."""
 _KEYS = ("about", "unit", "with", "checked", "stages")
 _FIRST = (*SOURCES, "sum")
-_LAST = ("align", "skip", "once", "drop_flat", "unsure")
+_LAST = ("align", "skip", "once", "drop_flat", "unsure", "thin")
 """Stages that set weights, which a `sum` takes from the turns anew."""
 
 

@@ -13,7 +13,14 @@ _CRITIC = "policies.NAME.critic"
 _FORCED = "a game whose answer is known to training, for policies of kind llm"
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
-    "entropy": "learners, of the turns that they learn from",
+    **dict.fromkeys(
+        ("entropy", "certainty", "logit", "logprob_now", "er", "erv", "era"),
+        "learners, of the turns that they learn from",
+    ),
+    "reference": "learners with objective.kl.reference, of the turns that they learn from",
+    "implicit": "nobody here yet: a token probe, log-ratios of a reward model times beta, in episodes that you bring",
+    "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
+    **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
     "tokens": "policies of kind llm, logged with run.tokens=true",
     "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or a critic of states: {_CRITIC}",
     "gold": _FORCED,

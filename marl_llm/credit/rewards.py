@@ -40,6 +40,27 @@ def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
     return parts
 
 
+CALL = re.compile(r"<tool_call>|<code>|<search>|```python")
+"""What a tool is called with in a reply."""
+
+
+def first_call(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `call` for the turn in which an agent first calls a tool or another agent: how many tokens it had sampled
+    before, within the reply by its share of characters. `marl_llm.credit.rewards:first_call`; it is no reward, so that
+    a recipe gives it weight 0 (ASPO, arXiv 2508.19201)."""
+    callers = {turn.parent for turn in episode.turns}
+    sampled: dict[str, float] = defaultdict(float)
+    parts: dict[str, tuple[int, float]] = {}
+    for index, turn in enumerate(episode.turns):
+        length = len(turn.completion.tokens) if turn.completion is not None else 0
+        found = CALL.search(turn.reply)
+        if turn.agent not in parts and (found or index in callers):
+            share = found.start() / len(turn.reply) if found else 1.0
+            parts[turn.agent] = index, sampled[turn.agent] + share * length
+        sampled[turn.agent] += length
+    return {index: {"call": tokens} for index, tokens in parts.values()}
+
+
 def comas(episode: Episode) -> dict[int, dict[str, float | None]]:
     """CoMAS (arXiv 2510.08529) in the game `discussion`: `marl_llm.credit.rewards:comas`.
 

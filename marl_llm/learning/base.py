@@ -26,7 +26,7 @@ class Trainer(Protocol):
         """One supervised step; returns its loss."""
 
     def measure(self, samples: Sequence[Sample], names: Sequence[str]) -> dict[str, list[float]]:
-        """Quantities of `learning.forward.MEASURED` at every sampled token, under the present weights."""
+        """Quantities of `learning.quantities.MEASURED` at every sampled token, under the present weights."""
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """What is trained; fetched when it is looked at, where it is elsewhere."""

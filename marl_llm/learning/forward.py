@@ -1,5 +1,6 @@
 """From a micro-batch to log-probabilities, entropies and divergences, as if sequences were run one by one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,9 +14,6 @@ from marl_llm.learning.batch import MicroBatch, attention_mask
 
 CHUNK_LOGITS = 2**25
 """Most logits that exist at a time (128 MiB in float32), unless it is said how many positions have theirs."""
-
-MEASURED = ("entropy",)
-"""What a learner can tell of each sampled token, besides its log-probability."""
 
 
 class Trunk(torch.nn.Module):
@@ -160,25 +158,37 @@ def token_values(
         full_kl=full_kl,
         entropy_gradient=entropy_gradient,
     )
-    size = logit_tokens or max(1, CHUNK_LOGITS // trunk.model.config.get_text_config().vocab_size)
-    parts = []
-    for low in range(0, len(states_KH), size):
-        high = min(low + size, len(states_KH))
-        first, last = torch.searchsorted(batch.visits_M, torch.tensor([low, high], device=states_KH.device)).tolist()
-        visits_m, targets_m = batch.visits_M[first:last] - low, targets_M[first:last]
-        reference_kH = None if reference_KH is None else reference_KH[low:high]
+    size = positions_at_a_time(trunk, logit_tokens)
+    found = []
+    for nodes, visits in parts(batch, size):
+        visits_m, targets_m = batch.visits_M[visits] - nodes.start, targets_M[visits]
+        reference_kH = None if reference_KH is None else reference_KH[nodes]
         if len(states_KH) <= size or not torch.is_grad_enabled():
-            parts.append(head(states_KH[low:high], reference_kH, visits_m, targets_m))
+            found.append(head(states_KH[nodes], reference_kH, visits_m, targets_m))
         else:
-            inputs = (states_KH[low:high], reference_kH, visits_m, targets_m)
-            parts.append(checkpoint(head, *inputs, use_reentrant=False, preserve_rng_state=False))
-    logprobs, entropy, ref, kl = zip(*parts)
+            inputs = (states_KH[nodes], reference_kH, visits_m, targets_m)
+            found.append(checkpoint(head, *inputs, use_reentrant=False, preserve_rng_state=False))
+    logprobs, entropy, ref, kl = zip(*found)
     return TokenValues(
         logprobs_M=torch.cat(logprobs),
         entropy_M=torch.cat(entropy),
         reference_M=None if reference is None else torch.cat(ref),
         kl_M=torch.cat(kl) if full_kl else None,
     )
+
+
+def positions_at_a_time(trunk: Trunk, logit_tokens: int | None) -> int:
+    """How many positions have their logits at a time; None: as many as have `CHUNK_LOGITS` logits."""
+    return logit_tokens or max(1, CHUNK_LOGITS // trunk.model.config.get_text_config().vocab_size)
+
+
+def parts(batch: MicroBatch, size: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of at most `size` predicting nodes, and those of the visits that they get."""
+    for low in range(0, len(batch.nodes_K), size):
+        high = min(low + size, len(batch.nodes_K))
+        bounds = torch.tensor([low, high], device=batch.visits_M.device)
+        first, last = torch.searchsorted(batch.visits_M, bounds).tolist()
+        yield slice(low, high), slice(first, last)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

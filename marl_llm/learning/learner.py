@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from marl_llm.config import LearnerConfig, ObjectiveConfig
+from marl_llm.config import LearnerConfig, ObjectiveConfig, SmoothConfig
 from marl_llm.devices import available_device
 from marl_llm.errors import TrainingError
 from marl_llm.learning.batch import MicroBatch, SampledTokens, flatten, micro_batches, pack, span_names
+from marl_llm.learning.discriminate import Discrimination
 from marl_llm.learning.forward import (
-    MEASURED,
     TokenValues,
     Trunk,
     check_model,
@@ -27,7 +27,9 @@ from marl_llm.learning.forward import (
 )
 from marl_llm.learning.minibatch import Minibatch, Tally, stats
 from marl_llm.learning.preferences import Preferences
+from marl_llm.learning.quantities import MEASURED, quantities
 from marl_llm.learning.reference import Reference, copy_of
+from marl_llm.learning.selection import smoothing
 from marl_llm.learning.sharding import Processes, whole
 from marl_llm.learning.state import read_state, read_values, write_state
 from marl_llm.seeds import generator
@@ -96,6 +98,7 @@ class Learner:
         self._seed = seed
         self._keys_per_token = keys_per_token(self.model)
         self._model_s = 0.0
+        self._entropies: dict[int, tuple[float, int]] = {}  # turn of an episode -> sum of its mean entropies, how many
         other = None if objective.kl.reference == "none" else Trunk(copy_of(self.model))
         if config.checkpoint_activations:
             checkpoint_layers(self.model)
@@ -113,7 +116,7 @@ class Learner:
     @property
     def by_pairs(self) -> bool:
         """Whether it compares the values of turns, instead of going by advantages."""
-        return self._objective.preference is not None
+        return self._objective.compares
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """One training step: `epochs` passes over the samples, each of `minibatches` optimizer steps.
@@ -124,8 +127,8 @@ class Learner:
         difference between engine and learner, before the first optimizer step), `grad_norm` (largest, before
         clipping), `lr`, `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over
         optimizer steps), `padding_share`, `model_s` (seconds in forward, backward and optimizer, of the slowest
-        process); where it learns from pairs, `lr`, tokens, seconds and the metrics of `Preferences.coefficients`
-        alone. Mutates weights, optimizer and reference, and increments `version`.
+        process); where it compares replies, `lr`, tokens, seconds and the metrics of `Preferences.coefficients` or
+        `Discrimination.coefficients` alone. Mutates weights, optimizer and reference, and increments `version`.
 
         Raises:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
@@ -137,7 +140,7 @@ class Learner:
         self._imitation_optimizer = None
         self._model_s = 0.0
         lr = learning_rate(self._config, self.version, self._total_steps)
-        metrics = self._from_pairs(samples, lr) if self._objective.preference else self._from_advantages(samples, lr)
+        metrics = self._from_pairs(samples, lr) if self.by_pairs else self._from_advantages(samples, lr)
         self.version += 1
         if self._reference is not None:
             self._reference.after_training_step(self.version)
@@ -155,6 +158,9 @@ class Learner:
         table = flatten(samples)
         whole = self._micro_batches(samples) if len(minibatches[0]) == len(samples) else None
         proximal = self._proximal(samples, table, whole) if len(minibatches) > 1 else None
+        entropies, usual = self._entropies, None
+        if objective.smooth is not None:
+            entropies, usual = self._usual_entropy(samples, table, objective.smooth)
         tally = Tally()
         for place, chosen in enumerate(minibatches):
             if place == 0 or chosen != minibatches[place - 1]:
@@ -163,25 +169,42 @@ class Learner:
                 part_table = table if whole else flatten(part)
                 minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device)
                 batches = whole or self._micro_batches(part)
+                if usual is not None:
+                    usual_N = torch.cat([usual[index] for index in chosen])
+                    minibatch = replace(
+                        minibatch, usual_N=usual_N, smoothing=smoothing(self.version, self._total_steps)
+                    )
+            if objective.covariance is not None or objective.hapo is not None:
+                seen = self._measured(batches, part_table, ("logprob_now", "entropy"))
+                draws = generator(self._seed, "covariance", self.version, place)
+                minibatch = minibatch.planned(seen["logprob_now"], seen["entropy"], draws)
             self._optimizer_step(minibatch, batches, lr, tally)
         tally.combine(self._processes)
+        self._entropies = entropies
         return tally.metrics()
 
     def _from_pairs(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
-        """`epochs` optimizer steps on all pairs; metrics are means over them, those of `Preferences.coefficients`.
+        """`epochs` optimizer steps on all replies that are compared; metrics are means over them, those of
+        `Preferences.coefficients` or `Discrimination.coefficients`.
 
-        The gradient of a pair's loss is that of its log-probabilities times numbers that a pass before has found, so
+        The gradient of their loss is that of its log-probabilities times numbers that a pass before has found, so
         that the two replies of a pair need not lie in one micro-batch. Without pairs or replies to imitate the weights
         stay.
         """
-        assert self._objective.preference is not None
+        preference, discriminate = self._objective.preference, self._objective.discriminate
         table, batches = flatten(samples), self._micro_batches(samples)
         targets_N = table.tokens_N.to(self._device)
-        preferences = Preferences.make(samples, replace(table, tokens_N=targets_N), self._objective.preference)
-        steps = []
+        placed = replace(table, tokens_N=targets_N)
+        if preference is not None:
+            compared: Preferences | Discrimination = Preferences.make(samples, placed, preference)
+        else:
+            assert discriminate is not None
+            compared = Discrimination.make(samples, placed, discriminate)
+        steps, begun_N = [], None
         for _ in range(self._config.epochs):
-            now_N, reference_N = self._logprobs(batches, targets_N, reference=True)
-            coefficient_N, metrics = preferences.coefficients(now_N, reference_N)
+            now_N, reference_N = self._logprobs(batches, targets_N, reference=preference is not None)
+            begun_N = now_N if begun_N is None else begun_N
+            coefficient_N, metrics = compared.coefficients(now_N, begun_N if preference is None else reference_N)
             norm = self._weighted_step(coefficient_N, targets_N, samples, batches, lr) if coefficient_N.any() else 0.0
             steps.append({**metrics, "grad_norm": norm})
         return {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
@@ -261,12 +284,50 @@ class Learner:
         The weights are the present ones, and stay. Samples need neither advantages nor log-probabilities.
         """
         assert set(names) <= set(MEASURED), f"{names} are not {MEASURED}"
-        targets_N = flatten(samples).tokens_N.to(self._device)
-        entropy_N = torch.zeros(len(targets_N), device=self._device)
-        for batch in self._micro_batches(samples):
-            entropy_N[batch.sampled_M] = self._values(batch, targets_N, reference=False).entropy_M
+        found = self._measured(self._micro_batches(samples), flatten(samples), names)
+        return {name: values_N.tolist() for name, values_N in found.items()}
+
+    @torch.no_grad()
+    def _measured(
+        self, batches: Sequence[MicroBatch], table: SampledTokens, names: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        """As `measure`, for samples that are packed already."""
+        targets_N, turns_N = table.tokens_N.to(self._device), table.turns_N.to(self._device)
+        found = {name: torch.zeros(len(targets_N), device=self._device) for name in names}
+        for batch in batches:
+            with self._passing():
+                told = quantities(
+                    self._trunk,
+                    batch,
+                    targets_N[batch.sampled_M],
+                    turns_N[batch.sampled_M],
+                    names,
+                    temperature=self._temperature,
+                    reference=None if self._reference is None else self._reference.trunk,
+                    logit_tokens=self._config.logit_tokens,
+                )
+            for name, values_M in told.items():
+                found[name][batch.sampled_M] = values_M.float()
         self._processes.rest(*self._trunks)
-        return {name: self._processes.add(entropy_N).tolist() for name in names}
+        return {name: self._processes.add(values_N) for name, values_N in found.items()}
+
+    def _usual_entropy(
+        self, samples: Sequence[Sample], table: SampledTokens, config: SmoothConfig
+    ) -> tuple[dict[int, tuple[float, int]], list[torch.Tensor]]:
+        """Mean entropy in earlier training steps of each token's turn in its episode, one vector per sample; NaN where
+        there was none. And what is to be remembered, these samples included, each turn of them counting the same."""
+        entropy_N = self._measured(self._micro_batches(samples), table, ("entropy",))["entropy"].tolist()
+        after, places, first = dict(self._entropies), [], 0
+        for span in (span for sample in samples for span in sample.spans):
+            place = min(span.turn, config.turns - 1)
+            total, count = after.get(place, (0.0, 0))
+            if span.length:
+                after[place] = total + sum(entropy_N[first : first + span.length]) / span.length, count + 1
+            places += [place] * span.length
+            first += span.length
+        usual = {place: total / count for place, (total, count) in self._entropies.items()}
+        usual_N = torch.tensor([usual.get(place, math.nan) for place in places], device=self._device)
+        return after, list(torch.split(usual_N, torch.bincount(table.sequences_N).tolist()))
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """What is trained, of the model's state dict: detached, not copied, so that the next `update` changes it.
@@ -309,6 +370,7 @@ class Learner:
         optimizer.state.update(slots)
         read_state(folder, self._tensors(optimizer), processes=self._processes.count)
         self.version, self._optimizer, self._imitation_optimizer = int(values["version"]), optimizer, None
+        self._entropies = {place: (total, count) for place, total, count in values.get("entropies", ())}
 
     def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Begin anew from other weights, as `weights` gives them, which are copied; `version`, and with it the learning
@@ -337,7 +399,10 @@ class Learner:
         return tensors
 
     def _values_now(self) -> dict[str, Any]:
-        return {"version": self.version, "stepped": bool(self._optimizer.state)}
+        values: dict[str, Any] = {"version": self.version, "stepped": bool(self._optimizer.state)}
+        if self._entropies:
+            values["entropies"] = [[place, *counted] for place, counted in sorted(self._entropies.items())]
+        return values
 
     def _objective_now(self) -> ObjectiveConfig:
         """The objective with the entropy bonus of this training step."""
@@ -370,8 +435,7 @@ class Learner:
     def _values(self, batch: MicroBatch, targets_N: torch.Tensor, *, reference: bool) -> TokenValues:
         """Run the model on a micro-batch, and the reference, if there is one and it is wanted."""
         other = self._reference.trunk if reference and self._reference is not None else None
-        bfloat16 = self._config.dtype == "bfloat16" and self._processes.count == 1  # else its modules see to it
-        with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        with self._passing():
             return token_values(
                 self._trunk,
                 batch,
@@ -458,6 +522,13 @@ class Learner:
         with self._in_model():
             part.backward()  # type: ignore[no-untyped-call]
         self._processes.rest(*self._trunks)
+
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        """A pass of the models, in their precision."""
+        bfloat16 = self._config.dtype == "bfloat16" and self._processes.count == 1  # else its modules see to it
+        with self._in_model(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            yield
 
     @contextmanager
     def _in_model(self) -> Iterator[None]:

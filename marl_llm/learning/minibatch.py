@@ -1,14 +1,24 @@
 """One optimizer batch: its flat vectors, its loss, and what is measured on the way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from marl_llm.config import ObjectiveConfig
 from marl_llm.learning.batch import MicroBatch, SampledTokens, behaviour
 from marl_llm.learning.forward import TokenValues
-from marl_llm.learning.objective import aggregation_weights, kl_estimate, policy_losses
+from marl_llm.learning.objective import (
+    NO_PLAN,
+    TokenLosses,
+    aggregation_weights,
+    group_mean,
+    kl_estimate,
+    policy_losses,
+)
+from marl_llm.learning.selection import TokenPlan, drawn_between, entropy_penalty, entropy_rank, largest
+from marl_llm.learning.selection import covariance as cov
 from marl_llm.learning.sharding import Processes
 from marl_llm.types import Sample
 
@@ -22,7 +32,7 @@ class LossTerms:
     kl_loss_M: torch.Tensor
     """Divergence times its coefficient; 0 without a reference."""
     entropy_loss_M: torch.Tensor
-    """Negative entropy times its coefficient."""
+    """Negative entropy, and what it costs to have left the usual, times the coefficient."""
     kl_M: torch.Tensor
     """Divergence from the reference (nats), without gradient."""
     entropy_M: torch.Tensor
@@ -62,6 +72,14 @@ class Minibatch:
     """Weight of each token in the loss."""
     groups_N: torch.Tensor | None
     """Number of the turn or sequence over which the ratio is taken; None for the token itself."""
+    turns_N: torch.Tensor
+    """Number of the turn of each token."""
+    plan: TokenPlan = NO_PLAN
+    """What is special about each token; see `planned`."""
+    usual_N: torch.Tensor | None = None
+    """Mean entropy in earlier steps of the token's turn in its episode, NaN where there was none; None: no matter."""
+    smoothing: float = 1.0
+    """Factor of the penalty for leaving it, in this training step."""
 
     @classmethod
     def make(
@@ -93,15 +111,42 @@ class Minibatch:
             advantages_N=advantages_N.to(device),
             weights_N=weights_N.float().to(device),
             groups_N=None if groups_N is None else groups_N.to(device),
+            turns_N=table.turns_N.to(device),
         )
+
+    @torch.no_grad()
+    def planned(self, now_N: torch.Tensor, entropy_N: torch.Tensor, draws: np.random.Generator) -> "Minibatch":
+        """The batch with the plan that its objective makes of the present log-probabilities and entropies.
+
+        The draws are those of Clip-Cov (arXiv 2505.22617).
+        """
+        covariance, hapo = self.objective.covariance, self.objective.hapo
+        plan = TokenPlan()
+        if hapo is not None:
+            plan = replace(plan, h_N=entropy_rank(entropy_N, quantile=hapo.quantile, signed=hapo.signed))
+        if covariance is not None:
+            cov_N = cov(now_N, self.advantages_N)
+            if covariance.kind == "kl":
+                plan = replace(plan, pulled_N=largest(cov_N, covariance.share))
+            else:
+                clipped_N = self._policy(now_N, slice(None), plan).clipped_M
+                between = {"low": covariance.low, "high": covariance.high}
+                left_out_N = drawn_between(cov_N, clipped_N, share=covariance.share, **between, draws=draws)
+                plan = replace(plan, left_out_N=left_out_N)
+        return replace(self, plan=plan)
+
+    def _policy(self, now_M: torch.Tensor, which: torch.Tensor | slice, plan: TokenPlan) -> TokenLosses:
+        proximal_M = now_M.detach() if self.proximal_N is None else self.proximal_N[which]
+        groups_M = None if self.groups_N is None else self.groups_N[which]
+        known = proximal_M, self.behaviour_N[which], self.advantages_N[which]
+        return policy_losses(self.objective, now_M, *known, groups_M, plan)
 
     def terms(self, values: TokenValues, batch: MicroBatch) -> LossTerms:
         """The loss of the tokens of one micro-batch, which holds whole samples."""
         objective, sampled_M = self.objective, batch.sampled_M
         now_M, behaviour_M = values.logprobs_M, self.behaviour_N[sampled_M]
         proximal_M = now_M.detach() if self.proximal_N is None else self.proximal_N[sampled_M]
-        groups_M = None if self.groups_N is None else self.groups_N[sampled_M]
-        policy = policy_losses(objective, now_M, proximal_M, behaviour_M, self.advantages_N[sampled_M], groups_M)
+        policy = self._policy(now_M, sampled_M, self.plan.of(sampled_M))
         kl_M = torch.zeros_like(now_M) if values.kl_M is None else values.kl_M
         if values.reference_M is not None and objective.kl.kind != "full":
             kl_M = kl_estimate(objective.kl.kind, now_M, values.reference_M)
@@ -109,7 +154,7 @@ class Minibatch:
         return LossTerms(
             policy_M=weights_M * policy.policy_M,
             kl_loss_M=weights_M * objective.kl.coef * kl_M,
-            entropy_loss_M=-weights_M * objective.entropy * values.entropy_M,
+            entropy_loss_M=weights_M * objective.entropy * (self._strayed(values.entropy_M, batch) - values.entropy_M),
             kl_M=kl_M.detach(),
             entropy_M=values.entropy_M.detach(),
             ratio_M=policy.ratio_M,
@@ -117,6 +162,15 @@ class Minibatch:
             masked_M=policy.masked_M,
             gap_M=proximal_M - behaviour_M,
         )
+
+    def _strayed(self, entropy_M: torch.Tensor, batch: MicroBatch) -> torch.Tensor | float:
+        """What it costs that entropies have left what is usual, in units of the entropy bonus."""
+        smooth = self.objective.smooth
+        if smooth is None or self.usual_N is None:
+            return 0.0
+        sampled_M = batch.sampled_M
+        held_M = group_mean(entropy_M, self.turns_N[sampled_M]) if smooth.level == "turn" else entropy_M
+        return smooth.weight * self.smoothing * entropy_penalty(smooth, held_M, self.usual_N[sampled_M])
 
 
 @dataclass(kw_only=True, slots=True)

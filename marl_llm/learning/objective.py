@@ -1,10 +1,14 @@
 """The loss as pure functions on flat vectors: one entry per sampled token."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from marl_llm.config import Aggregation, ObjectiveConfig
+from marl_llm.learning.selection import TokenPlan, hapo
+
+NO_PLAN = TokenPlan()
 
 
 def aggregation_weights(
@@ -61,12 +65,12 @@ def group_mean(values_M: torch.Tensor, groups_M: torch.Tensor | None) -> torch.T
 def clipped_loss(
     ratio_M: torch.Tensor,
     advantages_M: torch.Tensor,
-    clip_low: float,
-    clip_high: float,
+    clip_low: float | torch.Tensor,
+    clip_high: float | torch.Tensor,
     dual_clip: float | None,
 ) -> torch.Tensor:
     """PPO's clipped loss (arXiv 1707.06347) with separate bounds (2503.14476) and dual clip (1912.09729)."""
-    clipped_M = ratio_M.clamp(1 - clip_low, 1 + clip_high)
+    clipped_M = ratio_M.clamp(1 - clip_low, 1 + clip_high)  # type: ignore[arg-type]  # both numbers or both tensors
     loss_M = torch.maximum(-advantages_M * ratio_M, -advantages_M * clipped_M)
     if dual_clip is None:
         return loss_M
@@ -111,6 +115,7 @@ def policy_losses(
     behaviour_M: torch.Tensor,
     advantages_M: torch.Tensor,
     groups_M: torch.Tensor | None,
+    plan: TokenPlan = NO_PLAN,
 ) -> TokenLosses:
     """The policy loss of each sampled token.
 
@@ -120,15 +125,29 @@ def policy_losses(
     it is within [1 / cap, cap] and as 0 elsewhere (IcePop, arXiv 2510.18855). With `importance_cap: None` the ratio
     is taken against the behaviour directly (plain PPO). Both are exponentials of the mean log-ratio over
     `groups_M`: the turn (ReMA, arXiv 2503.09501), the sequence (GSPO, 2507.18071), or None for the token itself.
-    The groups must be complete.
+    The groups must be complete. `plan` is that of these tokens: with KL-Cov no ratio is clipped.
     """
-    cap = objective.importance_cap
+    cap, covariance = objective.importance_cap, objective.covariance
     origin_M = behaviour_M if cap is None else proximal_M.detach()
-    ratio_M = torch.exp(group_mean(now_M - origin_M, groups_M))
-    loss_M = clipped_loss(ratio_M, advantages_M, objective.clip_low, objective.clip_high, objective.dual_clip)
+    log_M = now_M - origin_M
+    if objective.log_ratio_bound is not None:  # StableReinforce, arXiv 2505.02835
+        log_M = log_M.clamp(-objective.log_ratio_bound, objective.log_ratio_bound)
+    ratio_M = torch.exp(group_mean(log_M, groups_M))
+    clip_low: float | torch.Tensor = objective.clip_low
+    clip_high: float | torch.Tensor = objective.clip_high
+    if plan.h_N is not None and objective.hapo is not None:
+        bounds = objective.clip_low, objective.clip_high
+        advantages_M, clip_low, clip_high = hapo(objective.hapo, plan.h_N, ratio_M.detach(), advantages_M, *bounds)
+    if covariance is not None and covariance.kind == "kl":
+        clip_low = clip_high = math.inf
+    loss_M = clipped_loss(ratio_M, advantages_M, clip_low, clip_high, objective.dual_clip)
+    if plan.left_out_N is not None:
+        loss_M = loss_M.masked_fill(plan.left_out_N, 0.0)
+    if plan.pulled_N is not None and covariance is not None:
+        loss_M = loss_M + covariance.coef * plan.pulled_N * (now_M - origin_M).abs()
     with torch.no_grad():
-        low_M = (advantages_M < 0) & (ratio_M < 1 - objective.clip_low)
-        high_M = (advantages_M > 0) & (ratio_M > 1 + objective.clip_high)
+        low_M = (advantages_M < 0) & (ratio_M < 1 - clip_low)
+        high_M = (advantages_M > 0) & (ratio_M > 1 + clip_high)
         dual = objective.dual_clip
         over_M = (advantages_M < 0) & (ratio_M > dual) if dual is not None else torch.zeros_like(low_M)
         masked_M = torch.zeros_like(low_M)

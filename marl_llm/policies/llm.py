@@ -197,6 +197,22 @@ class LLMPolicy:
         found = iter(self._exact(asked))
         return [None if start is None else next(found) for start in begun]
 
+    def nearness(self, turns: Sequence[Turn], answers: Sequence[str]) -> list[float | None]:
+        """Mean log-probability per token, by its present weights, of the reply that says an answer and nothing else,
+        after what was read in a turn; None where the context has no room for it. Each turn must have its prompt."""
+        pairs, places = [], []
+        for place, (turn, answer) in enumerate(zip(turns, answers, strict=True)):
+            assert turn.prompt is not None
+            plain = is_plain(self._play.answers, turn.legal_actions)
+            reply = self.chat.encode_reply(canonical_reply(answer, plain=plain))
+            if len(turn.prompt) + len(reply) <= self.engine.context_tokens:
+                pairs.append((turn.prompt, reply))
+                places.append(place)
+        found: list[float | None] = [None] * len(turns)
+        for place, logprobs in zip(places, self.engine.score(self.name, pairs, self.temperature), strict=True):
+            found[place] = sum(logprobs) / len(logprobs)
+        return found
+
     def _begun(self, turn: Turn) -> tuple[Tokens, str] | None:
         """What was read and sampled before a turn's answer: whole tokens, and text that shares one with the answer."""
         assert turn.prompt is not None

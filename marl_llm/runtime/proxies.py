@@ -52,7 +52,7 @@ class RayLearner:
         count = config.policies[name].learner.processes
         kind: Any = ray.remote(LearnerProcess).options(**options(placement))
         self.version = 0
-        self.by_pairs = config.policies[name].objective.preference is not None
+        self.by_pairs = config.policies[name].objective.compares
         self._name = name
         self._processes = [kind.remote() for _ in range(count)]
         address = self._processes[0].address.remote() if count > 1 else ""

@@ -6,11 +6,13 @@ from time import perf_counter
 
 from marl_llm.branches.rollout import rollout
 from marl_llm.config import Config
+from marl_llm.credit.load import load_recipe
+from marl_llm.credit.needs import needs
 from marl_llm.opponents import Opponents
 from marl_llm.play import Hall, Rewards, rewarded
 from marl_llm.policies.base import Policy
 from marl_llm.policies.timed import Timed
-from marl_llm.probes import probed
+from marl_llm.probes import probed, with_gold
 from marl_llm.runtime.watchdog import Signs
 from marl_llm.types import Episode, Match
 
@@ -83,6 +85,8 @@ class Worker:
         self._team = policies
         self._opponents = opponents
         self._rewards = rewards
+        self._gold = bool({"gold", "gold_before"} & set(needs(load_recipe(config.credit))))
+        self._learning = [name for name in policies if config.policies[name].learns]
         self._live = live
         self._seated: dict[str, Timed] = {name: Timed(policy) for name, policy in policies.items()}
         self._hall = Hall(self._seated, max_turns=config.play.max_turns, live=live)
@@ -149,6 +153,8 @@ class Worker:
         episodes = [episode for played in over for episode in played.episodes]
         if probe:
             episodes = probed(episodes, {name: timed.policy for name, timed in self._seated.items()}, probe)
+        if self._gold:
+            episodes = with_gold(episodes, {name: self._seated[name].policy for name in self._learning})
         if rewards is not None:
             episodes = [rewarded(episode, rewards) for episode in episodes]
         rest = iter(episodes)

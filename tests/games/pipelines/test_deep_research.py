@@ -43,6 +43,7 @@ def test_calls_run_side_by_side_and_the_planner_reads_their_own_answers() -> Non
     assert env.hidden == {
         "task": game.position.task.id,
         "gold": gold,
+        "gold_action": f"answer: {gold}",
         "answer": gold,
         "correct": 1.0,
         "calls": 2,

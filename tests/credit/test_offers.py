@@ -1,0 +1,44 @@
+"""What an experiment offers a recipe, and that the settings which belong to a recipe can be made."""
+
+from pathlib import Path
+
+import pytest
+
+from marl_llm.config import load_config
+from marl_llm.credit.load import load_recipe, recipe_names
+from marl_llm.errors import ConfigError
+from marl_llm.train import _check_recipe
+
+SMALL = Path(__file__).parents[1] / "small.yaml"
+TASKS = ("games.game.name=generate_verify_refine", "games.game.settings.tasks={source: arithmetic, level: 1}")
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).settings])
+def test_the_settings_of_a_recipe_are_valid_changes_of_an_experiment(name: str) -> None:
+    before = load_config(SMALL)
+    after = load_config(SMALL, load_recipe(name).settings)
+    assert after != before
+
+
+@pytest.mark.parametrize(
+    ("quantity", "change"),
+    [
+        ("reference", ("policies.agent.objective.kl.reference=frozen",)),
+        ("call", ("play.rewards=marl_llm.credit.rewards:first_call",)),
+        ("gold", TASKS),
+        ("gold_before", TASKS),
+    ],
+)
+def test_what_is_offered_depends_on_the_experiment(quantity: str, change: tuple[str, ...]) -> None:
+    recipe = load_recipe({"stages": [{"measure": {"by": quantity}}]})
+    alone = load_config(SMALL, ["policies.agent.objective.kl.reference=none", "policies.agent.objective.kl.coef=0"])
+    with pytest.raises(ConfigError, match=f"needs {quantity}, which is missing; offered by "):
+        _check_recipe(alone, recipe)
+    _check_recipe(load_config(SMALL, change), recipe)
+
+
+def test_learners_offer_what_they_measure_and_nobody_a_reward_model() -> None:
+    for name in ("certainty", "logit", "logprob_now", "er", "erv", "era"):
+        _check_recipe(load_config(SMALL), load_recipe({"stages": [{"measure": {"by": name}}]}))
+    with pytest.raises(ConfigError, match="recipe prime needs implicit"):
+        _check_recipe(load_config(SMALL), load_recipe("prime"))
