@@ -31,6 +31,7 @@ from marl_llm.config.matches import (
 from marl_llm.config.policies import (
     UNTOLD,
     Aggregation,
+    CriticConfig,
     EngineConfig,
     KLConfig,
     LearnerConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "ClusterConfig",
     "CoalitionsConfig",
     "Config",
+    "CriticConfig",
     "CurriculumConfig",
     "DeviceConfig",
     "EngineConfig",

@@ -9,26 +9,28 @@ from marl_llm.credit.table import LENGTH, LOGPROB
 from marl_llm.errors import ConfigError
 
 _BRANCHES = "play.branches"
-_CRITIC = "policies.NAME.critic"
+_CRITIC = "policies.NAME.critic (of every policy that learns), kind"
 _FORCED = "a game whose answer is known to training, for policies of kind llm"
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
     "entropy": "learners, of the turns that they learn from",
     "tokens": "policies of kind llm, logged with run.tokens=true",
-    "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or a critic of states: {_CRITIC}",
+    "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or {_CRITIC} value, prefix or progress",
     "gold": _FORCED,
     "gold_before": _FORCED,
     "difference": f"play.replays, with a game in which agents call others, or {_BRANCHES}.coalitions",
     "shapley": f"{_BRANCHES}.coalitions",
-    "q": f"{_BRANCHES}.options or a critic of actions: {_CRITIC}",
-    "baseline": f"{_BRANCHES}.alternatives or a critic of actions: {_CRITIC}",
-    "wait": f"a critic of actions: {_CRITIC}",
-    "q1": f"twin critics: {_CRITIC}",
-    "q2": f"twin critics: {_CRITIC}",
-    "v1": f"twin critics: {_CRITIC}",
-    "v2": f"twin critics: {_CRITIC}",
-    "progress": f"an estimator of progress: {_CRITIC}",
-    "informed": f"a critic that is told the answer: {_CRITIC}",
+    "q": f"{_BRANCHES}.options or {_CRITIC} prefix",
+    "baseline": f"{_BRANCHES}.alternatives",
+    "wait": "a critic of actions that were not taken, which nobody here is yet",
+    "q1": f"{_CRITIC} twin",
+    "q2": f"{_CRITIC} twin",
+    "v1": f"{_CRITIC} twin",
+    "v2": f"{_CRITIC} twin",
+    "progress": f"{_CRITIC} progress",
+    "informed": f"{_CRITIC} privileged",
+    "informed_before": f"{_CRITIC} privileged",
+    "legal": "every game",
     "reference": "learners with a reference model",
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
