@@ -311,8 +311,9 @@ def _check_critics(config: Config, recipe: Recipe) -> None:
             continue
         asked = set(wanted) & set(critic.quantities)
         require(bool(asked), f"{key}.kind", critic.kind, f"one that recipe {recipe.name} asks for; it needs {wanted}")
-        fits = critic.kind != "value" or critic.at == unit
-        require(fits, f"{key}.at", critic.at, f"{unit}, since that is what recipe {recipe.name} values")
+        tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
+        allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
+        require(critic.by_token == recipe.by_token, f"{key}.{tuned}", value, allowed)
 
 
 def _check_game(game: GameConfig) -> None:

@@ -324,16 +324,16 @@ class LearnerConfig:
 CriticKind = Literal["value", "prefix", "twin", "progress", "privileged"]
 _READS: dict[CriticKind, tuple[str, ...]] = {
     "value": ("value",),
-    "prefix": ("before", "after"),
+    "prefix": ("value", "q"),
     "twin": ("q1", "q2", "v1", "v2"),
-    "progress": ("progress",),
-    "privileged": ("privileged",),
+    "progress": ("progress", "value"),
+    "privileged": ("informed", "reference"),
 }
 _TUNES: dict[CriticKind, tuple[str, ...]] = {
     "value": ("at", "gamma", "lam", "clip"),
     "prefix": ("gamma", "lam", "clip"),
     "twin": ("gamma", "tau"),
-    "progress": (),
+    "progress": ("ground",),
     "privileged": ("beta",),
 }
 
@@ -346,10 +346,11 @@ class CriticConfig:
     """
 
     kind: CriticKind = "value"
-    """`value`: what is still to come (PPO). `prefix`: the same `before` a turn and `after` it (ReAd, arXiv 2405.14314).
-    `twin`: two estimates each of a turn's (`q1`, `q2`) and of its prompt's worth (`v1`, `v2`; ArCHer, 2402.19446).
-    `progress`: parts of the episode's return that sum to it (SPA-RL, 2505.20732). `privileged`: how much likelier the
-    reply has become to one who knows the gold answer, per token (SWEET-RL, 2503.15478)."""
+    """`value`: what is still to come (PPO). `prefix`: the same before a turn and, as `q`, after it (ReAd, arXiv
+    2405.14314). `twin`: two estimates each of that after a turn (`q1`, `q2`) and before it (`v1`, `v2`; ArCHer,
+    2402.19446). `progress`: parts of the episode's return that sum to it, and as `value` how much of it is to come
+    (SPA-RL, 2505.20732). `privileged`: log-probability per token of a reply to one who knows the gold answer and learns
+    what the better episodes said (`informed`), and to one who did not learn (`reference`; SWEET-RL, 2503.15478)."""
     at: Literal["token", "turn"] = "token"
     """Of `value`: before every sampled token, or before every turn."""
     tiny: TinyModelConfig | None = None
@@ -371,10 +372,17 @@ class CriticConfig:
     """Share of the way that the target copy goes towards the critic after every optimizer step."""
     beta: float = 0.1
     """Factor of the difference between two episodes in the loss of their pair."""
+    ground: float = 0.5
+    """What a legal action counts in the `value` of `progress`, as it does in recipe spa."""
+
+    @property
+    def by_token(self) -> bool:
+        """Whether it tells of tokens, not of turns."""
+        return self.kind == "value" and self.at == "token"
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """What it tells of each turn, or token."""
+        """What it tells."""
         return _READS[self.kind]
 
     def __post_init__(self) -> None:
@@ -400,7 +408,8 @@ class CriticConfig:
             require(0 <= getattr(self, name) <= 1, f"critic.{name}", getattr(self, name), "between 0 and 1")
         require(0 < self.tau <= 1, "critic.tau", self.tau, "more than 0, at most 1")
         require(self.clip is None or self.clip > 0, "critic.clip", self.clip, "null or more than 0")
-        require(self.beta > 0, "critic.beta", self.beta, "more than 0")
+        require(0 < self.beta < inf, "critic.beta", self.beta, "more than 0")
+        require(0 <= self.ground < inf, "critic.ground", self.ground, "0 or more")
 
 
 NAME_LENGTH = 100

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from marl_llm.config import CriticConfig, LearnerConfig
@@ -25,7 +26,7 @@ from marl_llm.types import Episode, Sample, Span, Tokens
 
 NOTE = "In light of the final answer: {gold}\n"
 """What a privileged critic reads before the prompt."""
-COLUMNS = {"value": 1, "prefix": 1, "twin": 4, "progress": 1}
+COLUMNS = {"value": 1, "prefix": 1, "twin": 4, "progress": 2}
 """Numbers that a head gives; a privileged critic has no head but that of its language model."""
 BETAS = (0.9, 0.95)
 Measures = Mapping[tuple[str, int], Mapping[str, float | tuple[float, ...]]]
@@ -144,11 +145,12 @@ class Critic:
         read = self._readings(episodes)
         if not read.turns:
             return {}
-        values_NC = self._relative(read).double().cpu()
-        kind, counts = self.config.kind, torch.bincount(read.turn_N, minlength=len(read.turns)).tolist()
-        parts = torch.split(values_NC, counts)
+        values_NC = self._read(self._scorer, read)
+        if self.config.kind == "privileged" and self._other is not None:
+            values_NC = torch.cat([values_NC, self._read(self._other, read)], dim=1)
+        parts = torch.split(values_NC.double().cpu(), torch.bincount(read.turn_N, minlength=len(read.turns)).tolist())
         return {
-            (turn.episode, turn.index): _told(kind, self.config.at, part)
+            (turn.episode, turn.index): _told(self.config.kind, self.config.at, part)
             for turn, part in zip(read.turns, parts, strict=True)
         }
 
@@ -166,11 +168,11 @@ class Critic:
         read = self._readings(episodes)
         if not any(turn.weight for turn in read.turns):
             return {"loss": 0.0, "grad_norm": 0.0, "turns": 0.0}
-        before_NC, metrics = self._relative(read), dict[str, float]()
+        before_NC, metrics = self._read(self._scorer, read), dict[str, float]()
         loss_of = self._losses(read, before_NC)
         norms = []
         for epoch in range(self.config.epochs):
-            now_NC = (self._relative(read) if epoch else before_NC).clone().requires_grad_(True)
+            now_NC = (self._read(self._scorer, read) if epoch else before_NC).clone().requires_grad_(True)
             loss = loss_of(now_NC)
             if not loss.isfinite():
                 raise TrainingError(f"critic of {self._policy}, update {self.version}: its loss is {loss.item():g}")
@@ -252,7 +254,7 @@ class Critic:
             "value": (each if self.config.at == "token" else before,),
             "prefix": (before, after),
             "twin": (before, after),
-            "progress": (after,),
+            "progress": (before, after),
             "privileged": (each,),
         }[self.config.kind]
         return Sample(
@@ -266,16 +268,10 @@ class Critic:
 
     @torch.no_grad()
     def _read(self, scorer: Scorer, read: Readings) -> torch.Tensor:
+        """What a scorer reads at all places (N x C), without gradient."""
         values_NC = torch.zeros(len(read.tokens_N), COLUMNS.get(self.config.kind, 1), device=self._device)
         for batch in read.batches:
             values_NC[batch.sampled_M] = scorer(batch, read.tokens_N)
-        return values_NC
-
-    def _relative(self, read: Readings) -> torch.Tensor:
-        """What is read (N x C); of a privileged critic, how far that is from where it began."""
-        values_NC = self._read(self._scorer, read)
-        if self.config.kind == "privileged" and self._other is not None:
-            values_NC = values_NC - self._read(self._other, read)
         return values_NC
 
     def _step(self, pull_NC: torch.Tensor, read: Readings) -> float:
@@ -300,41 +296,50 @@ class Critic:
     def _losses(self, read: Readings, before_NC: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """From all readings to the loss of one step."""
         path_N, weight_N = read.path_N.to(self._device), read.weight_N.to(self._device)
-        config, size = self.config, len(read.paths)
+        config = self.config
         if config.kind in ("value", "prefix"):
-            targets_N = self._tensor(self._value_targets(read, before_NC))
-            before_N = before_NC[:, 0]
+            targets_N, before_N = self._tensor(self._value_targets(read, before_NC)), before_NC[:, 0]
             return lambda now_NC: worth.squared_error(
                 now_NC[:, 0], targets_N, weight_N, before_N=before_N, clip=config.clip
             )
         if config.kind == "twin":
             return lambda now_NC: self._twin_loss(read, now_NC, weight_N)
         if config.kind == "progress":
-            totals_I = self._tensor([path.total if path.finished else np.nan for path in read.paths])
-            return lambda now_NC: worth.progress_loss(now_NC[:, 0], path_N, totals_I)
+            return lambda now_NC: self._progress_loss(read, now_NC, path_N, weight_N)
+        assert self._other is not None
         pairs_P2 = torch.tensor(worth.better_and_worse(read.paths), dtype=torch.int64, device=self._device)
         length_N = self._tensor([len(turn.reply) for turn in read.turns])[read.turn_N.to(self._device)]
+        reference_N = self._read(self._other, read)[:, 0]
         return lambda now_NC: worth.pair_loss(
-            now_NC[:, 0] / length_N, path_N, pairs_P2.reshape(-1, 2), config.beta, size
+            (now_NC[:, 0] - reference_N) / length_N, path_N, pairs_P2.reshape(-1, 2), config.beta, len(read.paths)
         )
 
     def _value_targets(self, read: Readings, before_NC: torch.Tensor) -> worth.Floats:
         """A target per place; of a prefix critic, before and after a turn are worth the same, which comes of both."""
-        values_N, turn_N, path_N = before_NC[:, 0].double().cpu().numpy(), read.turn_N.numpy(), read.path_N.numpy()
+        values_N, turn_N = before_NC[:, 0].double().cpu().numpy(), read.turn_N.numpy()
         step = 2 if self.config.kind == "prefix" else 1
-        values_N, turn_N, path_N = values_N[::step], turn_N[::step], path_N[::step]
-        ends_N = np.append(turn_N[1:] != turn_N[:-1], True)
-        last_N = np.append(path_N[1:] != path_N[:-1], True)
-        rewards_N = np.where(ends_N, np.array([turn.reward for turn in read.turns])[turn_N], 0.0)
-        targets_N = worth.value_targets(rewards_N, values_N, last_N, self.config.gamma, self.config.lam)
+        turn_N, last_N = turn_N[::step], _last(read.path_N.numpy()[::step])
+        rewards_N = np.where(_last(turn_N), np.array([turn.reward for turn in read.turns])[turn_N], 0.0)
+        targets_N = worth.value_targets(rewards_N, values_N[::step], last_N, self.config.gamma, self.config.lam)
         return np.repeat(targets_N, step)
+
+    def _progress_loss(
+        self, read: Readings, now_NC: torch.Tensor, path_N: torch.Tensor, weight_N: torch.Tensor
+    ) -> torch.Tensor:
+        """Of the parts, read after each turn, and of what they say is to come, read before it."""
+        totals_I = self._tensor([path.total if path.finished else np.nan for path in read.paths])
+        parts_N = now_NC[1::2, 0]
+        legal_N = np.array([turn.legal for turn in read.turns], dtype=np.float64)
+        paid_N = parts_N.detach().double().cpu().numpy() + self.config.ground * legal_N
+        to_come_N = worth.value_targets(paid_N, np.zeros_like(paid_N), _last(read.path_N.numpy()[::2]), 1.0, 1.0)
+        loss = worth.progress_loss(parts_N, path_N[1::2], totals_I)
+        return loss + worth.squared_error(now_NC[::2, 1], self._tensor(to_come_N), weight_N[::2])
 
     def _twin_loss(self, read: Readings, now_NC: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
         """Of both twins, each held against its own target copy; places alternate between before and after a turn."""
         assert self._other is not None
         target_NC = self._read(self._other, read).double().cpu().numpy()
-        path_N = read.path_N.numpy()[::2]
-        last_N = np.append(path_N[1:] != path_N[:-1], True)
+        last_N = _last(read.path_N.numpy()[::2])
         rewards_N = np.array([turn.reward for turn in read.turns])
         loss = now_NC.new_zeros(())
         for q, v in ((0, 2), (1, 3)):
@@ -358,16 +363,23 @@ class Critic:
         return torch.tensor(np.asarray(values), dtype=torch.float32, device=self._device)
 
 
+def _last(codes_N: worth.Ints) -> NDArray[np.bool_]:
+    """Which rows are the last of a run of equal codes."""
+    last_N: NDArray[np.bool_] = np.append(codes_N[1:] != codes_N[:-1], True)
+    return last_N
+
+
 def _told(kind: str, at: str, part_nC: torch.Tensor) -> Mapping[str, float | tuple[float, ...]]:
     """The quantities of one turn, from what was read of it."""
     first_n = part_nC[:, 0].tolist()
     if kind == "value":
         return {"value": tuple(first_n) if at == "token" else first_n[0]}
     if kind == "prefix":
-        return {"before": first_n[0], "after": first_n[1]}
+        return {"value": first_n[0], "q": first_n[1]}
     if kind == "progress":
-        return {"progress": first_n[0]}
+        return {"progress": part_nC[1, 0].item(), "value": part_nC[0, 1].item()}
     if kind == "privileged":
-        return {"privileged": sum(first_n) / len(first_n)}
+        informed, reference = part_nC.mean(dim=0).tolist()
+        return {"informed": informed, "reference": reference}
     (_, _, v1, v2), (q1, q2, _, _) = part_nC.tolist()
     return {"q1": q1, "q2": q2, "v1": v1, "v2": v2}

@@ -32,6 +32,8 @@ class Told:
     """What it earned, with what its agent earned in turns without tokens after it; NaN: unknown."""
     weight: float
     """Of the turn in the loss; 0 where the episode does not end by the rules, or the turn is another episode's."""
+    legal: bool
+    """Whether the game accepted the action."""
     gold: str | None
     """The true answer, as the game knows it; None: it knows none."""
 
@@ -96,6 +98,7 @@ def _told(episode: Episode, agent: str, policy: str) -> list[Told]:
                     reply=turn.completion.tokens,
                     reward=0.0,
                     weight=weight,
+                    legal=turn.legal is True,
                     gold=None if gold is None else str(gold),
                 )
             )
