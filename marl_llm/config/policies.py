@@ -327,7 +327,7 @@ _READS: dict[CriticKind, tuple[str, ...]] = {
     "prefix": ("value", "q"),
     "twin": ("q1", "q2", "v1", "v2"),
     "progress": ("progress", "value"),
-    "privileged": ("informed", "reference"),
+    "privileged": ("informed", "informed_before"),
 }
 _TUNES: dict[CriticKind, tuple[str, ...]] = {
     "value": ("at", "gamma", "lam", "clip"),
@@ -350,7 +350,7 @@ class CriticConfig:
     2405.14314). `twin`: two estimates each of that after a turn (`q1`, `q2`) and before it (`v1`, `v2`; ArCHer,
     2402.19446). `progress`: parts of the episode's return that sum to it, and as `value` how much of it is to come
     (SPA-RL, 2505.20732). `privileged`: log-probability per token of a reply to one who knows the gold answer and learns
-    what the better episodes said (`informed`), and to one who did not learn (`reference`; SWEET-RL, 2503.15478)."""
+    what better episodes said, now and before it learned (`informed`, `informed_before`; SWEET-RL, 2503.15478)."""
     at: Literal["token", "turn"] = "token"
     """Of `value`: before every sampled token, or before every turn."""
     tiny: TinyModelConfig | None = None

@@ -379,7 +379,7 @@ def _told(kind: str, at: str, part_nC: torch.Tensor) -> Mapping[str, float | tup
     if kind == "progress":
         return {"progress": part_nC[1, 0].item(), "value": part_nC[0, 1].item()}
     if kind == "privileged":
-        informed, reference = part_nC.mean(dim=0).tolist()
-        return {"informed": informed, "reference": reference}
+        informed, before = part_nC.mean(dim=0).tolist()
+        return {"informed": informed, "informed_before": before}
     (_, _, v1, v2), (q1, q2, _, _) = part_nC.tolist()
     return {"q1": q1, "q2": q2, "v1": v1, "v2": v2}

@@ -40,9 +40,7 @@ GAMES = [
 def make(kind: str = "value", *, seed: int = 0, packing: int = 512, **settings: Any) -> Critic:
     config = CriticConfig(**{"kind": kind, "lr": 0.01} | settings)
     learner = LearnerConfig(row_tokens=packing, micro_batch_tokens=packing)
-    return Critic(
-        make_qwen3(seed=seed), config, learner, policy="me", seed=seed, encode=lambda text: (len(text) % 20,)
-    )
+    return Critic(make_qwen3(seed=seed), config, learner, policy="me", seed=seed, encode=lambda text: (len(text) % 20,))
 
 
 def flat(told: Any) -> list[float]:
@@ -103,7 +101,7 @@ def test_a_privileged_critic_finds_what_better_episodes_said_likelier_than_befor
     first = critic.update(GAMES)
     assert first["loss"] == pytest.approx(0.693147, abs=1e-5)  # all alike at first
     told = critic.measure(GAMES)
-    gain = {key: values["informed"] - values["reference"] for key, values in told.items()}
+    gain = {key: values["informed"] - values["informed_before"] for key, values in told.items()}
     assert gain["a", 0] + gain["a", 1] > gain["c", 0] > gain["b", 0] + gain["b", 1]
     assert critic.update(GAMES)["loss"] < 0.69
 
