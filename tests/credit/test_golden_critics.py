@@ -103,11 +103,9 @@ def test_collabui_prefers_agents_above_the_threshold_at_the_same_step_and_contex
     assert sorted(found) == sorted(case["outputs"]["pairs"])
 
 
-@cases("egae")
-def test_targets_are_values_and_what_gae_adds_to_them(case: Any) -> None:
+def test_targets_are_values_and_what_gae_adds_to_them() -> None:
+    (case,) = (case for case in GOLDEN["egae"] if not case["inputs"]["truncated"])  # others are not learned from
     inputs = case["inputs"]
-    if inputs["truncated"]:
-        return  # nothing is learned from those
     rewards_N, values_N = (np.array(inputs[name], dtype=np.float64) for name in ("rewards", "values"))
     last_N = np.arange(len(values_N)) == len(values_N) - 1
     targets_N = value_targets(rewards_N, values_N, last_N, inputs["gamma"], inputs["lam"])
