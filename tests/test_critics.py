@@ -98,7 +98,9 @@ def test_a_copy_begins_where_the_policy_is_after_its_warm_up_and_a_tiny_one_read
 BANDIT = """
 run: {name: bandit, steps: 8, threads: 1}
 games:
-  game: {name: matrix_game, settings: {payoffs: [[[1, 0], [1, 0]], [[-1, 0], [-1, 0]]], max_rounds: 2, continuation: 1.0}}
+  game:
+    name: matrix_game
+    settings: {payoffs: [[[1, 0], [1, 0]], [[-1, 0], [-1, 0]]], max_rounds: 2, continuation: 1.0}
 play: {context: turn, max_reply_tokens: 8, context_tokens: 256}
 policies:
   agent:
