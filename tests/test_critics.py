@@ -96,19 +96,23 @@ def test_a_copy_begins_where_the_policy_is_after_its_warm_up_and_a_tiny_one_read
 
 
 BANDIT = """
-run: {name: bandit, steps: 8, threads: 1}
+run: {name: bandit, steps: 10, threads: 1}
 games:
   game:
     name: matrix_game
-    settings: {payoffs: [[[1, 0], [1, 0]], [[-1, 0], [-1, 0]]], max_rounds: 2, continuation: 1.0}
+    settings:
+      payoffs: [[[-1, 0], [-1, 0]], [[1, 0], [1, 0]]]  # the first action is that of who says nothing legal
+      max_rounds: 2
+      continuation: 1.0
+      on_illegal: default_action
 play: {context: turn, max_reply_tokens: 8, context_tokens: 256}
 policies:
   agent:
     tiny: {hidden: 32, layers: 1, heads: 2, mlp: 64, vocabulary: 400}
     warmup: {teacher: random, games: 64, steps: 40, batch: 64, lr: 0.01}
     engine: {slots: 64, cache_slots: 8}
-    learner: {lr: 0.004, schedule: constant, epochs: 2}
-    critic: {kind: value, at: turn, lr: 0.01, epochs: 2}
+    learner: {lr: 0.003, schedule: constant, epochs: 2}
+    critic: {kind: value, at: turn, lr: 0.02, epochs: 8}
   random: {kind: random}
 matchmaking: {groups: 8, group_size: 4, seats: {player_0: agent, player_1: random}}
 credit: ppo
