@@ -314,6 +314,15 @@ def _check_critics(config: Config, recipe: Recipe) -> None:
         tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
         allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
         require(critic.by_token == recipe.by_token, f"{key}.{tuned}", value, allowed)
+        for label, game in config.trained_games.items() if critic.kind == "privileged" else ():
+            allowed = f"another while game {label} knows no gold answer; games on questions do"
+            require(_knows_gold(game.trained), f"{key}.kind", critic.kind, allowed)
+
+
+def _knows_gold(game: GameConfig) -> bool:
+    env = make_game(game.name, game.settings)
+    env.reset(seed=0)
+    return "gold" in getattr(env.unwrapped, "hidden", {})
 
 
 def _check_game(game: GameConfig) -> None:

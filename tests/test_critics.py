@@ -12,8 +12,9 @@ from marl_llm.errors import ConfigError
 from marl_llm.run import checkpoint_path, checkpoint_values, read_episodes, read_metrics
 from marl_llm.team import found
 from marl_llm.train import prepare, train
-from tests.test_train import STATE, Silent, same_checkpoints, small, without_time
+from tests.test_train import CHAIN, STATE, Silent, same_checkpoints, small, without_time
 
+SWEET = load_recipe("sweet").settings
 VALUE = "policies.agent.critic={kind: value, at: turn, epochs: 2}"
 
 
@@ -25,7 +26,8 @@ def test_a_recipe_without_its_critic_is_refused_and_says_where_it_would_be(tmp_p
 
 @pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "ppo", "ppo_tokens", "read_s", "spa", "sweet"])
 def test_what_a_recipe_says_belongs_to_it_is_all_it_needs(tmp_path: Path, recipe: str) -> None:
-    prepare(small(tmp_path, f"credit={recipe}", *load_recipe(recipe).settings))
+    changes = CHAIN if recipe == "sweet" else ()  # who is told the answer needs a question
+    prepare(small(tmp_path, *changes, f"credit={recipe}", *load_recipe(recipe).settings))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,10 @@ def test_what_a_recipe_says_belongs_to_it_is_all_it_needs(tmp_path: Path, recipe
             "policies.agent.critic.kind: 'value' is not allowed; it must be one that recipe rae asks",
         ),
         (("credit=ppo_tokens", "policies.agent.critic={kind: prefix}"), "policies.agent.critic.kind: 'prefix' is not"),
+        (
+            ("credit=sweet", *SWEET),
+            "policies.agent.critic.kind: 'privileged' is not allowed; it must be another",
+        ),
     ],
 )
 def test_a_critic_that_does_not_fit_the_recipe_is_refused(
@@ -93,6 +99,27 @@ def test_a_copy_begins_where_the_policy_is_after_its_warm_up_and_a_tiny_one_read
     assert critic_of is not None
     embedding = critic_of._scorer.trunk.model.get_input_embeddings().weight
     assert embedding.shape == (len(team.members["agent"].language_model.tokenizer), 16)
+
+
+@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "read_s", "spa"])
+def test_critics_of_all_kinds_tell_what_policies_learn_from(tmp_path: Path, recipe: str) -> None:
+    changes = (f"credit={recipe}", "run.steps=1", "evaluation.games=1")
+    path = train(small(tmp_path, *changes, *load_recipe(recipe).settings), Silent())
+    (metrics,) = read_metrics(path)
+    assert metrics["learn/agent/critic/grad_norm"] > 0
+    assert metrics["learn/agent/policy_loss"] != 0
+
+
+def test_sweet_prefers_what_better_episodes_said_to_one_who_knows_the_answer(tmp_path: Path) -> None:
+    tree = "play.tree={width: 2, turns: 2}"
+    steps = ("run.steps=2", "matchmaking.group_size=4", "policies.agent.critic.lr=0.01")
+    path = train(small(tmp_path, *CHAIN, tree, "credit=sweet", *SWEET, *steps), Silent())
+    first, second = read_metrics(path)
+    assert first["learn/agent/pairs"] == 0  # it has not learned, so that nothing is better than anything
+    assert first["learn/agent/critic/loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert second["learn/agent/pairs"] > 0
+    told = [turn.probes for episode in read_episodes(path) for turn in episode.turns]
+    assert all({"informed", "informed_before"} <= probes.keys() for probes in told)
 
 
 BANDIT = """
