@@ -215,6 +215,15 @@ def make_tiny(config: TinyModelConfig, texts: Iterable[str], *, context_tokens: 
     return LanguageModel(model=model, tokenizer=tokenizer)
 
 
+def make_reader(config: TinyModelConfig, policy: LanguageModel, *, context_tokens: int, seed: int) -> Any:
+    """A small untrained model without a tokenizer of its own, which reads the tokens of another."""
+    size = _tiny_config(config, policy.tokenizer, context_tokens)
+    size.vocab_size = policy.model.get_input_embeddings().num_embeddings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(size)
+
+
 def outline_tiny(config: TinyModelConfig, texts: Iterable[str], *, context_tokens: int) -> LanguageModel:
     """What `make_tiny` makes, without its weights (on the device `meta`)."""
     tokenizer = _train_tokenizer(config.vocabulary, texts)

@@ -1,5 +1,6 @@
 """All policies of an experiment, put together from the settings, and saved and loaded as one checkpoint."""
 
+import copy
 import heapq
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,9 +17,10 @@ from marl_llm.config.require import require
 from marl_llm.engines.base import Engine
 from marl_llm.errors import ConfigError
 from marl_llm.learning.base import Trainer
+from marl_llm.learning.critic import Critic
 from marl_llm.learning.learner import Learner
 from marl_llm.matchmaking import seat_policy, series, trained_policy
-from marl_llm.models import LanguageModel, load_model, make_tiny, outline
+from marl_llm.models import LanguageModel, load_model, make_reader, make_tiny, outline
 from marl_llm.play import agents_of, make_game, play
 from marl_llm.players import check_player, first_view, make_player, model_policy
 from marl_llm.policies.base import Policy
@@ -58,6 +60,8 @@ class Member:
     """Trains it; None when it does not learn here."""
     home: "Home"
     """Where its base is kept, or all of it if it has no adapter."""
+    critic: Critic | None = None
+    """Learns what its turns are worth; None: nobody does."""
 
     def weights(self) -> Mapping[str, torch.Tensor] | None:
         """Those that its learner trains; None: it has none, and its model's tensors are all there is."""
@@ -88,7 +92,8 @@ class Team:
                 policy.engine.forget()
 
     def save(self, folder: Path) -> None:
-        """Write each model with its tokenizer to `folder/NAME`, and its learner's state to `folder/NAME-learner`.
+        """Write each model with its tokenizer to `folder/NAME`, its learner's state to `folder/NAME-learner`, and its
+        critic to `folder/NAME-critic`.
 
         Of one with an adapter that is the adapter; a base that was made on the spot comes along. A model that was
         loaded and does not change is not written.
@@ -101,6 +106,8 @@ class Team:
                 (model.base or model).save(folder / home.place, weights=None if model.base else member.weights())
             if member.learner is not None:
                 member.learner.save_state(folder / f"{name}-learner")
+            if member.critic is not None:
+                member.critic.save_state(folder / f"{name}-critic")
 
     def write(self, name: str, folder: Path, *, checkpoint: str) -> None:
         """Write what is trained of a policy's model; `checkpoint`: the way from the folder to one with the base."""
@@ -197,10 +204,20 @@ def bases_first(config: Config) -> list[str]:
 
 
 def restore(team: Team, checkpoint: Path) -> None:
-    """Load the learners' optimizers and references from a checkpoint that `Team.save` wrote."""
+    """Load the learners' optimizers and references, and the critics, from a checkpoint that `Team.save` wrote."""
     for name, member in team.members.items():
         if member.learner is not None:
             member.learner.load_state(checkpoint / f"{name}-learner")
+        if member.critic is not None:
+            member.critic.load_state(checkpoint / f"{name}-critic")
+
+
+def begin_critics(team: Team) -> None:
+    """Let critics that are copies begin where the policies do, which have been warmed up."""
+    for member in team.members.values():
+        plain = member.language_model.base or member.language_model
+        if member.critic is not None and member.critic.config.tiny is None:
+            member.critic.begin(plain.model.state_dict())
 
 
 def _home(config: Config, name: str) -> Home:
@@ -298,7 +315,26 @@ def _member(
     if learn and settings.learns:
         elsewhere = makers.learner
         learner = elsewhere(config, name, model, checkpoint) if elsewhere else make_learner(config, name, model)
-    return Member(language_model=model, policy=policy, learner=learner, home=home)
+    critic = _critic(config, name, model) if learn and settings.critic is not None else None
+    return Member(language_model=model, policy=policy, learner=learner, home=home, critic=critic)
+
+
+def _critic(config: Config, name: str, policy: LanguageModel) -> Critic:
+    settings, seed = config.policies[name], derive(config.run.seed, "critic", name)
+    assert settings.critic is not None
+    tiny, context = settings.critic.tiny, config.play.context_tokens
+    if tiny is None:
+        model = copy.deepcopy((policy.base or policy).model)
+    else:
+        model = make_reader(tiny, policy, context_tokens=context, seed=seed)
+    return Critic(
+        model,
+        settings.critic,
+        settings.learner,
+        policy=name,
+        seed=seed,
+        encode=lambda text: tuple(policy.tokenizer.encode(text, add_special_tokens=False)),
+    )
 
 
 def make_learner(config: Config, name: str, model: LanguageModel) -> Learner:

@@ -29,7 +29,7 @@ from marl_llm.learning.base import Trainer
 from marl_llm.learning.quantities import MEASURED
 from marl_llm.learning.samples import Advantages, Weights, to_samples
 from marl_llm.matchmaking import schedule
-from marl_llm.measures import measured
+from marl_llm.measures import LEGAL, judged, measured
 from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
 from marl_llm.opponents import enlist, observed
 from marl_llm.play import Rewards, agents_of, make_game
@@ -38,7 +38,7 @@ from marl_llm.runtime.connect import connected
 from marl_llm.runtime.rollouts import LOCAL, Lost, Rollouts, Runtime, Stopped
 from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
 from marl_llm.runtime.updates import Pupil, pupils, storing
-from marl_llm.team import HERE, Makers, Team, check_players, check_prompts, check_seats, found, restore
+from marl_llm.team import HERE, Makers, Team, begin_critics, check_players, check_prompts, check_seats, found, restore
 from marl_llm.types import Episode, Sample
 from marl_llm.warmup import warm_up
 
@@ -171,6 +171,7 @@ class _Session:
         self.observer.started(self.run.path, self.config, 0)
         if not warm_up(beginning, team, self.observer.warming_up, stop=self.stop):
             return None
+        begin_critics(team)
         league = enlist(self.config, self.run, team, League(), 0)
         progress = Progress(step=0, credit={}, league=league, store=store)
         save(self.run, team, progress)
@@ -266,7 +267,7 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
     """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
     games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
     learning = [policy.objective for policy in config.policies.values() if policy.learns]
-    offered = {"tokens", *MEASURED} | _branched(config, recipe)
+    offered = {"tokens", LEGAL, *MEASURED, *_judged(config)} | _branched(config, recipe)
     if any(objective.kl.reference == "none" for objective in learning):
         offered.discard("reference")
     if config.play.rewards:
@@ -278,6 +279,7 @@ def _check_recipe(config: Config, recipe: Recipe) -> None:
     if config.play.replays:
         offered.add("difference")
     check_needs(recipe, offered)
+    _check_critics(config, recipe)
     for name, policy in config.policies.items() if recipe.by_token else ():
         if policy.learns and policy.objective.compares:
             section = "preference" if policy.objective.preference is not None else "discriminate"
@@ -299,6 +301,36 @@ def _branched(config: Config, recipe: Recipe) -> set[str]:
         "shapley": "shapley" in parts,
     }
     return {name for name, offered in offers.items() if offered}
+
+
+def _judged(config: Config) -> set[str]:
+    """What the critics of all policies that learn can tell."""
+    critics = [policy.critic for policy in config.policies.values() if policy.learns]
+    each = [set(critic.quantities) if critic is not None else set() for critic in critics]
+    return set.intersection(*each) if each else set()
+
+
+def _check_critics(config: Config, recipe: Recipe) -> None:
+    """A value of tokens is none of turns, nor the other way round; and what nobody asks for is not learned."""
+    wanted, unit = needs(recipe), "token" if recipe.by_token else "turn"
+    for name, policy in config.policies.items():
+        critic, key = policy.critic, f"policies.{name}.critic"
+        if critic is None:
+            continue
+        asked = set(wanted) & set(critic.quantities)
+        require(bool(asked), f"{key}.kind", critic.kind, f"one that recipe {recipe.name} asks for; it needs {wanted}")
+        tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
+        allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
+        require(critic.by_token == recipe.by_token, f"{key}.{tuned}", value, allowed)
+        for label, game in config.trained_games.items() if critic.kind == "privileged" else ():
+            allowed = f"another while game {label} knows no gold answer; games on questions do"
+            require(_knows_gold(game.trained), f"{key}.kind", critic.kind, allowed)
+
+
+def _knows_gold(game: GameConfig) -> bool:
+    env = make_game(game.name, game.settings)
+    env.reset(seed=0)
+    return "gold" in getattr(env.unwrapped, "hidden", {})
 
 
 def _check_game(game: GameConfig) -> None:
@@ -380,6 +412,8 @@ def advance(
     with clock("measure"):
         trainers = {name: member.learner for name, member in team.members.items() if member.learner is not None}
         episodes = measured(episodes, trainers, set(needs(recipe)) & set(MEASURED))
+        critics = {name: member.critic for name, member in team.members.items() if member.critic is not None}
+        episodes = judged(episodes, critics.values(), needs(recipe))
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
     metrics |= play_metrics(episodes)
@@ -391,6 +425,8 @@ def advance(
     with clock("learn"):
         advantages, weights = credited.by_turn(credited.advantages), credited.by_turn(credited.weights)
         paced = pupils(config, team, progress.store)
+        for name, critic in critics.items():
+            metrics |= {f"learn/{name}/critic/{key}": value for key, value in critic.update(episodes).items()}
         metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
     progress.step, progress.credit = step, credited.state
     returns = returns_by_role(episode for episode in episodes if episode.status != "fault")

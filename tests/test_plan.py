@@ -126,6 +126,16 @@ def test_vllm_holds_whole_contexts_on_a_cpu_or_what_it_is_told(tmp_path: Path) -
     assert not size(team, "black", "engine cache"), "one vLLM plays base and adapters"
 
 
+def test_a_critic_has_weights_gradients_moments_and_twins_a_copy(tmp_path: Path) -> None:
+    told = plan(tmp_path, "credit=ppo", "policies.agent.critic={at: turn}")
+    assert size(told, "agent", "critic") == 4 * size(told, "agent", "weights")
+    twins = plan(tmp_path, "credit=archer", "policies.agent.critic={kind: twin}")
+    assert size(twins, "agent", "critic") == 5 * size(twins, "agent", "weights")
+    assert size(plan(tmp_path), "agent", "critic") == 0
+    tiny = "policies.agent.critic={at: turn, tiny: {hidden: 16, layers: 1, heads: 2, mlp: 16}}"
+    assert 0 < size(plan(tmp_path, "credit=ppo", tiny), "agent", "critic") < size(told, "agent", "critic")
+
+
 def test_a_fifth_on_top_is_kept_for_what_is_not_counted(tmp_path: Path) -> None:
     told = plan(tmp_path)
     counted = sum(part.bytes for part in told.memory if part.what != "games, allocator")

@@ -32,6 +32,7 @@ from marl_llm.config.matches import (
 from marl_llm.config.policies import (
     UNTOLD,
     Aggregation,
+    CriticConfig,
     EngineConfig,
     KLConfig,
     LearnerConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "CoalitionsConfig",
     "Config",
     "CovarianceConfig",
+    "CriticConfig",
     "CurriculumConfig",
     "DeviceConfig",
     "DiscriminateConfig",

@@ -165,6 +165,9 @@ class Config:
         for name, policy in self.policies.items() if self.runtime == "local" else ():
             count = policy.learner.processes
             require(count == 1, f"policies.{name}.learner.processes", count, "1 where runtime is local")
+        for name, policy in self.policies.items() if self.runtime == "ray" else ():
+            allowed = "null where runtime is ray: a critic is with its learner in the process that credits"
+            require(policy.critic is None, f"policies.{name}.critic", "a section", allowed)
         for name, policy_config in self.policies.items():
             self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
             warmup = policy_config.warmup

@@ -1,6 +1,6 @@
 """Settings of one policy: its model, its warm-up, its engine, its learner and its loss."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any, Literal
 
@@ -164,11 +164,20 @@ class PreferenceConfig:
     beta: float = 0.1
     """Of the pairs' loss: how far the reference may be left; 0: pairs are not learned from."""
     imitation: float = 0.0
-    """Weight of imitating the replies whose value is above the threshold."""
+    """Weight of imitating the good replies."""
+    rule: Literal["threshold", "halves"] = "threshold"
+    """Which replies to one prompt are good: those whose value is above the threshold, which are preferred to those that
+    are not; or the better half of them, preferred to the other half (SWEET-RL, arXiv 2503.15478)."""
     threshold: float = 0.5
-    """Value, as the credit recipe gives it, above which a reply is preferred to those that are not."""
+    """Value, as the credit recipe gives it, above which a reply is good; for `rule: threshold`."""
 
     def __post_init__(self) -> None:
+        require(
+            self.rule == "threshold" or self.threshold == 0.5,
+            "objective.preference.threshold",
+            self.threshold,
+            f"left out with rule {self.rule}",
+        )
         require(self.beta >= 0, "objective.preference.beta", self.beta, "0 or more")
         require(self.imitation >= 0, "objective.preference.imitation", self.imitation, "0 or more")
         require(
@@ -353,6 +362,97 @@ class LearnerConfig:
         )
 
 
+CriticKind = Literal["value", "prefix", "twin", "progress", "privileged"]
+_READS: dict[CriticKind, tuple[str, ...]] = {
+    "value": ("value",),
+    "prefix": ("value", "q"),
+    "twin": ("q1", "q2", "v1", "v2"),
+    "progress": ("progress", "value"),
+    "privileged": ("informed", "informed_before"),
+}
+_TUNES: dict[CriticKind, tuple[str, ...]] = {
+    "value": ("at", "gamma", "lam", "clip"),
+    "prefix": ("gamma", "lam", "clip"),
+    "twin": ("gamma", "tau"),
+    "progress": ("ground",),
+    "privileged": ("beta",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """A model beside the policy's that learns what its turns are worth, for recipes that ask for it.
+
+    It learns from episodes that were played to their end, after credit, and is on the learner's device.
+    """
+
+    kind: CriticKind = "value"
+    """`value`: what is still to come (PPO). `prefix`: the same before a turn and, as `q`, after it (ReAd, arXiv
+    2405.14314). `twin`: two estimates each of that after a turn (`q1`, `q2`) and before it (`v1`, `v2`; ArCHer,
+    2402.19446). `progress`: parts of the episode's return that sum to it, and as `value` how much of it is to come
+    (SPA-RL, 2505.20732). `privileged`: log-probability per token of a reply to one who knows the gold answer and learns
+    what better episodes said, now and before it learned (`informed`, `informed_before`; SWEET-RL, 2503.15478)."""
+    at: Literal["token", "turn"] = "token"
+    """Of `value`: before every sampled token, or before every turn."""
+    tiny: TinyModelConfig | None = None
+    """Make a small model of this size that reads the policy's tokens; None: begin as the policy does, after its warm-up
+    (with `lora`: as its base)."""
+    lr: float = 1e-3
+    """Learning rate of AdamW, constant."""
+    epochs: int = 1
+    """Optimizer steps per training step, on all its turns each."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    gamma: float = 1.0
+    """Discount from one turn to the next, with `at: token` from one token to the next."""
+    lam: float = 1.0
+    """Of the targets, GAE(lam) plus the value before; 1: what really came (Monte Carlo)."""
+    clip: float | None = None
+    """How far a value may move from that before the step before its error is held against it; None: any way (PPO)."""
+    tau: float = 0.1
+    """Share of the way that the target copy goes towards the critic after every optimizer step."""
+    beta: float = 0.1
+    """Factor of the difference between two episodes in the loss of their pair."""
+    ground: float = 0.5
+    """What a legal action counts in the `value` of `progress`, as it does in recipe spa."""
+
+    @property
+    def by_token(self) -> bool:
+        """Whether it tells of tokens, not of turns."""
+        return self.kind == "value" and self.at == "token"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What it tells."""
+        return _READS[self.kind]
+
+    def __post_init__(self) -> None:
+        defaults = {item.name: item.default for item in fields(self)}
+        tuned = {name for names in _TUNES.values() for name in names}
+        for name in sorted(tuned - set(_TUNES[self.kind])):
+            require(
+                getattr(self, name) == defaults[name],
+                f"critic.{name}",
+                getattr(self, name),
+                f"left out in kind {self.kind}",
+            )
+        require(
+            self.kind != "privileged" or self.tiny is None,
+            "critic.tiny",
+            "a section",
+            "null in kind privileged, which is a policy that knows more",
+        )
+        require(0 <= self.lr < inf, "critic.lr", self.lr, "0 or more")
+        require(self.epochs >= 1, "critic.epochs", self.epochs, "1 or more")
+        require(self.grad_clip > 0, "critic.grad_clip", self.grad_clip, "more than 0")
+        for name in ("gamma", "lam"):
+            require(0 <= getattr(self, name) <= 1, f"critic.{name}", getattr(self, name), "between 0 and 1")
+        require(0 < self.tau <= 1, "critic.tau", self.tau, "more than 0, at most 1")
+        require(self.clip is None or self.clip > 0, "critic.clip", self.clip, "null or more than 0")
+        require(0 < self.beta < inf, "critic.beta", self.beta, "more than 0")
+        require(0 <= self.ground < inf, "critic.ground", self.ground, "0 or more")
+
+
 NAME_LENGTH = 100
 """Characters that the name of a player may have, where somebody gives it one."""
 ScriptedKind = Literal["random", "noisy", "cfr", "minimax", "mcts", "tit_for_tat", "bargainer", "informed"]
@@ -389,6 +489,8 @@ class PolicyConfig:
     """Trains the model."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What it is trained on."""
+    critic: CriticConfig | None = None
+    """Learns what its turns are worth, for recipes such as ppo; None: nobody does."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the other kinds: `checkpoint: {path, step}` (step: the latest), `remote: {url, model, retries, backoff_s,
     timeout_s, workers, answers}`, `cfr: {iterations}`, `mcts: {simulations}`, `noisy: {temperature, foresight}`,
@@ -412,6 +514,18 @@ class PolicyConfig:
             "learner.minibatches",
             self.learner.minibatches,
             "1 where there is objective.preference or discriminate, since what is compared stays together",
+        )
+        require(
+            self.critic is None or self.learns,
+            "policy.critic",
+            "a section",
+            "null in a policy that does not learn",
+        )
+        require(
+            self.critic is None or self.learner.processes == 1,
+            "learner.processes",
+            self.learner.processes,
+            "1 where there is a critic",
         )
         if self.kind != "llm":
             require(self.lora is None, "policy.lora", "a section", f"null in a policy of kind {self.kind}")

@@ -9,10 +9,11 @@ from marl_llm.credit.table import LENGTH, LOGPROB
 from marl_llm.errors import ConfigError
 
 _BRANCHES = "play.branches"
-_CRITIC = "policies.NAME.critic"
-_FORCED = "a game whose answer is known to training, for policies of kind llm"
+_CRITIC = "policies.NAME.critic (of every policy that learns), kind"
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
+    "tokens": "policies of kind llm, logged with run.tokens=true",
+    "legal": "every game",
     **dict.fromkeys(
         ("entropy", "certainty", "logit", "logprob_now", "er", "erv", "era"),
         "learners, of the turns that they learn from",
@@ -21,22 +22,15 @@ OFFERS: Mapping[str, str] = {
     "implicit": "nobody here yet: a token probe, log-ratios of a reward model times beta, in episodes that you bring",
     "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
     **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
-    "tokens": "policies of kind llm, logged with run.tokens=true",
-    "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or a critic of states: {_CRITIC}",
-    "gold": _FORCED,
-    "gold_before": _FORCED,
+    "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or {_CRITIC} value, prefix or progress",
+    "q": f"{_BRANCHES}.options or {_CRITIC} prefix",
+    "baseline": f"{_BRANCHES}.alternatives",
     "difference": f"play.replays, with a game in which agents call others, or {_BRANCHES}.coalitions",
     "shapley": f"{_BRANCHES}.coalitions",
-    "q": f"{_BRANCHES}.options or a critic of actions: {_CRITIC}",
-    "baseline": f"{_BRANCHES}.alternatives or a critic of actions: {_CRITIC}",
-    "wait": f"a critic of actions: {_CRITIC}",
-    "q1": f"twin critics: {_CRITIC}",
-    "q2": f"twin critics: {_CRITIC}",
-    "v1": f"twin critics: {_CRITIC}",
-    "v2": f"twin critics: {_CRITIC}",
-    "progress": f"an estimator of progress: {_CRITIC}",
-    "informed": f"a critic that is told the answer: {_CRITIC}",
-    "reference": "learners with a reference model",
+    "wait": "a critic of actions that were not taken, which nobody here is yet",
+    **dict.fromkeys(("q1", "q2", "v1", "v2"), f"{_CRITIC} twin"),
+    "progress": f"{_CRITIC} progress",
+    **dict.fromkeys(("informed", "informed_before"), f"{_CRITIC} privileged"),
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
 

@@ -24,30 +24,29 @@ class Preferences:
     rejected_P: torch.Tensor
     """Turn that it is preferred to (int64)."""
     good_T: torch.Tensor
-    """Whether the turn's value is above the threshold (bool)."""
+    """Whether the turn is good, by the rule (bool)."""
 
     @classmethod
     def make(cls, samples: Sequence[Sample], table: SampledTokens, config: PreferenceConfig) -> "Preferences":
-        """All pairs of a value above the threshold and one that is not, after the same prompt; the values of turns are
-        in place of their advantages.
+        """All pairs of a good reply and a bad one to the same prompt, by `config.rule`; the values of turns are in
+        place of their advantages.
 
-        Replies that are equal make no pair, whatever they led to. `table` is that of `samples`.
+        Replies that are equal make no pair, whatever they led to, nor do equal values. `table` is that of `samples`.
         """
-        prompts: dict[Tokens, list[tuple[int, Tokens, bool]]] = defaultdict(list)
+        prompts: dict[Tokens, list[tuple[int, Tokens, float]]] = defaultdict(list)
         spans = [(sample, span) for sample in samples for span in sample.spans if span.length]
-        good = []
         for number, (sample, span) in enumerate(spans):
             assert span.advantages is not None, "a demonstration has no value"
-            good.append(span.advantages[0] > config.threshold)
             reply = sample.tokens[span.start : span.start + span.length]
-            prompts[sample.tokens[: span.start]].append((number, reply, good[-1]))
-        pairs = [
-            (one, other)
-            for replies in prompts.values()
-            for one, said, better in replies
-            for other, instead, too in replies
-            if better and not too and said != instead
-        ]
+            prompts[sample.tokens[: span.start]].append((number, reply, span.advantages[0]))
+        good = [False] * len(spans)
+        pairs = []
+        for replies in prompts.values():
+            bad_ones, good_ones = _sides([value for *_, value in replies], config)
+            for one, said, value in (replies[place] for place in good_ones):
+                good[one] = True
+                others = (replies[place] for place in bad_ones)
+                pairs += [(one, other) for other, instead, less in others if said != instead and value > less]
         lengths = torch.tensor([span.length for _, span in spans], dtype=torch.int64)
         device = table.tokens_N.device
         chosen, rejected = torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2).unbind(1)
@@ -64,7 +63,7 @@ class Preferences:
 
         The loss is the mean over pairs of -log sigmoid(beta (d_chosen - d_rejected)), d being the turn's
         log-probability less the reference's (DPO, arXiv 2305.18290), plus `imitation` times the mean negative
-        log-probability per token of the turns above the threshold, each turn counting the same. Both vectors are
+        log-probability per token of the good turns, each turn counting the same. Both vectors are
         log-probabilities without gradient; metrics: `preference_loss`, `imitation_loss`, `pairs`, `preferred` (share of
         pairs whose margin is above 0) and `margin` (mean, nats).
         """
@@ -86,3 +85,15 @@ class Preferences:
             "preferred": float((margin_P > 0).double().mean()) if pairs else 0.0,
             "margin": float(margin_P.mean()) if pairs else 0.0,
         }
+
+
+def _sides(values: Sequence[float], config: PreferenceConfig) -> tuple[list[int], list[int]]:
+    """Places of bad and of good replies to one prompt. Of halves, the middle one of an odd number is neither."""
+    places = range(len(values))
+    if config.rule == "threshold":
+        above = [value > config.threshold for value in values]
+        return [place for place in places if not above[place]], [place for place in places if above[place]]
+    ranked = sorted(places, key=lambda place: values[place])  # of equals the first is the worse
+    half = len(ranked) // 2
+    better = [place for place in reversed(ranked[len(ranked) - half :]) if values[place] > values[ranked[0]]]
+    return ranked[:half], better

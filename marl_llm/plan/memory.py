@@ -165,6 +165,7 @@ def parts(
         ("gradients", device, int(part * FLOAT * trained), smaller),
         ("optimizer", device, int(part * 2 * FLOAT * trained), smaller),
         ("reference", device, int(part * FLOAT * followed * moving), f"{own_keys}.objective.kl.reference=none"),
+        ("critic", device, _critic(policy, shape), f"{own_keys}.critic.tiny={{}}, or a recipe without a critic"),
         ("gathered weights", device, here * gathered(policy, shape) if several else 0, "policies: a smaller model"),
         (
             "activations",
@@ -183,6 +184,19 @@ def parts(
         for what, place, size, remedy in found
         if size
     ]
+
+
+def _critic(policy: PolicyConfig, shape: Shape) -> int:
+    """Weights, gradients, two moments and, of twins and what is privileged, a copy."""
+    critic = policy.critic
+    if critic is None:
+        return 0
+    copies = 5 if critic.kind in ("twin", "privileged") else 4
+    tiny = critic.tiny
+    if tiny is None:
+        return copies * FLOAT * shape.parameters
+    layer = 4 * tiny.hidden**2 + 3 * tiny.hidden * tiny.mlp
+    return copies * FLOAT * (2 * shape.vocabulary * tiny.hidden + tiny.layers * layer)
 
 
 def _kept(policy: PolicyConfig, context: int, longest: int) -> int:

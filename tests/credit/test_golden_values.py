@@ -244,7 +244,7 @@ def test_shapley_values_exact_and_by_orders(case: Any) -> None:
 
 def test_sweet_is_the_mean_log_ratio_of_a_turns_tokens() -> None:
     inputs, outputs = (GOLDEN["sweet"][0][name] for name in ("inputs", "outputs"))
-    probes = {"informed": inputs["logp"], "reference": inputs["logp_ref"]}
+    probes = {"informed": inputs["logp"], "informed_before": inputs["logp_ref"]}
     rows = [Row("m", 0, {"outcome": 1.0}, tokens=(5, 6, 7), token_probes=probes)]
     close(by("sweet", rows).advantages, [outputs["A"]])
 
@@ -252,7 +252,7 @@ def test_sweet_is_the_mean_log_ratio_of_a_turns_tokens() -> None:
 def test_spa_adds_grounding_to_estimated_progress() -> None:
     inputs, outputs = (GOLDEN["spa"][1][name] for name in ("inputs", "outputs"))
     rows = [
-        Row("m", k, {"valid": float(ground), "outcome": 9.0}, probes={"progress": progress, "value": 0.0})
+        Row("m", k, {"outcome": 9.0}, probes={"progress": progress, "value": 0.0, "legal": float(ground)})
         for k, (progress, ground) in enumerate(zip(inputs["c_hat"], inputs["ground"], strict=True))
     ]
     weights = [term.weight for term in load_recipe("spa").stages[0].terms]
