@@ -18,6 +18,7 @@ from marl_llm.config.loading import (
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     Answers,
+    BudgetConfig,
     CurriculumConfig,
     ExploiterConfig,
     GameConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "Answers",
     "AssumedConfig",
     "BenchmarkConfig",
+    "BudgetConfig",
     "ClusterConfig",
     "Config",
     "CurriculumConfig",
