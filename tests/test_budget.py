@@ -354,6 +354,13 @@ def test_who_plays_ahead_does_not_know_yet_what_was_played(tmp_path: Path) -> No
         small(tmp_path, "runtime=ray", "cluster={mode: async, evaluators: 1}", budget)
 
 
+def test_engines_that_sleep_after_a_step_cannot_play_more_of_it(tmp_path: Path) -> None:
+    shared = ("runtime=ray", "cluster={colocate: true, evaluators: 0}", "policies.agent.engine={kind: vllm}")
+    small(tmp_path, *shared, "matchmaking.budget={keep: spread}")
+    with pytest.raises(ConfigError, match=r"cluster.colocate: True .* false with a matchmaking.budget"):
+        small(tmp_path, *shared, "matchmaking.budget={keep: spread, max_batches: 2}")
+
+
 # --- a run
 
 ONE_SIDED = (
