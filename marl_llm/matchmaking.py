@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate
 
@@ -18,34 +19,86 @@ Pair = tuple[str, str]
 """Who sits alone in a seat, and who has all others."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """What the matches of one group have in common."""
+
+    number: int
+    """In its step."""
+    label: str
+    """What the experiment calls the game."""
+    pair: Pair | None
+    """Who meets whom; None: everybody sits where the settings say."""
+    seed: int
+    """Of the game."""
+    deal: str = ""
+    """By what the deal is known when it comes again; empty where none does."""
+
+
 def schedule(
     config: Config, step: int, parts: Mapping[str, float], agents: Mapping[str, Sequence[str]], league: League
 ) -> list[Match]:
-    """The matches of one training step: `groups` deals, each played `group_size` times.
+    """The matches of one training step: `groups` deals, each played `group_size` times; a budget may change that.
 
     `parts`: game to its part of the groups. All that is scheduled is played to its end, so that no game gets more
     weight because it is short. `agents`: of each game; needed to swap seats and by a league. Pure: all follows from the
     settings, the step and what the league knows, so a resumed run plays the same matches; seeds depend on the run's
-    seed, the step and the group only.
+    seed, the step and the group only, or with `deals` on which deal it is.
+    """
+    members = range(config.matchmaking.group_size)
+    return [
+        match
+        for group in groups(config, step, parts, league)
+        for match in matches(config, step, group, members, agents.get(group.label, ()))
+    ]
+
+
+def groups(
+    config: Config, step: int, parts: Mapping[str, float], league: League, *, first: int = 0, count: int | None = None
+) -> list[Group]:
+    """Groups of a step, from number `first` on: the step's `groups`, or `count`.
+
+    With `deals` the groups of all steps go through them one by one. What is beyond a step's `groups` is what the next
+    step begins with.
     """
     making = config.matchmaking
-    several = len(config.trained_games) > 1
-    counts = quotas(parts, making.groups, step)
-    games = {label: config.games[label].trained for label in counts}
-    drawn = [(label, pair) for label, count in counts.items() for pair in pairs(config, step, label, count, league)]
+    counts = quotas(parts, making.groups if count is None else count, step + first)
+    drawn = [(label, pair) for label, share in counts.items() for pair in pairs(config, step, label, share, league)]
+    if making.deals is None:
+        return [
+            Group(number=number, label=label, pair=pair, seed=derive(config.run.seed, "train", step, number))
+            for number, (label, pair) in enumerate(drawn, start=first)
+        ]
+    passes: dict[tuple[str, int], Sequence[int]] = {}
+    found = []
+    for number, (label, pair) in enumerate(drawn, start=first):
+        turn, place = divmod((step - 1) * making.groups + number, making.deals)
+        if (label, turn) not in passes:
+            passes[label, turn] = generator(config.run.seed, "deals", label, turn).permutation(making.deals).tolist()
+        deal = passes[label, turn][place]
+        seed = derive(config.run.seed, "deal", label, deal)
+        found.append(Group(number=number, label=label, pair=pair, seed=seed, deal=f"{label}/{deal}"))
+    return found
+
+
+def matches(config: Config, step: int, group: Group, members: Sequence[int], agents: Sequence[str]) -> list[Match]:
+    """These members of a group. A deal that comes again is replied to anew."""
+    game = config.games[group.label].trained
+    name, label = f"s{step}/g{group.number}", group.label if len(config.trained_games) > 1 else ""
     return [
         Match(
-            id=f"s{step}/g{group}/m{member}",
-            game=games[label].name,
-            settings=games[label].settings,
-            seed=derive(config.run.seed, "train", step, group),
-            group=f"s{step}/g{group}",
-            member=member,
-            label=label if several else "",
+            id=f"{name}/m{member}",
+            game=game.name,
+            settings=game.settings,
+            seed=group.seed,
+            group=name,
+            member=derive(member, "visit", step, group.number) if group.deal else member,
+            label=label,
             seats=seats,
         )
-        for group, (label, pair) in enumerate(drawn)
-        for member, seats in enumerate(seatings(config, label, agents.get(label, ()), step + group, pair))
+        for member, seats in zip(
+            members, seatings(config, group.label, agents, step + group.number, group.pair, members), strict=True
+        )
     ]
 
 
@@ -85,14 +138,15 @@ def pairs(config: Config, step: int, label: str, groups: int, league: League) ->
     return found
 
 
-def seatings(config: Config, label: str, agents: Sequence[str], turn: int, pair: Pair | None) -> tuple[Seats, ...]:
-    """The seats of each member of a group, which has one opponent, in the game called `label`.
+def seatings(
+    config: Config, label: str, agents: Sequence[str], turn: int, pair: Pair | None, members: Sequence[int]
+) -> tuple[Seats, ...]:
+    """The seats of these members of a group, which has one opponent, in the game called `label`.
 
     Whoever is alone sits in the seat number `turn` (modulo their number); with `swap_seats` it moves on with every
     member, as everybody does.
     """
     making, settled = config.matchmaking, config.seats(label)
-    members = range(making.group_size)
     if pair is None and not making.swap_seats:
         return (settled,) * len(members)
     if pair is None:

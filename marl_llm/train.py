@@ -17,6 +17,7 @@ import torch
 from games import conformance
 from marl_llm import curriculum
 from marl_llm.alarms import Alarm, Watch
+from marl_llm.budget.spend import Remembered, Round, Spent
 from marl_llm.checkpoints import list_checkpoints
 from marl_llm.config import Config, GameConfig
 from marl_llm.config.require import require
@@ -28,14 +29,13 @@ from marl_llm.league import League
 from marl_llm.learning.base import Trainer
 from marl_llm.learning.quantities import MEASURED
 from marl_llm.learning.samples import Advantages, Weights, to_samples
-from marl_llm.matchmaking import schedule
 from marl_llm.measures import LEGAL, judged, measured
 from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
 from marl_llm.opponents import enlist, observed
 from marl_llm.play import Rewards, agents_of, make_game
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.runtime.connect import connected
-from marl_llm.runtime.rollouts import LOCAL, Lost, Rollouts, Runtime, Stopped
+from marl_llm.runtime.rollouts import LOCAL, Lost, Rollouts, Runtime, Step, Stopped, joined
 from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
 from marl_llm.runtime.updates import Pupil, pupils, storing
 from marl_llm.team import HERE, Makers, Team, begin_critics, check_players, check_prompts, check_seats, found, restore
@@ -82,8 +82,12 @@ class Progress:
     """What the curriculum goes by."""
     store: Store | None = None
     """What waits for the learners; None: they learn from every step at once."""
+    deals: Remembered = field(default_factory=dict)
+    """How deals went that may come again; empty without a budget."""
     begun: int = 0
     """The latest step that is in play, if that is a later one than `step`; of this session alone."""
+    rounds: dict[int, Round] = field(default_factory=dict)
+    """Steps that are in play, and what they may still begin; of this session alone."""
 
 
 def train(
@@ -189,7 +193,8 @@ class _Session:
         league = League.from_json(values["league"])
         if store is not None:
             read_entries(store, checkpoint / STORED)
-        return team, Progress(step=step, credit=values["credit"], averages=averages, league=league, store=store)
+        remembered = {"credit": values["credit"], "deals": values["deals"]}
+        return team, Progress(step=step, averages=averages, league=league, store=store, **remembered)
 
     def _train(self, team: Team, progress: Progress, rollouts: Rollouts) -> bool:
         """Whether it was stopped after a step, which is saved then."""
@@ -393,6 +398,8 @@ def advance(
 ) -> tuple[dict[str, float], list[Episode]]:
     """One training step; mutates the team's weights and `progress`.
 
+    Returns metrics of all that was played, and the episodes that were learned from.
+
     Raises:
         RunError: too many episodes ended at fault; nothing was learned in this step then.
         Stopped: `stop` said so; nothing has changed.
@@ -404,11 +411,11 @@ def advance(
         if runtime.in_flight or progress.begun == progress.step:
             rollouts.publish(team)
         _let_play(config, rollouts, progress, step + (runtime.ahead if runtime.in_flight else 0))
-        played = rollouts.finish(step, stop)
+        played, spent = _finish(rollouts, progress.rounds.pop(step), step, stop)
     if not runtime.in_flight and runtime.ahead:
         rollouts.publish(team)
         _let_play(config, rollouts, progress, step + runtime.ahead)
-    episodes, metrics = played.episodes, dict(played.metrics)
+    episodes, metrics = spent.episodes, played.metrics | spent.metrics
     with clock("measure"):
         trainers = {name: member.learner for name, member in team.members.items() if member.learner is not None}
         episodes = measured(episodes, trainers, set(needs(recipe)) & set(MEASURED))
@@ -416,22 +423,22 @@ def advance(
         episodes = judged(episodes, critics.values(), needs(recipe))
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
-    metrics |= play_metrics(episodes)
-    metrics |= cost_metrics(episodes, played.policy_s)
+    metrics |= play_metrics(played.episodes)
+    metrics |= cost_metrics(played.episodes, played.policy_s)
     metrics |= staleness(episodes, team) if runtime.ahead else {}
-    parts = curriculum.parts(config, progress.averages)
-    if len(parts) > 1:
-        metrics |= {f"play/part/{game}": part for game, part in parts.items()}
+    shares = curriculum.parts(config, progress.averages)
+    if len(shares) > 1:
+        metrics |= {f"play/part/{game}": share for game, share in shares.items()}
     with clock("learn"):
         advantages, weights = credited.by_turn(credited.advantages), credited.by_turn(credited.weights)
         paced = pupils(config, team, progress.store)
         for name, critic in critics.items():
             metrics |= {f"learn/{name}/critic/{key}": value for key, value in critic.update(episodes).items()}
         metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
-    progress.step, progress.credit = step, credited.state
-    returns = returns_by_role(episode for episode in episodes if episode.status != "fault")
+    progress.step, progress.credit, progress.deals = step, credited.state, spent.remembered
+    returns = returns_by_role(episode for episode in played.episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
-    progress.league, told = observed(config, progress.league, episodes)
+    progress.league, told = observed(config, progress.league, played.episodes)
     metrics |= told
     metrics |= clock.metrics()
     metrics["play/tokens_per_s"] = metrics["play/sampled_tokens"] / metrics["time/play_s"]
@@ -442,8 +449,23 @@ def _let_play(config: Config, rollouts: Rollouts, progress: Progress, last: int)
     """Begin all steps up to `last` that have not begun, as far as the run goes."""
     while progress.begun < min(last, config.run.steps):
         progress.begun += 1
-        parts = curriculum.parts(config, progress.averages)
-        rollouts.begin(progress.begun, schedule(config, progress.begun, parts, _agents(config), progress.league))
+        parts, ranges = (
+            curriculum.parts(config, progress.averages),
+            _ranges(config) if config.matchmaking.budget else {},
+        )
+        begun = Round(config, progress.begun, parts, _agents(config), progress.league, progress.deals, ranges)
+        progress.rounds[progress.begun] = begun
+        rollouts.begin(progress.begun, begun.matches)
+
+
+def _finish(rollouts: Rollouts, begun: Round, step: int, stop: Callable[[], bool]) -> tuple[Step, Spent]:
+    """All that was played of the step in the end, and what is made of it."""
+    parts = [rollouts.finish(step, stop)]
+    while further := begun.further(episode for part in parts for episode in part.episodes):
+        rollouts.begin(step, further)
+        parts.append(rollouts.finish(step, stop))
+    played = joined(parts)
+    return played, begun.over(played.episodes)
 
 
 def staleness(episodes: Sequence[Episode], team: Team) -> dict[str, float]:
@@ -468,9 +490,13 @@ def _widths(config: Config) -> dict[str, float]:
     """Game -> width of its utility range, for a curriculum."""
     if config.matchmaking.curriculum is None:
         return {}
+    return {label: high - low for label, (low, high) in _ranges(config).items()}
+
+
+def _ranges(config: Config) -> dict[str, tuple[float, float]]:
+    """Game -> its utility range."""
     games = {label: make_game(game.name, game.trained.settings) for label, game in config.trained_games.items()}
-    ranges = {label: env.unwrapped.metadata["utility_range"] for label, env in games.items()}
-    return {label: high - low for label, (low, high) in ranges.items()}
+    return {label: env.unwrapped.metadata["utility_range"] for label, env in games.items()}
 
 
 def learn(
@@ -488,8 +514,8 @@ def learn(
     is 0, and who learns from pairs leaves them out.
 
     Raises:
-        TrainingError: no policy that learns had a turn, or see `Learner.update`. Where credit gave no turn a weight,
-            nothing is learned, and that is no error.
+        TrainingError: no policy that learns had a turn, or see `Learner.update`. Where a budget kept nothing, or credit
+            gave no turn a weight, nothing is learned, and that is no error.
     """
     learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
     known = {turn: value for turn, value in advantages.items() if turn not in unknown}
@@ -497,7 +523,7 @@ def learn(
         name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)
         for name, learner in learners.items()
     }
-    if not any(samples.values()) and not unknown and (not weights or any(map(np.any, weights.values()))):
+    if episodes and not any(samples.values()) and not unknown and (not weights or any(map(np.any, weights.values()))):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     updates: dict[str, Callable[[], Mapping[str, float]]] = {}
     for name, learner in learners.items():
@@ -533,6 +559,7 @@ def save(run: Run, team: Team, progress: Progress) -> None:
     values = {
         "credit": progress.credit,
         "curriculum": progress.averages,
+        "deals": progress.deals,
         "league": progress.league.to_json(),
     }
 

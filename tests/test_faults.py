@@ -12,6 +12,8 @@ from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.errors import RunError
 from marl_llm.evaluation.measure import evaluate, measure_exploitability
 from marl_llm.evaluation.tournament import head_to_head
+from marl_llm.league import League
+from marl_llm.matchmaking import schedule
 from marl_llm.metrics import play_metrics
 from marl_llm.policies.base import Reply, Strategy, View
 from marl_llm.policies.remote import RemotePolicy
@@ -79,15 +81,16 @@ def test_too_many_faults_stop_training_and_it_goes_on_once_the_endpoint_does(ser
     assert [row["step"] for row in read_metrics(path)] == [1, 2]
 
 
-class DownInForks:
-    """Plays at random, but not in forks."""
+class Down:
+    """Plays at random, but not in matches whose id has this in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str) -> None:
+        self._where = where
         self._inner = make_scripted("random", {})
         self._down: list[tuple[Hashable, Reply]] = []
 
     def submit(self, ticket: Hashable, view: View) -> None:
-        if "/t" in view.match:
+        if self._where in view.match:
             self._down.append((ticket, Reply(text="", action=None, fault="gone")))
         else:
             self._inner.submit(ticket, view)
@@ -110,9 +113,26 @@ def test_a_fork_that_ends_at_fault_counts_as_any_episode(tmp_path: Path, limit: 
     far = "policies.far={kind: random}"
     config = load_config(SMALL, [f"run.dir={tmp_path}", "play.tree={width: 2, turns: 1}", limit, seats, far])
     team = found(config)
-    team = replace(team, policies={**team.policies, "far": DownInForks()})
+    team = replace(team, policies={**team.policies, "far": Down("/t")})
     with pytest.raises(RunError, match=message):
         advance(config, team, load_recipe("grpo"), LocalRollouts(config, team), Progress(step=0, credit={}))
+
+
+def test_a_limit_is_a_share_of_all_that_a_step_has_begun(tmp_path: Path) -> None:
+    seats = "matchmaking={groups: 3, group_size: 2, seats: {player_0: random, player_1: far}}"
+    config = load_config(SMALL, [f"run.dir={tmp_path}", seats, "play.max_faults=0.4", "policies.far={kind: random}"])
+    team = found(config)
+    rollouts = LocalRollouts(config, replace(team, policies={**team.policies, "far": Down("/g2/")}))
+
+    def play(step: int, *numbers: int) -> int:
+        agents = {"game": ["player_0", "player_1"]}
+        matches = schedule(config, step, {"game": 1.0}, agents, League())
+        rollouts.begin(step, [match for match in matches if match.group in {f"s{step}/g{n}" for n in numbers}])
+        return len(rollouts.finish(step, lambda: False).episodes)
+
+    assert (play(1, 0, 1), play(1, 2)) == (4, 2), "2 of 6"
+    with pytest.raises(RunError, match=r"[12] of 2 episodes ended at fault"):
+        play(2, 2)
 
 
 def test_a_limit_is_a_share_of_the_steps_games(serve: Any, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ ORDER = (
     ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
     ("policies", "league"),
     ("matchmaking", "probes"),
+    ("budget",),
     ("play",),
     ("branches",),
     ("players",),

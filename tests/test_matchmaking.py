@@ -226,7 +226,7 @@ def test_opponents_follow_from_step_and_seed() -> None:
 
 def test_in_the_next_group_or_step_whoever_is_alone_sits_in_the_next_seat() -> None:
     for group, seat in enumerate(("player_0", "player_1", "player_2", "player_0")):
-        seats = seatings(league(), "game", AGENTS, group, ("agent", "random"))
+        seats = seatings(league(), "game", AGENTS, group, ("agent", "random"), range(6))
         assert seats == (one_against(AGENTS, seat, "agent", "random"),) * 6
     for step in (1, 2):
         for match in schedule(league(share=1.0), step, PARTS, POOL):
@@ -238,13 +238,13 @@ def test_with_swapped_seats_everybody_has_every_seat_equally_often_in_a_group() 
     config = league()
     config = replace(config, matchmaking=replace(config.matchmaking, swap_seats=True))
     for group in range(3):
-        seats = seatings(config, "game", AGENTS, group, ("agent", "random"))
+        seats = seatings(config, "game", AGENTS, group, ("agent", "random"), range(6))
         alone = [agent for by_agent in seats for agent, name in by_agent.items() if name == "agent"]
         assert len(alone) == 6
         assert all(alone.count(agent) == 2 for agent in AGENTS)
     fixed = {"player_0": "random", "player_*": "agent"}
     config = replace(config, matchmaking=replace(config.matchmaking, seats=fixed))
-    seats = seatings(config, "game", AGENTS, 5, None)
+    seats = seatings(config, "game", AGENTS, 5, None, range(6))
     assert [by_agent["player_0"] for by_agent in seats] == ["random", "agent", "agent"] * 2
     assert all(sorted(by_agent.values()) == ["agent", "agent", "random"] for by_agent in seats)
 

@@ -20,6 +20,7 @@ from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoCon
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     Answers,
+    BudgetConfig,
     CurriculumConfig,
     ExploiterConfig,
     GameConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "AssumedConfig",
     "BenchmarkConfig",
     "BranchesConfig",
+    "BudgetConfig",
     "BudgetsConfig",
     "ClusterConfig",
     "CoalitionsConfig",

@@ -222,6 +222,12 @@ class Config:
             allowed = f"false where an engine cannot sleep: {awake}"
             require(not awake, "cluster.colocate", True, allowed)
             require(not cluster.evaluators, "cluster.evaluators", cluster.evaluators, "0 with cluster.colocate")
+        budget = self.matchmaking.budget
+        if budget is not None:
+            allowed = "sync with matchmaking.budget, which goes by what has been played"
+            require(cluster.mode == "sync", "cluster.mode", cluster.mode, allowed)
+            allowed = "false with a matchmaking.budget that begins games when engines are asleep already"
+            require(not (cluster.colocate and budget.in_turn), "cluster.colocate", cluster.colocate, allowed)
         if cluster.mode != "sync" and self.evaluation.every:
             allowed = f"1 with cluster.mode {cluster.mode}, since workers play on while policies are measured"
             require(cluster.evaluators == 1, "cluster.evaluators", cluster.evaluators, allowed)

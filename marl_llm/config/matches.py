@@ -201,6 +201,64 @@ class LeagueConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """How a step's games are shared out among its groups, and which groups are learned from.
+
+    DAPO's dynamic sampling is `{keep: spread, max_batches: 10}`; PRIME's filter `{keep: between, max_batches: 4}`;
+    SPEAR's `{keep: top}`; Knapsack RL `{sizes: knapsack}` with `deals`; XRPO's rollouts `{sizes: xrpo}`.
+    """
+
+    sizes: Literal["equal", "knapsack", "xrpo"] = "equal"
+    """`equal`: `group_size` games each. In the others that is the mean: `knapsack` deals them out by how often a deal
+    succeeded when it came last (arXiv 2509.25849); `xrpo` plays `least` each, and then adds games where the mean of
+    the returns is least certain (arXiv 2510.06672)."""
+    keep: Literal["all", "spread", "between", "top"] = "all"
+    """Groups that are learned from. `spread`: those with unequal returns in a role that learns, or with one game (DAPO,
+    arXiv 2503.14476). `between`: whose mean success is within those bounds (PRIME, arXiv 2502.01456). `top`: that part
+    of them with the largest standard deviation (SPEAR, arXiv 2509.22601)."""
+    between: list[float] = field(default_factory=lambda: [0.2, 0.8])
+    """Least and greatest mean success of a group, both allowed; with `keep: between`."""
+    top: float = 0.75
+    """Part of the groups; with `keep: top`."""
+    max_batches: int = 1
+    """Groups that are not kept are replaced by further ones until there are `groups`, or so many batches were played;
+    with `sizes: equal`."""
+    success: float | None = None
+    """A game is a success (1) if the return is above this, else 0; None: the return itself, on the scale from 0 to 1 of
+    the game's utility range."""
+    least: int = 2
+    """Fewest games of a group; `xrpo`: those that it begins with."""
+    most: int = 128
+    """Most games of a group."""
+    phase: int | None = None
+    """Games that `xrpo` adds at a time, before it looks again; None: as many as there are groups."""
+    exploration: float = 1.0
+    """Weight in `xrpo` of groups that had few games."""
+    alpha: float = 0.05
+    """1 less the confidence of the interval that `xrpo` makes narrower."""
+
+    def __post_init__(self) -> None:
+        bounds = len(self.between) == 2 and 0 <= self.between[0] <= self.between[1] <= 1
+        require(bounds, "budget.between", self.between, "[LOW, HIGH] with 0 <= LOW <= HIGH <= 1")
+        require(0 < self.top <= 1, "budget.top", self.top, "more than 0, at most 1")
+        require(self.max_batches >= 1, "budget.max_batches", self.max_batches, "1 or more")
+        require(self.least >= 1, "budget.least", self.least, "1 or more")
+        require(self.most >= self.least, "budget.most", self.most, f"budget.least ({self.least}) or more")
+        require(self.phase is None or self.phase >= 1, "budget.phase", self.phase, "null or 1 or more")
+        require(0 <= self.exploration < inf, "budget.exploration", self.exploration, "0 or more")
+        require(0 < self.alpha < 1, "budget.alpha", self.alpha, "between 0 and 1")
+        if self.max_batches > 1:
+            allowed = "1 with budget.keep: all, where every group is kept"
+            require(self.keep != "all", "budget.max_batches", self.max_batches, allowed)
+            require(self.sizes == "equal", "budget.max_batches", self.max_batches, f"1 with budget.sizes: {self.sizes}")
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether more is begun when some of a step has been played."""
+        return self.max_batches > 1 or self.sizes == "xrpo"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MatchmakingConfig:
     """Who plays whom, on which seed, how often."""
 
@@ -216,8 +274,25 @@ class MatchmakingConfig:
     """Opponents besides those in `seats`; None: none."""
     curriculum: CurriculumConfig | None = None
     """How the games' parts follow what is being learned; None: they are the games' shares throughout."""
+    deals: int | None = None
+    """Different deals (game seeds) of each game that are trained on, in a new order on every pass through them; None:
+    no deal comes twice."""
+    budget: BudgetConfig | None = None
+    """How games are shared out among groups, and which are learned from; None: equally, and all."""
 
     def __post_init__(self) -> None:
         require(self.groups >= 1, "matchmaking.groups", self.groups, "1 or more")
         require(self.group_size >= 1, "matchmaking.group_size", self.group_size, "1 or more")
         require(bool(self.seats), "matchmaking.seats", self.seats, "at least one seat")
+        require(self.deals is None or self.deals >= 1, "matchmaking.deals", self.deals, "null or 1 or more")
+        if self.budget is not None and self.budget.sizes != "equal":
+            self._check_sizes(self.budget)
+
+    def _check_sizes(self, budget: BudgetConfig) -> None:
+        key, size, sizes = "matchmaking.group_size", self.group_size, budget.sizes
+        allowed = f"from budget.least to budget.most ({budget.least} to {budget.most}), since it is the mean"
+        require(budget.least <= size <= budget.most, key, size, allowed)
+        require(not self.swap_seats, "matchmaking.swap_seats", True, f"false with budget.sizes: {sizes}")
+        if sizes == "knapsack":
+            allowed = "a number with budget.sizes: knapsack, which goes by deals that come back"
+            require(self.deals is not None, "matchmaking.deals", self.deals, allowed)

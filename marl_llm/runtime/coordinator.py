@@ -125,6 +125,8 @@ class _Step:
     groups: int
     """That are not over."""
     played: list[Played] = field(default_factory=list)
+    before: int = 0
+    """Of these, how many were finished before the latest matches began."""
     policy_s: dict[str, float] = field(default_factory=dict)
 
 
@@ -149,6 +151,8 @@ class Coordinator:
         self._queue: deque[tuple[Match, ...]] = deque()
         """Groups that wait for room."""
         self._steps: dict[int, _Step] = {}
+        self._finished: dict[int, _Step] = {}
+        """The latest, until another one begins: there may be more of it."""
         self._step_of: dict[str, int] = {}
         self._editions = 0
         self._weights = Weights(edition=0, policies={})
@@ -178,7 +182,14 @@ class Coordinator:
         """Deal a step's groups out, after those of earlier steps."""
         groups = by_group(matches)
         with self._changed:
-            self._steps[step] = _Step(matches=len(matches), groups=len(groups))
+            earlier = self._finished.get(step, _Step(matches=0, groups=0))
+            self._finished = {}
+            self._steps[step] = _Step(
+                matches=earlier.matches + len(matches),
+                groups=len(groups),
+                played=earlier.played,
+                before=len(earlier.played),
+            )
             self._step_of |= dict.fromkeys(groups, step)
             self._queue.extend(map(tuple, groups.values()))
             self._deal()
@@ -193,7 +204,8 @@ class Coordinator:
             if self._error is not None:
                 raise self._error
             over = self._steps.pop(step)
-            return gathered(over.played, over.policy_s, self._metrics())
+            self._finished = {step: over}
+            return gathered(over.played[over.before :], over.policy_s, self._metrics())
 
     def close(self) -> None:
         """End the thread and all workers."""

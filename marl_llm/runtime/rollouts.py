@@ -52,10 +52,11 @@ class Rollouts(Protocol):
         """Let everybody play with the learners' weights as they are now."""
 
     def begin(self, step: int, matches: Sequence[Match]) -> None:
-        """Begin a step's matches, or let them wait for their turn."""
+        """Begin a step's matches, or let them wait for their turn; more of them may come when these are finished, if
+        no other step has begun."""
 
     def finish(self, step: int, stop: Stop) -> Step:
-        """All that was begun for the step, once it is over.
+        """All that was begun for the step since it was last finished, once it is over.
 
         Raises:
             RunError: too many ended at fault, or too many workers were lost.
@@ -131,6 +132,22 @@ def gathered(played: Sequence[Played], policy_s: Mapping[str, float], metrics: M
     return Step(episodes=sorted(episodes, key=lambda e: e.match.id), policy_s=policy_s, metrics=told)
 
 
+def joined(parts: Sequence[Step]) -> Step:
+    """What was played of a step one after the other, as one: counts of play are added up, how the workers fared is that
+    of the last part."""
+    if len(parts) == 1:
+        return parts[0]
+    metrics: dict[str, float] = {}
+    policy_s: dict[str, float] = {}
+    for part in parts:
+        for key, value in part.metrics.items():
+            metrics[key] = value + (metrics.get(key, 0.0) if key.startswith("play/") else 0.0)
+        for policy, seconds in part.policy_s.items():
+            policy_s[policy] = policy_s.get(policy, 0.0) + seconds
+    episodes = [episode for part in parts for episode in part.episodes]
+    return Step(episodes=sorted(episodes, key=lambda e: e.match.id), policy_s=policy_s, metrics=metrics)
+
+
 class LocalRollouts:
     """One worker, in this process and thread."""
 
@@ -139,7 +156,10 @@ class LocalRollouts:
         self._config = config
         self._opponents = Opponents(config, path)
         self.worker = Worker(config, team.policies, self._opponents, rewards)
-        self._matches: Sequence[Match] = ()
+        self._step = 0
+        self._matches = 0
+        self._played: list[Played] = []
+        """Of this step, what was finished before."""
 
     def publish(self, team: Team) -> None:
         """See `Rollouts.publish`."""
@@ -148,19 +168,21 @@ class LocalRollouts:
 
     def begin(self, step: int, matches: Sequence[Match]) -> None:
         """See `Rollouts.begin`."""
-        self._matches = matches
+        if step != self._step:
+            self._step, self._matches, self._played = step, 0, []
+        self._matches += len(matches)
         self.worker.begin(matches)
 
     def finish(self, step: int, stop: Stop) -> Step:
         """See `Rollouts.finish`."""
-        played: list[Played] = []
+        played, before = self._played, len(self._played)
         while self.worker.num_matches:
             self.worker.poll()
             if stop():
                 raise Stopped(f"stopped in step {step}")
-            new = self.worker.over[len(played) :]
+            new = self.worker.over[len(played) - before :]
             played += new
-            checked(len(self._matches), played, new, self._config, over=not self.worker.num_matches)
+            checked(self._matches, played, new, self._config, over=not self.worker.num_matches)
         return gathered(self.worker.take(), self.worker.effort().policy_s, {})
 
     def evaluate(self, config: Config, team: Team, start: Path, *, anew: bool) -> Evaluation:

@@ -232,6 +232,19 @@ def test_faults_end_a_step_as_soon_as_they_are_too_many(cast: Callable[..., Cast
         cast(play, workers=1, live=1).step(1, groups(1, 4, size=1))
 
 
+def test_more_of_a_step_may_come_and_faults_count_over_all_of_it(cast: Callable[..., Cast]) -> None:
+    def play(player: Player, order: Order) -> Report:
+        down = all(match.group in ("s1/g2", "s1/g3", "s2/g0") for match in order.matches)
+        return Report(played=played(order, "fault" if down else "done"))
+
+    made = cast(play, workers=1)
+    assert len(made.step(1, groups(1, 2)).episodes) == 4
+    assert ids(made.step(1, group(1, 2))) == ["s1/g2/m0", "s1/g2/m1"], "2 of 6"
+    assert ids(made.step(1, group(1, 3))) == ["s1/g3/m0", "s1/g3/m1"], "4 of 8, which is as many as there may be"
+    with pytest.raises(RunError, match="2 of 2 episodes ended at fault"):
+        made.step(2, group(2, 0))
+
+
 def test_forks_at_fault_count_when_the_step_is_over_though_its_last_group_has_none(cast: Callable[..., Cast]) -> None:
     """Two games and four forks, of which all four ended at fault, in the first group; the limit is a half."""
 

@@ -123,6 +123,18 @@ def test_a_league_is_met_in_workers_as_it_is_here(tmp_path: Path) -> None:
     assert checkpoint_values(checkpoint_path(there, 3)) == checkpoint_values(checkpoint_path(here, 3))
 
 
+def test_a_budget_begins_more_of_a_step_in_workers_as_it_does_here(tmp_path: Path) -> None:
+    making = "matchmaking={groups: 3, group_size: 2, seats: {player_0: agent, player_1: random}, "
+    settings = (making + "budget: {keep: spread, max_batches: 9}}", "policies.agent.warmup=null", "run.steps=2")
+    here, there = (
+        train(small(tmp_path / name, *settings, *overrides), Silent())
+        for name, overrides in (("here", ()), ("there", ALONE))
+    )
+    assert max(row["play/budget/batches"] or 0 for row in read_metrics(here)) > 1
+    assert list(read_episodes(there)) == list(read_episodes(here))
+    assert same_without_cluster(there, here)
+
+
 def test_what_workers_share_and_how_many_they_are_changes_no_match_and_no_reward_of_a_played_token(
     local: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""How a step's games are shared out among its groups, and which of these are learned from."""
