@@ -337,6 +337,8 @@ def test_what_can_be_refused_is_refused_before_a_run_directory_is_made(tmp_path:
         prepare(replace(config, play=replace(config.play, rewards="nope:f")))
     with pytest.raises(ConfigError, match="gro"):
         prepare(replace(config, credit="gro"))
+    with pytest.raises(ConfigError, match=r"needs difference, .* offered by play\.replays"):
+        prepare(replace(config, credit="difference"))
     with pytest.raises(ConfigError, match="kuhn_pokr"):
         prepare(replace(config, games={"game": replace(config.games["game"], name="kuhn_pokr")}))
     with pytest.raises(ConfigError, match=r"^play.probe: 'judge' .* one of the roles of the games: \['player_0', "):
@@ -545,3 +547,4 @@ def test_calls_are_credited_with_what_their_caller_loses_without_them(tmp_path: 
     assert {turn.role for turn in calls} == {"searcher"}
     assert metrics["play/replays"] > 0
     assert metrics["play/replay_tokens"] >= 0
+    prepare(small(tmp_path, *CHAIN[2:], *research, "credit=difference"))

@@ -402,3 +402,25 @@ def test_igpo_as_released_takes_the_mean_of_each_token_position(case: Any) -> No
         if sampled[i, t]
     ]
     close(by("igpo_released", rows).advantages, np.array(case["outputs"]["A"])[sampled])
+
+
+def test_only_some_rows_keep_their_values() -> None:
+    rows = [
+        Row("a", 0, {"r": 1.0}),
+        Row("a", 1, {"r": 2.0, "tool": 0.0}),
+        Row("a", 2, {"r": 3.0}),
+        Row("b", 0, {"r": 4.0}),
+        Row("b", 1, {"r": None}),
+    ]
+
+    def kept(**settings: str) -> list[float]:
+        return run(rows, "reward", {"only": {"part": "tool", **settings}}).trace[-1][1].tolist()
+
+    nan = pytest.approx(float("nan"), nan_ok=True)
+    assert kept(where="due") == [0, 2, 0, 0, 0]
+    assert kept(where="until_due") == [1, 2, 0, 0, 0]
+    assert kept(where="some_due") == [1, 2, 3, 0, 0]
+    assert kept(where="none_due") == [0, 0, 0, 4, nan]
+    assert kept(where="last") == [0, 0, 3, 0, nan]
+    assert kept(where="before_last") == [1, 2, 0, 4, 0]
+    assert kept(where="all_known", otherwise="unknown") == [1, 2, 3, nan, nan]
