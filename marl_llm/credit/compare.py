@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,12 +21,9 @@ from marl_llm.credit.stages import (
     NonNegative,
     Quantity,
     Signal,
-    Weights,
     Whole,
-    broadcast,
     center,
     known_rows,
-    reward,
     scale,
     units_of,
     weights_of,
@@ -372,32 +368,6 @@ def whiten_within(
     return with_values(whitened, np.where(np.abs(whitened.values_N - origin_N) > beyond, 0.0, z_N))
 
 
-def normalize_each(
-    table: TurnTable,
-    *,
-    keys: Keys,
-    weights: Weights = MappingProxyType({}),
-    others: float = 1.0,
-    ddof: Ddof = 1,
-    eps: NonNegative = 1e-4,
-) -> Signal:
-    """Weighted sum (as in `reward`) of the z-scores within `keys` that each part's total over the episode has.
-
-    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242).
-    """
-    result = reward(table, others=0.0)
-    for part in table.parts:
-        weight = weights.get(part, others)
-        if weight != 0:
-            one = center(
-                table, broadcast(table, reward(table, weights={part: 1.0}, others=0.0)), keys=keys, per="episode"
-            )
-            one = scale(table, one, keys=keys, per="episode", ddof=ddof, eps=eps)
-            values_N = result.values_N + weight * one.values_N
-            result = replace(result, values_N=values_N, illegal_N=result.illegal_N | one.illegal_N)
-    return result
-
-
 def median_history(
     table: TurnTable,
     signal: Signal,
@@ -431,40 +401,13 @@ def median_history(
     return with_values(signal, signal.values_N - median_B[batch_N]), state
 
 
-def schedule(
-    table: TurnTable,
-    signal: Signal,
-    memory: Mapping[str, float],
-    *,
-    steps: Whole,
-    start: float = 1.0,
-    end: float = 0.0,
-    form: Literal["linear", "cosine"] = "cosine",
-) -> tuple[Signal, dict[str, float]]:
-    """Multiply by a factor that goes from `start`, at the first step, to `end` after `steps`, and stays there.
-
-    In a term of a `sum` that is the weight of a reward part. What the factor 0 multiplies is not read: it cannot make a
-    value unknown. Returns the signal and the number of steps there were.
-    """
-    step = memory.get("step", 0.0)
-    way = min(step / steps, 1.0)
-    factor = start + (end - start) * (way if form == "linear" else (1 - math.cos(math.pi * way)) / 2)
-    after = {"step": step + 1}
-    if factor == 0:
-        none_N = np.zeros(len(table), dtype=np.bool_)
-        return replace(signal, values_N=np.zeros(len(table)), illegal_N=none_N), after
-    return with_values(signal, signal.values_N * factor), after
-
-
-SOURCES: Mapping[str, Callable[..., Signal]] = {"normalize_each": normalize_each}
+SOURCES: Mapping[str, Callable[..., Signal]] = {}
 """Where values come from, by name."""
 PLAIN: Mapping[str, Callable[..., Signal]] = {
     stage.__name__: stage for stage in (virtual, beta, consensus, halves, winrate, token_average, whiten_within)
 }
 """The stages here that take a signal and remember nothing, by name."""
-REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {
-    stage.__name__: stage for stage in (median_history, schedule)
-}
+REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"median_history": median_history}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
 
 

@@ -19,6 +19,7 @@ from marl_llm.credit.stages import (
     known_rows,
     needs,
     next_row,
+    part_of,
     units_per_key,
     with_values,
 )
@@ -141,7 +142,7 @@ def only(
     is unknown (a reward stands on one token, and what it makes unknown is the whole). `last`, `before_last`: by place.
     """
     next_N = next_row(table)
-    due_N = table.due_NP[:, table.parts.index(part)] if part in table.parts else np.zeros(len(table), dtype=np.bool_)
+    _, due_N = part_of(table, part)
     units_N, num_units = table.key(TRAJECTORY)
     first_U = np.full(num_units, np.iinfo(np.int64).max)
     np.minimum.at(first_U, units_N[due_N], table.place[due_N])

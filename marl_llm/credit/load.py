@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from marl_llm.credit import compare, graph, rules, stages, tokens, values
+from marl_llm.credit import compare, graph, parts, rules, stages, tokens, values
 from marl_llm.credit.table import KEY_COLUMNS
 from marl_llm.errors import ConfigError
 
@@ -24,7 +24,7 @@ _PLACES = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "ma
 RECIPES = next((p for place in _PLACES if (p := place / "configs" / "credit").is_dir()), Path("configs/credit"))
 """Folder of the named recipes: in the repository, or where an installed package has its data."""
 
-_ROOMS = (stages, rules, compare, graph, values, tokens)
+_ROOMS = (stages, parts, rules, compare, graph, values, tokens)
 SOURCES: Mapping[str, Callable[..., stages.Signal]] = {n: stage for room in _ROOMS for n, stage in room.SOURCES.items()}
 """Stages that a recipe may begin with, besides `sum`, by name."""
 PLAIN: Mapping[str, Callable[..., stages.Signal]] = {n: stage for room in _ROOMS for n, stage in room.PLAIN.items()}

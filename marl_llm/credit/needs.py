@@ -5,7 +5,7 @@ from typing import Any, get_type_hints
 
 from marl_llm.credit import stages
 from marl_llm.credit.load import STAGES, Recipe, Step
-from marl_llm.credit.table import LENGTH, LOGPROB
+from marl_llm.credit.table import LENGTH, LOGPROB, TurnTable
 from marl_llm.errors import ConfigError
 
 _BRANCHES = "play.branches"
@@ -33,6 +33,8 @@ OFFERS: Mapping[str, str] = {
     **dict.fromkeys(("informed", "informed_before"), f"{_CRITIC} privileged"),
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
+_RARE = ("call", "difference", "shapley")
+"""Reward parts among them, which a step's episodes may lack by chance."""
 
 
 def needs(recipe: Recipe) -> tuple[str, ...]:
@@ -50,6 +52,25 @@ def check_needs(recipe: Recipe, offered: Collection[str]) -> None:
     for name in needs(recipe):
         if name not in offered:
             raise ConfigError(f"credit: recipe {recipe.name} needs {name}, which is missing; offered by {OFFERS[name]}")
+
+
+def check_table(recipe: Recipe, turns: TurnTable) -> None:
+    """Refuse episodes that do not hold what the recipe needs, though they may hold it in some turns alone.
+
+    Raises:
+        ConfigError: they do not; the message says what is missing and who offers it.
+    """
+    held = {*turns.probes, *turns.parts}
+    for name in needs(recipe) if len(turns) else ():
+        if name == "state_key":
+            missing = "" in turns.column("state")
+        elif name == "tokens":
+            missing = turns.tokens is None
+        else:
+            missing = name not in held and name not in _RARE
+        if missing:
+            lacking = f"credit: recipe {recipe.name} needs {name}, which these episodes do not hold"
+            raise ConfigError(f"{lacking}; offered by {OFFERS[name]}")
 
 
 def _needs(steps: Sequence[Step]) -> Iterator[str]:

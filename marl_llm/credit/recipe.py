@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marl_llm.credit.load import PLAIN, REMEMBERING, SOURCES, Recipe, Step, Term, load_recipe
-from marl_llm.credit.needs import needs
+from marl_llm.credit.needs import check_table, needs
 from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
 from marl_llm.types import Episode
@@ -72,6 +72,7 @@ def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = No
 
 def credit_table(turns: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
     """As `credit`, over a table of turns that may have been made by hand."""
+    check_table(recipe, turns)
     table = turns.of_tokens() if recipe.by_token else turns
     signal, trace, state = _run(table, recipe.stages, state or {})
     return Credited(

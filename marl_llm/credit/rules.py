@@ -9,29 +9,25 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction as Exact
-from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 
 from games.tasks.answers import final_answer, normalised
 from marl_llm.credit.stages import (
-    ILLEGAL,
     TRAJECTORY,
-    Bounds,
     Fraction,
     Keys,
     Names,
     NonNegative,
+    Positive,
     Signal,
-    Weights,
-    Whole,
-    reward,
+    part_of,
+    source,
     with_values,
 )
-from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
+from marl_llm.credit.table import BoolArray, IntArray, TurnTable
 
-Positive = Annotated[float, Bounds(1e-9, float("inf"))]
 Ballot = Sequence[tuple[int, str]]
 """Who votes, and for which answer; empty: for none."""
 
@@ -72,7 +68,7 @@ def vote(
             others = [(voter, text) for voter, text in ballots[election] if voter != left_out]
             elected[election, left_out] = chosen(others, weigh)
         values_N[row] = float(bool(answer) and answer == elected[election, left_out])
-    return _signal(table, values_N)
+    return source(table, values_N)
 
 
 def _answers(table: TurnTable, roles: Names) -> Iterator[tuple[int, str]]:
@@ -143,7 +139,7 @@ def shape(
     turns; those of all agents in earlier rounds, which is how often each has spoken (debates); or all earlier turns of
     the episode (chains). For `rounds` the last R is the mean of the last round.
     """
-    values_N, due_N = _part(table, part)
+    values_N, due_N = part_of(table, part)
     units_N, _ = table.key(TRAJECTORY if earlier == "own" else ("episode",))
     rank_N = table.step if earlier == "rounds" else table.turn
     shaped_N = np.where(due_N, values_N, 0.0)
@@ -159,7 +155,7 @@ def shape(
                 gain_M = r_M - q if form == "margin" else q * r_M - (1 - q) * (1 - r_M)
                 shaped_N[rows[chosen]] = r_M + alpha * gain_M + beta * last
             before, count = before + float(r_M.sum()), count + len(r_M)
-    return _signal(table, shaped_N)
+    return source(table, shaped_N)
 
 
 def attribute(
@@ -178,85 +174,19 @@ def attribute(
     gamma^(turns of the agent still to come). Turns of which nothing was said get 0, those of which nothing could be
     read are unknown. Source: arXiv 2508.03905 and its code.
     """
-    marks_N, due_N = _part(table, part)
-    scores_N, _ = _part(table, score)
+    marks_N, due_N = part_of(table, part)
+    scores_N, _ = part_of(table, score)
     units_N, num_units = table.key(TRAJECTORY)
     score_N = np.bincount(units_N, scores_N, num_units)[units_N]
     if form == "discounted":
         to_come_N = np.bincount(units_N, minlength=num_units)[units_N] - 1 - table.step
-        return _signal(table, score_N * gamma**to_come_N)
+        return source(table, score_N * gamma**to_come_N)
     share_N = marks_N / scale
     if form == "normalized":
         total_N = np.bincount(units_N, np.where(marks_N > 0, marks_N, 0.0), num_units)[units_N]
         share_N = np.divide(marks_N, total_N, out=np.zeros(len(table)), where=total_N > 0)
         share_N[np.isnan(marks_N)] = np.nan
-    return _signal(table, np.where(due_N, np.where(marks_N < 0, -1.0, share_N * score_N), 0.0))
-
-
-def gate(
-    table: TurnTable,
-    *,
-    parts: Names,
-    thresholds: Weights = MappingProxyType({}),
-    strict: bool = True,
-) -> Signal:
-    """Sum of the reward parts, of which lower ones count only where the higher ones are good enough (G-RA).
-
-    `parts`: from the highest down; all that are not named come last, together, and the price of illegal moves always
-    counts. A part is good enough where its sum over the agent's episode is more than its threshold (0, if it has none),
-    or with `strict: false` as much. Where that is unknown, so is all that hangs on it. Source: arXiv 2508.10548.
-    """
-    units_N, num_units = table.key(TRAJECTORY)
-    values_N, open_U = np.zeros(len(table)), np.ones(num_units)
-    for part in parts:
-        part_N, _ = _part(table, part)
-        values_N = values_N + _behind(open_U[units_N], part_N)
-        total_U = np.bincount(units_N, part_N, num_units)
-        least = thresholds.get(part, 0.0)
-        passed_U = np.where(np.isnan(total_U), np.nan, total_U > least if strict else total_U >= least)
-        open_U = _behind(open_U, passed_U)
-    rest = reward(table, weights=dict.fromkeys((*parts, ILLEGAL), 0.0))
-    price = reward(table, weights={ILLEGAL: 1.0}, others=0.0)
-    return replace(price, values_N=values_N + _behind(open_U[units_N], rest.values_N) + price.values_N)
-
-
-def _behind(open_: FloatArray, values: FloatArray) -> FloatArray:
-    """The values behind an open gate, 0 behind a closed one."""
-    behind: FloatArray = np.where(open_ == 0, 0.0, open_ * values)
-    return behind
-
-
-def product(table: TurnTable, *, parts: Names, power: Positive = 1.0) -> Signal:
-    """Product of reward parts of the same turn, to a power (of the absolute value; the sign stays).
-
-    With power 1/2 and two utilities it is their Nash welfare. A part that is not due is 0.
-    """
-    values_N = np.ones(len(table))
-    for part in parts:
-        values_N = values_N * _part(table, part)[0]
-    return _signal(table, np.sign(values_N) * np.abs(values_N) ** power)
-
-
-def minmax(
-    table: TurnTable, *, parts: Names, keys: Keys = ("game", "role", "policy"), scale: Positive = 10.0
-) -> Signal:
-    """Mean of reward parts, each brought to 0 to 1 by its extremes among the rows of `keys`, times `scale`.
-
-    0 for a part without spread, and for one that is not due. Source: arXiv 2508.03905, by its code, which takes the
-    extremes over the whole data set; here over the batch.
-    """
-    codes_N, num_keys = table.key(keys)
-    values_N = np.zeros(len(table))
-    for part in parts:
-        part_N, due_N = _part(table, part)
-        known_N = due_N & ~np.isnan(part_N)
-        low_K, high_K = np.full(num_keys, np.inf), np.full(num_keys, -np.inf)
-        np.minimum.at(low_K, codes_N[known_N], part_N[known_N])
-        np.maximum.at(high_K, codes_N[known_N], part_N[known_N])
-        range_N = np.where(high_K > low_K, high_K - low_K, np.inf)[codes_N]
-        low_N = np.where(np.isfinite(low_K), low_K, 0.0)[codes_N]
-        values_N = values_N + np.where(due_N, (part_N - low_N) / range_N, 0.0)
-    return _signal(table, scale * values_N / max(len(parts), 1))
+    return source(table, np.where(due_N, np.where(marks_N < 0, -1.0, share_N * score_N), 0.0))
 
 
 def blame(
@@ -275,8 +205,8 @@ def blame(
     such episodes within `keys`. Where it is not: turns that were right get 0. With `says: match` the part does not say
     whether a turn is right but whether it matches the result: there 0 gets 0. Turns without the part keep the value.
     """
-    said_N, due_N = _part(table, part)
-    score_N, _ = _part(table, score)
+    said_N, due_N = part_of(table, part)
+    score_N, _ = part_of(table, score)
     codes_N, num_keys = table.key(keys)
     units_N, num_units = table.key((*keys, *TRAJECTORY))
     total_N = np.bincount(units_N, score_N, num_units)[units_N]
@@ -289,32 +219,6 @@ def blame(
     blamed_N = np.where(solved_N, signal.values_N - alpha * share_K[codes_N], 0.0)
     values_N = np.where(due_N & (matches_N <= 0), blamed_N, signal.values_N)
     return with_values(signal, np.where(due_N & np.isnan(matches_N), np.nan, values_N))
-
-
-def overlong(
-    table: TurnTable,
-    signal: Signal,
-    *,
-    limit: Whole = 20480,
-    cache: Whole = 4096,
-    factor: NonNegative = 1.0,
-    capped: bool = True,
-) -> Signal:
-    """Subtract a price for the last `cache` tokens before `limit`, from 0 up to `factor` a turn (DAPO, 2503.14476).
-
-    `capped: false`: replies longer than `limit` cost more, as in the code. `limit` is what `play.max_reply_tokens` is.
-    """
-    price_N = np.maximum((table.length - (limit - cache)) / cache, 0.0)
-    price_N = factor * (np.minimum(price_N, 1.0) if capped else price_N)
-    if table.by_token:
-        price_N = np.where(table.codes["token"] == table.length - 1, price_N, 0.0)
-    return with_values(signal, signal.values_N - price_N)
-
-
-def unfinished(table: TurnTable, signal: Signal, *, rule: Literal["zero", "unknown"] = "zero") -> Signal:
-    """Make the values of episodes that were cut off 0 (ReMA, arXiv 2503.09501), or unknown, so that nothing is learned
-    from them and they enter no statistic (DAPO's filter, 2503.14476)."""
-    return with_values(signal, np.where(table.truncated, 0.0 if rule == "zero" else np.nan, signal.values_N))
 
 
 def diversify(
@@ -359,46 +263,17 @@ def diversity(words: frozenset[str], others: Sequence[frozenset[str]], overlap: 
     return different / len(others) if others else 1.0
 
 
-def skip(table: TurnTable, signal: Signal, *, part: str, above: float, keys: Keys = ("game",)) -> Signal:
-    """Learn nothing where no row of the same `keys` has more than `above` of a part: value and weight become 0."""
-    codes_N, num_keys = table.key(keys)
-    values_N, _ = _part(table, part)
-    useful_K = np.bincount(codes_N, values_N > above, num_keys) > 0
-    useful_N = useful_K[codes_N]
-    return replace(
-        signal,
-        values_N=np.where(useful_N, signal.values_N, 0.0),
-        weights_N=np.where(useful_N, signal.weights_N, 0.0),
-    )
-
-
-SOURCES: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (vote, shape, attribute, gate, product, minmax)
-}
+SOURCES: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (vote, shape, attribute)}
 """Where values come from, by name."""
-PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (diversify, skip, blame, overlong, unfinished)
-}
+PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (blame, diversify)}
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that remember; there are none."""
 
 
-def _signal(table: TurnTable, values_N: FloatArray) -> Signal:
-    return Signal(values_N=values_N, illegal_N=np.zeros(len(table), dtype=np.bool_), weights_N=table.weight)
-
-
 def _in_roles(table: TurnTable, roles: Names) -> BoolArray:
     chosen_N: BoolArray = np.isin(table.role, roles) if roles else np.ones(len(table), dtype=np.bool_)
     return chosen_N
-
-
-def _part(table: TurnTable, part: str) -> tuple[FloatArray, BoolArray]:
-    """A part per row, and where it was due; parts may be rare, so that none may hold it."""
-    if part not in table.parts:
-        return np.zeros(len(table)), np.zeros(len(table), dtype=np.bool_)
-    column = table.parts.index(part)
-    return table.rewards_NP[:, column], table.due_NP[:, column]
 
 
 def _rows_by(units_N: IntArray, counted_N: BoolArray) -> list[IntArray]:

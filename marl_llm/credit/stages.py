@@ -49,6 +49,7 @@ Quantity = Annotated[str, "quantity"]
 Weights = Mapping[str, float]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 NonNegative = Annotated[float, Bounds(0.0, math.inf)]
+Positive = Annotated[float, Bounds(1e-9, math.inf)]
 Natural = Annotated[int, Bounds(0, math.inf)]
 Whole = Annotated[int, Bounds(1, math.inf)]
 Per = Literal["turn", "episode", "token"]
@@ -71,6 +72,19 @@ class Signal:
     """Whether an illegal move's price is part of the value."""
     weights_N: FloatArray
     """Weight of each row in statistics and in the loss; 0 leaves it out of both."""
+
+
+def source(table: TurnTable, values_N: FloatArray) -> Signal:
+    """Values with which a recipe begins, of which the price of illegal moves is no part."""
+    return Signal(values_N=values_N, illegal_N=np.zeros(len(table), dtype=np.bool_), weights_N=table.weight)
+
+
+def part_of(table: TurnTable, part: str) -> tuple[FloatArray, BoolArray]:
+    """A reward part per row, and where it was due; parts may be rare, so that none may hold it."""
+    if part not in table.parts:
+        return np.zeros(len(table)), np.zeros(len(table), dtype=np.bool_)
+    column = table.parts.index(part)
+    return table.rewards_NP[:, column], table.due_NP[:, column]
 
 
 def reward(table: TurnTable, *, weights: Weights = MappingProxyType({}), others: float = 1.0) -> Signal:

@@ -1,7 +1,6 @@
 """Stages that weigh a value by what is known of the tokens: certainty, entropy, novelty, rank.
 
-As in `stages`: pure functions, one float per row, NaN for unknown. A quantity that these episodes do not hold, or that
-a row does not know, changes nothing.
+As in `stages`: pure functions, one float per row, NaN for unknown. A quantity that a row does not know changes nothing.
 """
 
 import json
@@ -25,6 +24,8 @@ from marl_llm.credit.stages import (
     known_rows,
     needs,
     next_row,
+    part_of,
+    source,
     units_of,
     units_per_key,
     weights_of,
@@ -46,7 +47,7 @@ def measure(table: TurnTable, *, by: Quantity) -> Signal:
     units_N, num_units = table.key(TRAJECTORY)
     unknown_U = np.bincount(units_N, np.isnan(table.rewards_NP).any(axis=1), num_units) > 0
     values_N = np.where(unknown_U[units_N], np.nan, _known(table, by))
-    return Signal(values_N=values_N, illegal_N=np.zeros(len(table), dtype=np.bool_), weights_N=table.weight)
+    return source(table, values_N)
 
 
 def times(
@@ -243,9 +244,8 @@ def _known(table: TurnTable, name: str) -> FloatArray:
     """The quantity of each row; NaN where it is a reward part that was not due, and where these episodes hold none."""
     if name == LENGTH or name in table.probes:
         return table.quantity(name)
-    if name in table.parts:
-        return np.where(table.due_NP[:, table.parts.index(name)], table.quantity(name), np.nan)
-    return np.full(len(table), np.nan)
+    values_N, due_N = part_of(table, name)
+    return np.where(due_N, values_N, np.nan)
 
 
 def _per_unit(

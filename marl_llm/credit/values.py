@@ -9,37 +9,37 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 
 from marl_llm.credit.graph import SAME
 from marl_llm.credit.stages import (
     TRAJECTORY,
-    Bounds,
     Fraction,
     Keys,
     Lone,
     NonNegative,
+    Positive,
     Quantity,
     Signal,
     Whole,
     backwards,
     known_rows,
     next_row,
+    part_of,
     reward,
+    source,
     with_values,
 )
 from marl_llm.credit.statistics import moments, total
 from marl_llm.credit.table import LOGPROB, BoolArray, FloatArray, IntArray, TurnTable
 
-Positive = Annotated[float, Bounds(1e-9, math.inf)]
-
 
 def quantity(table: TurnTable, *, of: Quantity, least: Quantity = "") -> Signal:
     """What was measured for each row; of two measurements the smaller, so that one critic's error is not believed."""
     values_N = table.quantity(of)
-    return _source(table, np.minimum(values_N, table.quantity(least)) if least else values_N)
+    return source(table, np.minimum(values_N, table.quantity(least)) if least else values_N)
 
 
 def part(table: TurnTable, *, of: Quantity) -> Signal:
@@ -64,14 +64,13 @@ def gain(
     before_N = np.where(np.isnan(before_N) & (earlier_N >= 0), after_N[earlier_N], before_N)
     if form == "prob":
         after_N, before_N = np.exp(after_N), np.exp(before_N)
-    return _source(table, np.where(_ends(table), after_N - before_N, 0.0))
+    return source(table, np.where(_ends(table), after_N - before_N, 0.0))
 
 
 def soft_min(table: TurnTable, *, part: str = "process", temperature: Positive = 0.1) -> Signal:
     """A part weighed by softmax(-part / temperature) over the agent's turns to which it is due, so that the sum is near
     the smallest of them; 0 elsewhere (PURE, arXiv 2504.15275)."""
-    values_N = reward(table, weights={part: 1.0}, others=0.0).values_N
-    due_N = table.due_NP[:, table.parts.index(part)] if part in table.parts else np.zeros(len(table), dtype=np.bool_)
+    values_N, due_N = part_of(table, part)
     units_N, num_units = table.key(TRAJECTORY)
     least_U = np.full(num_units, np.inf)
     np.fmin.at(least_U, units_N[due_N], values_N[due_N])  # where one is NaN, the sum makes all of the agent's unknown
@@ -79,7 +78,7 @@ def soft_min(table: TurnTable, *, part: str = "process", temperature: Positive =
     share_N[due_N] = np.exp(-(values_N[due_N] - least_U[units_N[due_N]]) / temperature)
     sum_N = total(units_N, num_units, share_N)[units_N]
     weighed_N = np.divide(share_N, sum_N, out=np.zeros(len(table)), where=due_N) * values_N
-    return _source(table, np.where(due_N, weighed_N, 0.0))
+    return source(table, np.where(due_N, weighed_N, 0.0))
 
 
 def gae(
@@ -254,10 +253,6 @@ PLAIN: Mapping[str, Callable[..., Signal]] = {
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
-
-
-def _source(table: TurnTable, values_N: FloatArray) -> Signal:
-    return Signal(values_N=values_N, illegal_N=np.zeros(len(table), dtype=np.bool_), weights_N=table.weight)
 
 
 def _ends(table: TurnTable) -> BoolArray:

@@ -12,8 +12,8 @@ import pytest
 from marl_llm.credit import rewards
 from marl_llm.credit.compare import beta_fit, beta_weight, consensus_of
 from marl_llm.credit.load import Recipe, load_recipe
+from marl_llm.credit.parts import gate
 from marl_llm.credit.recipe import Credited, credit, credit_table
-from marl_llm.credit.rules import gate
 from marl_llm.credit.stages import reward
 from marl_llm.credit.table import Row, table_of
 from marl_llm.errors import ConfigError

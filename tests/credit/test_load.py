@@ -54,7 +54,7 @@ def test_repeated_and_nested_stages_get_labels_of_their_own() -> None:
         ({"stages": ["centre"]}, r"stage 1: unknown stage 'centre'; nearest valid name: center"),
         (
             {"stages": ["returns"]},
-            r"stage 1: 'returns' is not allowed; the first stage must be one of reward, vote, .*, sum",
+            r"stage 1: 'returns' is not allowed; the first stage must be one of reward, .*, sum",
         ),
         ({"stages": ["reward", "reward"]}, r"stage 2: 'reward' is not allowed; only the first stage may be"),
         (
