@@ -326,7 +326,10 @@ def _check_critics(config: Config, recipe: Recipe) -> None:
         require(bool(asked), f"{key}.kind", critic.kind, f"one that recipe {recipe.name} asks for; it needs {wanted}")
         tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
         allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
-        require(critic.by_token == recipe.by_token, f"{key}.{tuned}", value, allowed)
+        fits = critic.by_token == recipe.by_token or critic.kind == "implicit"  # of a turn the mean of its tokens'
+        require(fits, f"{key}.{tuned}", value, allowed)
+        twice = sorted(asked & _branched(config, recipe))
+        require(not twice, key, "a section", f"null, or play.branches without what measures {twice} too")
         for label, game in config.trained_games.items() if critic.kind == "privileged" else ():
             allowed = f"another while game {label} knows no gold answer; games on questions do"
             require(_knows_gold(game.trained), f"{key}.kind", critic.kind, allowed)

@@ -15,16 +15,17 @@ from marl_llm.train import prepare, train
 from tests.test_train import CHAIN, STATE, Silent, same_checkpoints, small, without_time
 
 SWEET = load_recipe("sweet").settings
+PRIME = ("credit=prime", *load_recipe("prime").settings)
 VALUE = "policies.agent.critic={kind: value, at: turn, epochs: 2}"
 
 
-@pytest.mark.parametrize("recipe", ["ppo", "ppo_tokens", "archer", "spa", "sweet", "read_s"])
+@pytest.mark.parametrize("recipe", ["ppo", "ppo_tokens", "archer", "spa", "sweet", "read_s", "prime"])
 def test_a_recipe_without_its_critic_is_refused_and_says_where_it_would_be(tmp_path: Path, recipe: str) -> None:
     with pytest.raises(ConfigError, match=rf"recipe {recipe} needs \w+, which is missing; .*policies\.NAME\.critic"):
         prepare(small(tmp_path, f"credit={recipe}"))
 
 
-@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "ppo", "ppo_tokens", "read_s", "spa", "sweet"])
+@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "ppo", "ppo_tokens", "prime", "read_s", "spa", "sweet"])
 def test_what_a_recipe_says_belongs_to_it_is_all_it_needs(tmp_path: Path, recipe: str) -> None:
     changes = CHAIN if recipe == "sweet" else ()  # who is told the answer needs a question
     prepare(small(tmp_path, *changes, f"credit={recipe}", *load_recipe(recipe).settings))
@@ -61,8 +62,13 @@ def test_critics_are_refused_where_learners_are_elsewhere(tmp_path: Path) -> Non
         small(tmp_path, "runtime=ray", "credit=ppo", VALUE)
 
 
-def test_a_run_with_a_critic_goes_on_bit_for_bit_after_an_interruption(tmp_path: Path) -> None:
-    changes = ("credit=ppo", VALUE, "run.steps=3", "run.checkpoint_every=1", "evaluation.every=0")
+@pytest.mark.parametrize(
+    ("critic", "quantity", "of_tokens"), [(("credit=ppo", VALUE), "value", False), (PRIME, "implicit", True)]
+)
+def test_a_run_with_a_critic_goes_on_bit_for_bit_after_an_interruption(
+    tmp_path: Path, critic: tuple[str, ...], quantity: str, of_tokens: bool
+) -> None:
+    changes = (*critic, "run.steps=3", "run.checkpoint_every=1", "evaluation.every=0")
     whole = train(small(tmp_path / "whole", *changes), Silent())
     observer = Silent()
     half = small(tmp_path / "half", *changes)
@@ -75,12 +81,12 @@ def test_a_run_with_a_critic_goes_on_bit_for_bit_after_an_interruption(tmp_path:
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
     (first, *_, last) = read_metrics(whole)
-    assert {"loss", "grad_norm", "turns", "explained"} == {
+    assert {"loss", "grad_norm", "turns"} | ({"explained"} if quantity == "value" else set()) == {
         key.rpartition("/")[2] for key in first if key.startswith("learn/agent/critic/")
     }
     assert last["learn/agent/critic/turns"] > 0
     turns = [turn for episode in read_episodes(whole) for turn in episode.turns]
-    assert all("value" in turn.probes for turn in turns)
+    assert all(quantity in (turn.token_probes if of_tokens else turn.probes) for turn in turns)
     assert checkpoint_values(checkpoint_path(whole, 3))["credit"] == {}
 
 
@@ -121,6 +127,23 @@ def test_sweet_prefers_what_better_episodes_said_to_one_who_knows_the_answer(tmp
     assert second["learn/agent/pairs"] > 0
     told = [turn.probes for episode in read_episodes(path) for turn in episode.turns]
     assert all({"informed", "informed_before"} <= probes.keys() for probes in told)
+
+
+def test_primes_reward_model_learns_online_who_wins_and_the_policy_from_it(tmp_path: Path) -> None:
+    """The first step's rewards are all 0, as the model begins as its reference."""
+    changes = ("run.steps=5", "matchmaking.groups=4", "policies.agent.critic.epochs=4", "evaluation.every=0")
+    path = train(small(tmp_path, *PRIME, *changes), Silent())
+    rows, each = read_metrics(path), read_episodes(path)
+    losses = [row["learn/agent/critic/loss"] for row in rows]
+    assert losses[0] == pytest.approx(0.693147, abs=1e-5)
+    assert losses[-1] < 0.65, losses
+    assert all(row["learn/agent/policy_loss"] != 0 for row in rows[1:])
+    first, later = each[0], each[-1]
+    assert {number for turn in first.turns for number in turn.token_probes["implicit"]} == {0.0}
+    assert any(number for turn in later.turns for number in turn.token_probes["implicit"])
+    for episode in each:
+        for last in {turn.agent: turn for turn in episode.turns}.values():
+            assert last.token_probes["implicit"][-1] == 0.0, "where the outcome stands"
 
 
 BANDIT = """

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from marl_llm import cli
 from marl_llm.config import Config, EngineConfig, KLConfig, LearnerConfig, ObjectiveConfig, PolicyConfig, load_config
+from marl_llm.credit.load import load_recipe
 from marl_llm.errors import ConfigError, ModelError, RunError
 from marl_llm.models import load_model, outline
 from marl_llm.plan.forecast import Plan, forecast
@@ -131,6 +132,8 @@ def test_a_critic_has_weights_gradients_moments_and_twins_a_copy(tmp_path: Path)
     assert size(told, "agent", "critic") == 4 * size(told, "agent", "weights")
     twins = plan(tmp_path, "credit=archer", "policies.agent.critic={kind: twin}")
     assert size(twins, "agent", "critic") == 5 * size(twins, "agent", "weights")
+    prime = plan(tmp_path, "credit=prime", *load_recipe("prime").settings)
+    assert size(prime, "agent", "critic") == 5 * size(prime, "agent", "weights")
     assert size(plan(tmp_path), "agent", "critic") == 0
     tiny = "policies.agent.critic={at: turn, tiny: {hidden: 16, layers: 1, heads: 2, mlp: 16}}"
     assert 0 < size(plan(tmp_path, "credit=ppo", tiny), "agent", "critic") < size(told, "agent", "critic")

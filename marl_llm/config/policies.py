@@ -1,7 +1,7 @@
 """Settings of one policy: its model, its warm-up, its engine, its learner and its loss."""
 
 from dataclasses import dataclass, field, fields
-from math import inf
+from math import inf, isfinite
 from typing import Any, Literal
 
 from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
@@ -362,13 +362,14 @@ class LearnerConfig:
         )
 
 
-CriticKind = Literal["value", "prefix", "twin", "progress", "privileged"]
+CriticKind = Literal["value", "prefix", "twin", "progress", "privileged", "implicit"]
 _READS: dict[CriticKind, tuple[str, ...]] = {
     "value": ("value",),
     "prefix": ("value", "q"),
     "twin": ("q1", "q2", "v1", "v2"),
     "progress": ("progress", "value"),
     "privileged": ("informed", "informed_before"),
+    "implicit": ("implicit",),
 }
 _TUNES: dict[CriticKind, tuple[str, ...]] = {
     "value": ("at", "gamma", "lam", "clip"),
@@ -376,6 +377,7 @@ _TUNES: dict[CriticKind, tuple[str, ...]] = {
     "twin": ("gamma", "tau"),
     "progress": ("ground",),
     "privileged": ("beta",),
+    "implicit": ("beta", "above"),
 }
 
 
@@ -391,7 +393,9 @@ class CriticConfig:
     2405.14314). `twin`: two estimates each of that after a turn (`q1`, `q2`) and before it (`v1`, `v2`; ArCHer,
     2402.19446). `progress`: parts of the episode's return that sum to it, and as `value` how much of it is to come
     (SPA-RL, 2505.20732). `privileged`: log-probability per token of a reply to one who knows the gold answer and learns
-    what better episodes said, now and before it learned (`informed`, `informed_before`; SWEET-RL, 2503.15478)."""
+    what better episodes said, now and before it learned (`informed`, `informed_before`; SWEET-RL, 2503.15478).
+    `implicit`: beta times how much likelier each token has become to one who learns from outcomes alone that these,
+    summed over an episode, tell a success from a failure (PRIME, 2502.01456); 0 for the last, where the outcome is."""
     at: Literal["token", "turn"] = "token"
     """Of `value`: before every sampled token, or before every turn."""
     tiny: TinyModelConfig | None = None
@@ -412,14 +416,22 @@ class CriticConfig:
     tau: float = 0.1
     """Share of the way that the target copy goes towards the critic after every optimizer step."""
     beta: float = 0.1
-    """Factor of the difference between two episodes in the loss of their pair."""
+    """Of `privileged`: factor of the difference between two episodes in the loss of their pair. Of `implicit`: factor
+    of a token's log-ratio in its reward."""
+    above: float = 0.0
+    """Of `implicit`: an episode is a success for an agent that earned more than this in it, all rewards summed."""
     ground: float = 0.5
     """What a legal action counts in the `value` of `progress`, as it does in recipe spa."""
 
     @property
     def by_token(self) -> bool:
         """Whether it tells of tokens, not of turns."""
-        return self.kind == "value" and self.at == "token"
+        return self.kind == "implicit" or (self.kind == "value" and self.at == "token")
+
+    @property
+    def copied(self) -> bool:
+        """Whether a second copy is kept: the targets of twins, or where a language model began that is compared."""
+        return self.kind in ("twin", "privileged", "implicit")
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -451,6 +463,7 @@ class CriticConfig:
         require(self.clip is None or self.clip > 0, "critic.clip", self.clip, "null or more than 0")
         require(0 < self.beta < inf, "critic.beta", self.beta, "more than 0")
         require(0 <= self.ground < inf, "critic.ground", self.ground, "0 or more")
+        require(isfinite(self.above), "critic.above", self.above, "a finite number")
 
 
 NAME_LENGTH = 100

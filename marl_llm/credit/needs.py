@@ -19,7 +19,7 @@ OFFERS: Mapping[str, str] = {
         "learners, of the turns that they learn from",
     ),
     "reference": "learners with objective.kl.reference, of the turns that they learn from",
-    "implicit": "nobody here yet: a token probe, log-ratios of a reward model times beta, in episodes that you bring",
+    "implicit": f"{_CRITIC} implicit",
     "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
     **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
     "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or {_CRITIC} value, prefix or progress",

@@ -27,7 +27,7 @@ from marl_llm.types import Episode, Sample, Span, Tokens
 NOTE = "In light of the final answer: {gold}\n"
 """What a privileged critic reads before the prompt."""
 COLUMNS = {"value": 1, "prefix": 1, "twin": 4, "progress": 2}
-"""Numbers that a head gives; a privileged critic has no head but that of its language model."""
+"""Numbers that a head gives; critics of other kinds have no head but that of their language model."""
 BETAS = (0.9, 0.95)
 Measures = Mapping[tuple[str, int], Mapping[str, float | tuple[float, ...]]]
 """(match id, turn index) -> quantity -> its value for the turn, or for each of its tokens."""
@@ -123,8 +123,8 @@ class Critic:
         self._encode = encode
         self._keys_per_token = keys_per_token(own)
         self._scorer = Scorer(own, COLUMNS.get(config.kind, 0), seed)
-        # A twin's targets are a copy's that follows it; what is privileged is measured from where it began.
-        self._other = self._copied() if config.kind in ("twin", "privileged") else None
+        # A twin's targets are a copy's that follows it; log-probabilities are measured from where they began.
+        self._other = self._copied() if config.copied else None
         self._optimizer = self._make_optimizer()
 
     def begin(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -146,8 +146,12 @@ class Critic:
         if not read.turns:
             return {}
         values_NC = self._read(self._scorer, read)
-        if self.config.kind == "privileged" and self._other is not None:
+        if self._other is not None and self.config.kind != "twin":
             values_NC = torch.cat([values_NC, self._read(self._other, read)], dim=1)
+        if self.config.kind == "implicit":
+            values_N = worth.implicit_rewards(*values_NC.unbind(1), self.config.beta)
+            values_N[torch.from_numpy(_last(read.path_N.numpy())).to(self._device)] = 0.0  # where the outcome stands
+            values_NC = values_N[:, None]
         parts = torch.split(values_NC.double().cpu(), torch.bincount(read.turn_N, minlength=len(read.turns)).tolist())
         return {
             (turn.episode, turn.index): _told(self.config.kind, self.config.at, part)
@@ -256,6 +260,7 @@ class Critic:
             "twin": (before, after),
             "progress": (before, after),
             "privileged": (each,),
+            "implicit": (each,),
         }[self.config.kind]
         return Sample(
             policy=self._policy,
@@ -307,9 +312,14 @@ class Critic:
         if config.kind == "progress":
             return lambda now_NC: self._progress_loss(read, now_NC, path_N, weight_N)
         assert self._other is not None
+        reference_N = self._read(self._other, read)[:, 0]
+        if config.kind == "implicit":
+            labels_I = self._tensor(worth.successes(read.paths, config.above))
+            return lambda now_NC: worth.outcome_loss(
+                worth.implicit_rewards(now_NC[:, 0], reference_N, config.beta), path_N, labels_I
+            )
         pairs_P2 = torch.tensor(worth.better_and_worse(read.paths), dtype=torch.int64, device=self._device)
         length_N = self._tensor([len(turn.reply) for turn in read.turns])[read.turn_N.to(self._device)]
-        reference_N = self._read(self._other, read)[:, 0]
         return lambda now_NC: worth.pair_loss(
             (now_NC[:, 0] - reference_N) / length_N, path_N, pairs_P2.reshape(-1, 2), config.beta, len(read.paths)
         )
@@ -327,7 +337,7 @@ class Critic:
         self, read: Readings, now_NC: torch.Tensor, path_N: torch.Tensor, weight_N: torch.Tensor
     ) -> torch.Tensor:
         """Of the parts, read after each turn, and of what they say is to come, read before it."""
-        totals_I = self._tensor([path.total if path.finished else np.nan for path in read.paths])
+        totals_I = self._tensor([path.outcome for path in read.paths])
         parts_N = now_NC[1::2, 0]
         legal_N = np.array([turn.legal for turn in read.turns], dtype=np.float64)
         paid_N = parts_N.detach().double().cpu().numpy() + self.config.ground * legal_N
@@ -374,6 +384,8 @@ def _told(kind: str, at: str, part_nC: torch.Tensor) -> Mapping[str, float | tup
     first_n = part_nC[:, 0].tolist()
     if kind == "value":
         return {"value": tuple(first_n) if at == "token" else first_n[0]}
+    if kind == "implicit":
+        return {"implicit": tuple(first_n)}
     if kind == "prefix":
         return {"value": first_n[0], "q": first_n[1]}
     if kind == "progress":

@@ -58,6 +58,11 @@ class Trajectory:
         """What the agent earned in all; NaN: unknown."""
         return sum(turn.reward for turn in self.turns)
 
+    @property
+    def outcome(self) -> float:
+        """The same where the episode ended by the rules; NaN where it did not, and nothing is learned from its end."""
+        return self.total if self.finished else np.nan
+
 
 def trajectories(episodes: Iterable[Episode], policy: str) -> list[Trajectory]:
     """The policy's part of the episodes, in the order of (match id, agent); of episodes at fault there is none."""
@@ -161,10 +166,22 @@ def squared_error(
 def progress_loss(parts_N: torch.Tensor, of_N: torch.Tensor, returns_I: torch.Tensor) -> torch.Tensor:
     """Mean over trajectories of (sum of parts - return)^2 (SPA-RL, arXiv 2505.20732); of those with a return of NaN
     nothing is asked. `of_N`: trajectory of each part."""
-    known_I = ~returns_I.isnan()
-    sums_I = torch.zeros_like(returns_I).index_add(0, of_N, parts_N)
-    errors_I = torch.where(known_I, (sums_I - returns_I.nan_to_num()).square(), 0.0)
-    return errors_I.sum() / known_I.sum().clamp(min=1)
+    errors_I = (_sums(parts_N, of_N, len(returns_I)) - returns_I.nan_to_num()).square()
+    return _mean_of_known(errors_I, returns_I)
+
+
+def implicit_rewards(now_N: torch.Tensor, reference_N: torch.Tensor, beta: float) -> torch.Tensor:
+    """beta (log pi_phi - log pi_ref) of each token (PRIME, arXiv 2502.01456)."""
+    return beta * (now_N - reference_N)
+
+
+def outcome_loss(rewards_N: torch.Tensor, of_N: torch.Tensor, labels_I: torch.Tensor) -> torch.Tensor:
+    """Mean over trajectories of the cross-entropy of sigmoid(sum of implicit rewards) with the outcome, 1 or 0 (PRIME,
+    arXiv 2502.01456); of those with a label of NaN nothing is asked. `of_N`: trajectory of each reward."""
+    errors_I = torch.nn.functional.binary_cross_entropy_with_logits(
+        _sums(rewards_N, of_N, len(labels_I)), labels_I.nan_to_num(), reduction="none"
+    )
+    return _mean_of_known(errors_I, labels_I)
 
 
 def pair_loss(
@@ -174,9 +191,26 @@ def pair_loss(
 
     Source: SWEET-RL, arXiv 2503.15478. `of_N`: which of `size` trajectories each part is of. 0 without pairs.
     """
-    sums_I = torch.zeros(size, dtype=parts_N.dtype, device=parts_N.device).index_add(0, of_N, parts_N)
+    sums_I = _sums(parts_N, of_N, size)
     margins_P = sums_I[pairs_P2[:, 0]] - sums_I[pairs_P2[:, 1]]
     return -torch.nn.functional.logsigmoid(beta * margins_P).sum() / max(1, len(margins_P))
+
+
+def _sums(parts_N: torch.Tensor, of_N: torch.Tensor, size: int) -> torch.Tensor:
+    """Sum of the parts of each trajectory."""
+    return torch.zeros(size, dtype=parts_N.dtype, device=parts_N.device).index_add(0, of_N, parts_N)
+
+
+def _mean_of_known(errors_I: torch.Tensor, asked_I: torch.Tensor) -> torch.Tensor:
+    """Mean of the errors where what was asked is no NaN; 0 where it always is."""
+    known_I = ~asked_I.isnan()
+    return torch.where(known_I, errors_I, 0.0).sum() / known_I.sum().clamp(min=1)
+
+
+def successes(paths: Sequence[Trajectory], above: float) -> Floats:
+    """For each trajectory 1 if more than `above` was earned, else 0; NaN where that is unknown."""
+    outcomes_I = np.array([path.outcome for path in paths], dtype=np.float64)
+    return np.where(np.isnan(outcomes_I), np.nan, outcomes_I > above)
 
 
 def better_and_worse(paths: Sequence[Trajectory]) -> list[tuple[int, int]]:

@@ -187,11 +187,11 @@ def parts(
 
 
 def _critic(policy: PolicyConfig, shape: Shape) -> int:
-    """Weights, gradients, two moments and, of twins and what is privileged, a copy."""
+    """Weights, gradients, two moments and, where one is kept, a copy."""
     critic = policy.critic
     if critic is None:
         return 0
-    copies = 5 if critic.kind in ("twin", "privileged") else 4
+    copies = 5 if critic.copied else 4
     tiny = critic.tiny
     if tiny is None:
         return copies * FLOAT * shape.parameters

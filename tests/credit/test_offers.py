@@ -37,8 +37,22 @@ def test_what_is_offered_depends_on_the_experiment(quantity: str, change: tuple[
     _check_recipe(load_config(SMALL, change), recipe)
 
 
-def test_learners_offer_what_they_measure_and_nobody_a_reward_model() -> None:
+def test_learners_offer_what_they_measure_and_a_critic_alone_a_reward_model() -> None:
     for name in ("certainty", "logit", "logprob_now", "er", "erv", "era"):
         _check_recipe(load_config(SMALL), load_recipe({"stages": [{"measure": {"by": name}}]}))
-    with pytest.raises(ConfigError, match="recipe prime needs implicit"):
-        _check_recipe(load_config(SMALL), load_recipe("prime"))
+    prime = load_recipe("prime")
+    with pytest.raises(ConfigError, match=r"recipe prime needs implicit, .*policies\.NAME\.critic .* kind implicit"):
+        _check_recipe(load_config(SMALL), prime)
+    _check_recipe(load_config(SMALL, prime.settings), prime)
+
+
+def test_a_recipe_of_turns_reads_the_mean_of_implicit_rewards() -> None:
+    recipe = load_recipe({"stages": [{"quantity": {"of": "implicit"}}]})
+    _check_recipe(load_config(SMALL, load_recipe("prime").settings), recipe)
+
+
+def test_a_value_that_two_would_measure_is_refused() -> None:
+    critic = "policies.agent.critic={kind: value, at: turn}"
+    _check_recipe(load_config(SMALL, ["play.branches.values=2"]), load_recipe("ppo"))
+    with pytest.raises(ConfigError, match=r"policies\.agent\.critic: .* null, or play\.branches without .*'value'"):
+        _check_recipe(load_config(SMALL, [critic, "play.branches.values=2"]), load_recipe("ppo"))

@@ -13,7 +13,7 @@ from marl_llm.learning.critic import Critic
 from marl_llm.types import Completion, Episode, Match, Status, Tokens, Turn
 from tests.learning.small import make_qwen3
 
-KINDS = ("value", "prefix", "twin", "progress", "privileged")
+KINDS = ("value", "prefix", "twin", "progress", "privileged", "implicit")
 Said = tuple[Tokens, Tokens, float | None]
 
 
@@ -111,6 +111,36 @@ def test_without_a_gold_answer_a_privileged_critic_tells_nothing() -> None:
     assert make("privileged").measure([episode]) == {}
 
 
+def test_implicit_rewards_add_up_to_the_log_odds_of_success_and_the_last_token_has_none() -> None:
+    critic = make("implicit", beta=0.5, above=0.4, lr=0.003, epochs=12)
+    first = critic.update(GAMES)
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-6), "it began as its reference"
+    assert critic.update(GAMES)["loss"] < 0.5
+    told = critic.measure(GAMES)
+    lengths = {key: len(values["implicit"]) for key, values in told.items()}  # type: ignore[arg-type]
+    assert lengths == {("a", 0): 2, ("a", 1): 1, ("b", 0): 2, ("b", 1): 1, ("c", 0): 3}
+    assert told["a", 1]["implicit"] == told["b", 1]["implicit"] == (0.0,)  # the last of the episode
+    assert told["c", 0]["implicit"][2] == 0.0  # type: ignore[index]
+    sums = {name: sum(sum(told[key]["implicit"]) for key in told if key[0] == name) for name in "abc"}  # type: ignore[arg-type]
+    assert sums["a"] > 0 > sums["b"]
+    assert sums["c"] > 0, "0.5 is more than 0.4"
+
+
+def test_what_counts_as_a_success_is_a_setting() -> None:
+    wins, none = make("implicit", above=0.4, epochs=12), make("implicit", above=2.0, epochs=12)
+    wins.update(GAMES)
+    none.update(GAMES)
+    assert sum(wins.measure(GAMES)["c", 0]["implicit"]) > 0 > sum(none.measure(GAMES)["c", 0]["implicit"])  # type: ignore[arg-type]
+
+
+def test_a_reward_model_may_be_small_and_is_measured_from_where_it_began(tmp_path: Path) -> None:
+    critic = make("implicit")
+    assert set(flat(critic.measure(GAMES))) == {0.0}
+    critic.begin(make_qwen3(seed=5).state_dict())
+    assert set(flat(critic.measure(GAMES))) == {0.0}, "so was the reference"
+    CriticConfig(kind="implicit", tiny=TinyModelConfig())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_how_turns_are_packed_changes_nothing(kind: str) -> None:
     one, other = make(kind, epochs=3), make(kind, epochs=3, packing=1)
@@ -198,6 +228,8 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
         ({"kind": "twin", "tau": 0.0}, r"critic\.tau: 0"),
         ({"kind": "privileged", "beta": 0.0}, r"critic\.beta: 0"),
         ({"kind": "progress", "ground": -1.0}, r"critic\.ground: -1"),
+        ({"kind": "privileged", "above": 0.5}, r"critic\.above: 0\.5 .* left out in kind privileged"),
+        ({"kind": "implicit", "above": float("nan")}, r"critic\.above: nan"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
