@@ -149,7 +149,7 @@ class Critic:
         if self._other is not None and self.config.kind != "twin":
             values_NC = torch.cat([values_NC, self._read(self._other, read)], dim=1)
         if self.config.kind == "implicit":
-            values_N = worth.implicit_rewards(*values_NC.unbind(1), self.config.beta)
+            values_N = worth.implicit_rewards(values_NC[:, 0], values_NC[:, 1], self.config.beta)
             values_N[torch.from_numpy(_last(read.path_N.numpy())).to(self._device)] = 0.0  # where the outcome stands
             values_NC = values_N[:, None]
         parts = torch.split(values_NC.double().cpu(), torch.bincount(read.turn_N, minlength=len(read.turns)).tolist())
