@@ -16,6 +16,7 @@ from tests.test_train import CHAIN, STATE, Silent, same_checkpoints, small, with
 
 SWEET = load_recipe("sweet").settings
 PRIME = ("credit=prime", *load_recipe("prime").settings)
+TINY = "policies.agent.critic.tiny={hidden: 16, layers: 1, heads: 2, mlp: 16}"
 VALUE = "policies.agent.critic={kind: value, at: turn, epochs: 2}"
 
 
@@ -63,7 +64,7 @@ def test_critics_are_refused_where_learners_are_elsewhere(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("critic", "quantity", "of_tokens"), [(("credit=ppo", VALUE), "value", False), (PRIME, "implicit", True)]
+    ("critic", "quantity", "of_tokens"), [(("credit=ppo", VALUE), "value", False), ((*PRIME, TINY), "implicit", True)]
 )
 def test_a_run_with_a_critic_goes_on_bit_for_bit_after_an_interruption(
     tmp_path: Path, critic: tuple[str, ...], quantity: str, of_tokens: bool

@@ -133,12 +133,11 @@ def test_what_counts_as_a_success_is_a_setting() -> None:
     assert sum(wins.measure(GAMES)["c", 0]["implicit"]) > 0 > sum(none.measure(GAMES)["c", 0]["implicit"])  # type: ignore[arg-type]
 
 
-def test_a_reward_model_may_be_small_and_is_measured_from_where_it_began(tmp_path: Path) -> None:
+def test_a_reward_model_is_measured_from_where_it_began() -> None:
     critic = make("implicit")
     assert set(flat(critic.measure(GAMES))) == {0.0}
     critic.begin(make_qwen3(seed=5).state_dict())
-    assert set(flat(critic.measure(GAMES))) == {0.0}, "so was the reference"
-    CriticConfig(kind="implicit", tiny=TinyModelConfig())
+    assert set(flat(critic.measure(GAMES))) == {0.0}, "so did the reference"
 
 
 @pytest.mark.parametrize("kind", KINDS)
