@@ -334,6 +334,7 @@ def _critic(config: Config, name: str, policy: LanguageModel) -> Critic:
         policy=name,
         seed=seed,
         encode=lambda text: tuple(policy.tokenizer.encode(text, add_special_tokens=False)),
+        end=(policy.tokenizer.eos_token_id,),
     )
 
 

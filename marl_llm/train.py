@@ -324,6 +324,8 @@ def _check_critics(config: Config, recipe: Recipe) -> None:
             continue
         asked = set(wanted) & set(critic.quantities)
         require(bool(asked), f"{key}.kind", critic.kind, f"one that recipe {recipe.name} asks for; it needs {wanted}")
+        idle = critic.wait is not None and "wait" not in wanted
+        require(not idle, f"{key}.wait", critic.wait, f"null, as recipe {recipe.name} does not compare with it")
         tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
         allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
         fits = critic.by_token == recipe.by_token or critic.kind == "implicit"  # of a turn the mean of its tokens'

@@ -20,13 +20,15 @@ TINY = "policies.agent.critic.tiny={hidden: 16, layers: 1, heads: 2, mlp: 16}"
 VALUE = "policies.agent.critic={kind: value, at: turn, epochs: 2}"
 
 
-@pytest.mark.parametrize("recipe", ["ppo", "ppo_tokens", "archer", "spa", "sweet", "read_s", "prime"])
+@pytest.mark.parametrize("recipe", ["ppo", "ppo_tokens", "archer", "spa", "sweet", "read_s", "read_j", "prime"])
 def test_a_recipe_without_its_critic_is_refused_and_says_where_it_would_be(tmp_path: Path, recipe: str) -> None:
     with pytest.raises(ConfigError, match=rf"recipe {recipe} needs \w+, which is missing; .*policies\.NAME\.critic"):
         prepare(small(tmp_path, f"credit={recipe}"))
 
 
-@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "ppo", "ppo_tokens", "prime", "read_s", "spa", "sweet"])
+@pytest.mark.parametrize(
+    "recipe", ["archer", "bilevel_gae", "ppo", "ppo_tokens", "prime", "read_j", "read_s", "spa", "sweet"]
+)
 def test_what_a_recipe_says_belongs_to_it_is_all_it_needs(tmp_path: Path, recipe: str) -> None:
     changes = CHAIN if recipe == "sweet" else ()  # who is told the answer needs a question
     prepare(small(tmp_path, *changes, f"credit={recipe}", *load_recipe(recipe).settings))
@@ -43,6 +45,10 @@ def test_what_a_recipe_says_belongs_to_it_is_all_it_needs(tmp_path: Path, recipe
         (
             ("credit=rae", VALUE),
             "policies.agent.critic.kind: 'value' is not allowed; it must be one that recipe rae asks",
+        ),
+        (
+            ("credit=read_s", "policies.agent.critic={kind: prefix, wait: check}"),
+            "policies.agent.critic.wait: 'check' is not allowed; it must be null, as recipe read_s",
         ),
         (("credit=ppo_tokens", "policies.agent.critic={kind: prefix}"), "policies.agent.critic.kind: 'prefix' is not"),
         (
@@ -108,7 +114,7 @@ def test_a_copy_begins_where_the_policy_is_after_its_warm_up_and_a_tiny_one_read
     assert embedding.shape == (len(team.members["agent"].language_model.tokenizer), 16)
 
 
-@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "read_s", "spa"])
+@pytest.mark.parametrize("recipe", ["archer", "bilevel_gae", "read_j", "read_s", "spa"])
 def test_critics_of_all_kinds_tell_what_policies_learn_from(tmp_path: Path, recipe: str) -> None:
     changes = (f"credit={recipe}", "run.steps=1", "evaluation.games=1")
     path = train(small(tmp_path, *changes, *load_recipe(recipe).settings), Silent())

@@ -373,7 +373,7 @@ _READS: dict[CriticKind, tuple[str, ...]] = {
 }
 _TUNES: dict[CriticKind, tuple[str, ...]] = {
     "value": ("at", "gamma", "lam", "clip"),
-    "prefix": ("gamma", "lam", "clip"),
+    "prefix": ("gamma", "lam", "clip", "wait"),
     "twin": ("gamma", "tau"),
     "progress": ("ground",),
     "privileged": ("beta",),
@@ -418,6 +418,9 @@ class CriticConfig:
     beta: float = 0.1
     """Of `privileged`: factor of the difference between two episodes in the loss of their pair. Of `implicit`: factor
     of a token's log-ratio in its reward."""
+    wait: str | None = None
+    """Of `prefix`: a reply that does nothing in the game; what would be worth `q` after it is `wait` (ReAd-J). None: no
+    such reply is asked about."""
     above: float = 0.0
     """Of `implicit`: an episode is a success for an agent that earned more than this in it, all rewards summed."""
     ground: float = 0.5
@@ -436,7 +439,7 @@ class CriticConfig:
     @property
     def quantities(self) -> tuple[str, ...]:
         """What it tells."""
-        return _READS[self.kind]
+        return (*_READS[self.kind], "wait") if self.wait is not None else _READS[self.kind]
 
     def __post_init__(self) -> None:
         defaults = {item.name: item.default for item in fields(self)}
@@ -464,6 +467,7 @@ class CriticConfig:
         require(0 < self.beta < inf, "critic.beta", self.beta, "more than 0")
         require(0 <= self.ground < inf, "critic.ground", self.ground, "0 or more")
         require(isfinite(self.above), "critic.above", self.above, "a finite number")
+        require(self.wait != "", "critic.wait", self.wait, "null or a reply")
 
 
 NAME_LENGTH = 100

@@ -27,7 +27,7 @@ OFFERS: Mapping[str, str] = {
     "baseline": f"{_BRANCHES}.alternatives",
     "difference": f"play.replays, with a game in which agents call others, or {_BRANCHES}.coalitions",
     "shapley": f"{_BRANCHES}.coalitions",
-    "wait": "a critic of actions that were not taken, which nobody here is yet",
+    "wait": f"{_CRITIC} prefix, with wait: a reply that does nothing in the game",
     **dict.fromkeys(("q1", "q2", "v1", "v2"), f"{_CRITIC} twin"),
     "progress": f"{_CRITIC} progress",
     **dict.fromkeys(("informed", "informed_before"), f"{_CRITIC} privileged"),

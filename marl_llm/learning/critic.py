@@ -93,7 +93,8 @@ class Critic:
     The model is moved to the learner's device and to float32, and from then on belongs to the critic; it stays in
     evaluation mode. How sequences are packed says the learner's settings. All that is random follows from `seed`.
 
-    `encode`: from a text to tokens, for what a privileged critic is told.
+    `encode`: from a text to tokens, for what a privileged critic is told, and for a reply that does nothing, which
+    `end` ends.
 
     Raises:
         ConfigError: the device is not available.
@@ -112,6 +113,7 @@ class Critic:
         policy: str,
         seed: int,
         encode: Callable[[str], Tokens],
+        end: Tokens = (),
     ) -> None:
         self._device = available_device("learner.device", learner.device)
         own = model.to(device=self._device, dtype=torch.float32).eval()
@@ -121,6 +123,7 @@ class Critic:
         self._learner = learner
         self._policy = policy
         self._encode = encode
+        self._wait = (*encode(config.wait), *end) if config.wait is not None else None
         self._keys_per_token = keys_per_token(own)
         self._scorer = Scorer(own, COLUMNS.get(config.kind, 0), seed)
         # A twin's targets are a copy's that follows it; log-probabilities are measured from where they began.
@@ -142,10 +145,13 @@ class Critic:
 
         Without a gold answer in `Episode.hidden`, a privileged critic tells nothing.
         """
-        read = self._readings(episodes)
+        read = self._readings(self._paths(episodes))
         if not read.turns:
             return {}
         values_NC = self._read(self._scorer, read)
+        if self._wait is not None:
+            waiting = self._readings([path.replying(self._wait) for path in read.paths])
+            values_NC = torch.cat([values_NC, self._read(self._scorer, waiting)], dim=1)
         if self._other is not None and self.config.kind != "twin":
             values_NC = torch.cat([values_NC, self._read(self._other, read)], dim=1)
         if self.config.kind == "implicit":
@@ -169,7 +175,7 @@ class Critic:
         Raises:
             TrainingError: the loss or its gradient is not finite; the weights are those after the last good step.
         """
-        read = self._readings(episodes)
+        read = self._readings(self._paths(episodes))
         if not any(turn.weight for turn in read.turns):
             return {"loss": 0.0, "grad_norm": 0.0, "turns": 0.0}
         before_NC, metrics = self._read(self._scorer, read), dict[str, float]()
@@ -228,10 +234,12 @@ class Critic:
         copied: Scorer = copy.deepcopy(self._scorer).requires_grad_(False)
         return copied
 
-    def _readings(self, episodes: Sequence[Episode]) -> Readings:
+    def _paths(self, episodes: Sequence[Episode]) -> list[Trajectory]:
         paths = worth.trajectories(episodes, self._policy)
-        if self.config.kind == "privileged":
-            paths = [path for path in paths if all(turn.gold is not None for turn in path.turns)]
+        told = self.config.kind != "privileged"
+        return [path for path in paths if told or all(turn.gold is not None for turn in path.turns)]
+
+    def _readings(self, paths: Sequence[Trajectory]) -> Readings:
         rows = [(place, turn) for place, path in enumerate(paths) for turn in path.turns]
         samples = [self._sample(turn) for _, turn in rows]
         places = [sum(span.length for span in sample.spans) for sample in samples]
@@ -387,7 +395,8 @@ def _told(kind: str, at: str, part_nC: torch.Tensor) -> Mapping[str, float | tup
     if kind == "implicit":
         return {"implicit": tuple(first_n)}
     if kind == "prefix":
-        return {"value": first_n[0], "q": first_n[1]}
+        waited = {"wait": part_nC[1, 1].item()} if part_nC.shape[1] > 1 else {}
+        return {"value": first_n[0], "q": first_n[1], **waited}
     if kind == "progress":
         return {"progress": part_nC[1, 0].item(), "value": part_nC[0, 1].item()}
     if kind == "privileged":

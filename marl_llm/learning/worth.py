@@ -63,6 +63,10 @@ class Trajectory:
         """The same where the episode ended by the rules; NaN where it did not, and nothing is learned from its end."""
         return self.total if self.finished else np.nan
 
+    def replying(self, reply: Tokens) -> "Trajectory":
+        """The same, as if each turn had said this."""
+        return replace(self, turns=tuple(replace(turn, reply=reply) for turn in self.turns))
+
 
 def trajectories(episodes: Iterable[Episode], policy: str) -> list[Trajectory]:
     """The policy's part of the episodes, in the order of (match id, agent); of episodes at fault there is none."""

@@ -76,6 +76,18 @@ def test_a_prefix_critic_knows_values_before_and_after_a_turn() -> None:
     assert told["b", 1] == pytest.approx({"value": -1.0, "q": -1.0}, abs=0.06)
 
 
+def test_a_prefix_critic_knows_what_a_reply_that_does_nothing_would_be_worth() -> None:
+    said = {"packing": 64, "lr": 0.02, "epochs": 70}
+    critic = make("prefix", wait="1234567", **said)  # token 7, which the first game says in its second turn
+    critic.update(GAMES)
+    told, plain = critic.measure(GAMES), make("prefix", **said)
+    plain.update(GAMES)
+    assert told["a", 1]["wait"] == pytest.approx(told["a", 1]["q"], abs=1e-5)
+    assert told["b", 0]["wait"] != pytest.approx(told["b", 0]["q"], abs=1e-2)
+    without = {key: {"value": each["value"], "q": each["q"]} for key, each in told.items()}
+    assert without == plain.measure(GAMES), "what is learned is the same"
+
+
 def test_twins_learn_values_from_their_own_target_copies() -> None:
     critic = make("twin", lr=0.02, epochs=110, gamma=0.9, tau=0.5)
     critic.update(GAMES)
@@ -228,6 +240,8 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
         ({"kind": "privileged", "beta": 0.0}, r"critic\.beta: 0"),
         ({"kind": "progress", "ground": -1.0}, r"critic\.ground: -1"),
         ({"kind": "privileged", "above": 0.5}, r"critic\.above: 0\.5 .* left out in kind privileged"),
+        ({"kind": "twin", "wait": "check"}, r"critic\.wait: 'check' .* left out in kind twin"),
+        ({"kind": "prefix", "wait": ""}, r"critic\.wait: ''"),
         ({"kind": "implicit", "above": float("nan")}, r"critic\.above: nan"),
     ],
 )
