@@ -60,8 +60,8 @@ class Trajectory:
 
     @property
     def outcome(self) -> float:
-        """The same where the episode ended by the rules; NaN where it did not, and nothing is learned from its end."""
-        return self.total if self.finished else np.nan
+        """The same; NaN where it is no lesson: the episode did not end by the rules, or no turn has weight."""
+        return self.total if any(turn.weight for turn in self.turns) else np.nan
 
     def replying(self, reply: Tokens) -> "Trajectory":
         """The same, as if each turn had said this."""

@@ -193,6 +193,17 @@ def test_turns_of_weight_0_and_of_others_are_no_lesson() -> None:
     assert critic.measure([game("a", [((1, 2), (5,), 3.0)], policy="other")]) == {}
 
 
+@pytest.mark.parametrize("kind", ["progress", "implicit"])
+def test_outcomes_of_episodes_that_are_no_lesson_are_not_asked_about(kind: str) -> None:
+    said = [((1, 2, 3), (8, 9), 0.0), ((1, 4, 4), (6,), 5.0)]
+    idle = [game("x", said, weight=0.0), game("y", said, status="truncated"), game("z", [*said, ((1,), (5,), None)])]
+    one, other = make(kind), make(kind)
+    assert one.update(GAMES)["loss"] == pytest.approx(other.update([*GAMES, *idle[:2]])["loss"], abs=1e-6)
+    if kind == "implicit":
+        assert make(kind).update([*GAMES, *idle])["grad_norm"] == pytest.approx(make(kind).update(GAMES)["grad_norm"])
+    assert flat(one.measure(GAMES)) == pytest.approx(flat(other.measure(GAMES)), abs=1e-4)
+
+
 def test_what_is_unknown_is_no_lesson_and_what_it_follows_is_none_either() -> None:
     unknown = game("z", [((1, 2, 3), (5, 6), 0.0), ((1, 4), (7,), None)])
     one, other = make(at="turn", epochs=2), make(at="turn", epochs=2)
