@@ -21,7 +21,7 @@ from marl_llm.budget.spend import Remembered, Round, Spent
 from marl_llm.checkpoints import list_checkpoints
 from marl_llm.config import Config, GameConfig
 from marl_llm.config.require import require
-from marl_llm.credit.needs import check_needs, needs
+from marl_llm.credit.needs import needs
 from marl_llm.credit.recipe import Recipe, credit, load_recipe
 from marl_llm.errors import ConfigError, GameError, TrainingError
 from marl_llm.evaluation.measure import Evaluation, logged
@@ -29,8 +29,9 @@ from marl_llm.league import League
 from marl_llm.learning.base import Trainer
 from marl_llm.learning.quantities import MEASURED
 from marl_llm.learning.samples import Advantages, Weights, to_samples
-from marl_llm.measures import LEGAL, judged, measured
+from marl_llm.measures import judged, measured
 from marl_llm.metrics import cost_metrics, play_metrics, returns_by_role
+from marl_llm.offers import check_recipe
 from marl_llm.opponents import enlist, observed
 from marl_llm.play import Rewards, agents_of, make_game
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
@@ -262,85 +263,11 @@ def prepare(config: Config) -> tuple[Recipe, Rewards | None]:
     _check_probes(config)
     _check_forks(config)
     recipe = load_recipe(config.credit)
-    _check_recipe(config, recipe)
+    rewards = _load_function(config.play.rewards) if config.play.rewards else None
+    check_recipe(config, recipe, rewards)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    return recipe, _load_function(config.play.rewards) if config.play.rewards else None
-
-
-def _check_recipe(config: Config, recipe: Recipe) -> None:
-    """Refuse a recipe that needs what this experiment does not offer, or that a policy cannot learn by."""
-    games = [make_game(game.name, game.trained.settings) for game in config.trained_games.values()]
-    learning = [policy.objective for policy in config.policies.values() if policy.learns]
-    offered = {"tokens", LEGAL, *MEASURED, *_judged(config)} | _branched(config, recipe)
-    if any(objective.kl.reference == "none" for objective in learning):
-        offered.discard("reference")
-    if config.play.rewards:
-        offered.add("call")
-    if all(env.unwrapped.metadata.get("gold") for env in games):
-        offered |= {"gold", "gold_before"}
-    if all(env.unwrapped.metadata.get("state_key") for env in games):
-        offered.add("state_key")
-    if config.play.replays:
-        offered.add("difference")
-    check_needs(recipe, offered)
-    _check_critics(config, recipe)
-    for name, policy in config.policies.items() if recipe.by_token else ():
-        if policy.learns and policy.objective.compares:
-            section = "preference" if policy.objective.preference is not None else "discriminate"
-            raise ConfigError(
-                f"credit: recipe {recipe.name} values tokens, and policy {name} prefers whole turns to others "
-                f"(policies.{name}.objective.{section}); it needs a recipe with unit: turn"
-            )
-
-
-def _branched(config: Config, recipe: Recipe) -> set[str]:
-    """What further play offers."""
-    wanted = config.play.branches
-    parts = wanted.coalitions.parts if wanted.coalitions is not None else []
-    offers = {
-        "value": wanted.segments if recipe.by_token else wanted.values,
-        "q": wanted.options,
-        "baseline": wanted.alternatives,
-        "difference": config.play.replays or "difference" in parts,
-        "shapley": "shapley" in parts,
-    }
-    return {name for name, offered in offers.items() if offered}
-
-
-def _judged(config: Config) -> set[str]:
-    """What the critics of all policies that learn can tell."""
-    critics = [policy.critic for policy in config.policies.values() if policy.learns]
-    each = [set(critic.quantities) if critic is not None else set() for critic in critics]
-    return set.intersection(*each) if each else set()
-
-
-def _check_critics(config: Config, recipe: Recipe) -> None:
-    """A value of tokens is none of turns, nor the other way round; and what nobody asks for is not learned."""
-    wanted, unit = needs(recipe), "token" if recipe.by_token else "turn"
-    for name, policy in config.policies.items():
-        critic, key = policy.critic, f"policies.{name}.critic"
-        if critic is None:
-            continue
-        asked = set(wanted) & set(critic.quantities)
-        require(bool(asked), f"{key}.kind", critic.kind, f"one that recipe {recipe.name} asks for; it needs {wanted}")
-        idle = critic.wait is not None and "wait" not in wanted
-        require(not idle, f"{key}.wait", critic.wait, f"null, as recipe {recipe.name} does not compare with it")
-        tuned, value = ("at", critic.at) if critic.kind == "value" else ("kind", critic.kind)
-        allowed = f"one for recipe {recipe.name}, whose rows are {unit}s: {{kind: value, at: {unit}}}"
-        fits = critic.by_token == recipe.by_token or critic.kind == "implicit"  # of a turn the mean of its tokens'
-        require(fits, f"{key}.{tuned}", value, allowed)
-        twice = sorted(asked & _branched(config, recipe))
-        require(not twice, key, "a section", f"null, or play.branches without what measures {twice} too")
-        for label, game in config.trained_games.items() if critic.kind == "privileged" else ():
-            allowed = f"another while game {label} knows no gold answer; games on questions do"
-            require(_knows_gold(game.trained), f"{key}.kind", critic.kind, allowed)
-
-
-def _knows_gold(game: GameConfig) -> bool:
-    env = make_game(game.name, game.settings)
-    env.reset(seed=0)
-    return "gold" in getattr(env.unwrapped, "hidden", {})
+    return recipe, rewards
 
 
 def _check_game(game: GameConfig) -> None:
@@ -439,7 +366,8 @@ def advance(
         paced = pupils(config, team, progress.store)
         for name, critic in critics.items():
             metrics |= {f"learn/{name}/critic/{key}": value for key, value in critic.update(episodes).items()}
-        metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
+        if episodes:  # a budget may have kept none
+            metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
     progress.step, progress.credit, progress.deals = step, credited.state, spent.remembered
     returns = returns_by_role(episode for episode in played.episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -528,7 +456,7 @@ def learn(
         name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)
         for name, learner in learners.items()
     }
-    if episodes and not any(samples.values()) and not unknown and (not weights or any(map(np.any, weights.values()))):
+    if not any(samples.values()) and not unknown and (not weights or any(map(np.any, weights.values()))):
         raise TrainingError(f"no policy that learns had a turn in {len(episodes)} episodes")
     updates: dict[str, Callable[[], Mapping[str, float]]] = {}
     for name, learner in learners.items():

@@ -1,5 +1,6 @@
 """What is measured by playing on: values of states and of tokens, alternatives, coalitions, thoughts cut short."""
 
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from math import isnan, log
@@ -240,6 +241,8 @@ def test_shapley_values(case: dict[str, Any]) -> None:
     assert shapley("ABC", worth.get) == pytest.approx(phi)
     orders = [("A", "B", "C"), ("C", "B", "A")]
     assert sampled_shapley(orders, worth.get) == pytest.approx(case["outputs"]["perm_2"])
+    every = list(itertools.permutations("ABC"))
+    assert sampled_shapley(every, worth.get) == pytest.approx(case["outputs"]["perm_all"])
 
 
 def team_of(returns: float, *agents: str) -> Episode:

@@ -25,6 +25,7 @@ ORDER = (
     ("team",),
     ("evaluation", "warmup", "opponents"),
     ("runtime", "measures"),
+    ("offers",),
     ("train",),
     ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
     ("cli", "__init__", "__main__"),

@@ -109,6 +109,7 @@ class ProposerSolver(TaskGame[Play]):
             utility_range=(0.0, 1.0),
             on_illegal=on_illegal,
         )
+        self.metadata["reward_parts"] = ["challenge", "correct"]
         if verify and exact_value(self._tasks[0].prompt) is None:
             raise refused(NAME, "verify", verify, "false where questions are not of the form What is EXPRESSION?")
         self._proposals = tuple(_stated(task) for task in self._tasks[:SHOWN])

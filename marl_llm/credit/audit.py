@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from marl_llm.credit.load import Step
+from marl_llm.credit.needs import lacking, needs, refused
 from marl_llm.credit.recipe import Credited, Recipe, State, credit
-from marl_llm.credit.table import FloatArray
+from marl_llm.credit.table import FloatArray, turn_table
 from marl_llm.types import Episode
 
 
@@ -53,14 +54,21 @@ def credited_batches(
     `batches`: by name, in order. The first one is a fresh start.
 
     Raises:
-        ConfigError: see `credit`.
+        ConfigError: see `credit`; or, after the last one, none of them holds a quantity or part that a recipe needs.
     """
     states: list[State | None] = [None] * len(recipes)
+    missing = [{*needs(recipe), *recipe.parts} for recipe in recipes]
     for name, episodes in batches.items():
         logged = list(episodes)
+        turns = turn_table(logged, tokens=any("tokens" in needs(recipe) for recipe in recipes))
+        for number, recipe in enumerate(recipes):
+            missing[number] &= lacking(recipe, turns)
         credited = [credit(logged, recipe, state) for recipe, state in zip(recipes, states, strict=True)]
         states = [one.state for one in credited]
         yield name, credited
+    for recipe, lacks in zip(recipes, missing, strict=True):
+        if lacks:
+            raise refused(recipe, min(lacks))
 
 
 def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, ...]:
@@ -168,13 +176,13 @@ def _compared(credited: Credited, batch: str) -> tuple[list[str], dict[str, tupl
 
 def _first_keys(steps: Sequence[Step]) -> tuple[str, ...] | None:
     for step in steps:
-        if step.stage in ("center", "history", "whiten"):
-            keys: tuple[str, ...] = step.params.get("keys", ())
-            return keys
         for term in step.terms:
             inner = _first_keys(term.steps)
             if inner is not None:
                 return inner
+        keys: tuple[str, ...] | None = None if step.stage == "sum" else step.filled.get("keys")
+        if keys is not None:
+            return keys
     return None
 
 

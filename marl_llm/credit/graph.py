@@ -194,11 +194,6 @@ def center_padded(
     return with_values(signal, np.where(members_N > 1, signal.values_N - reference_N, 0.0))
 
 
-def explores_from_right(rate: float, *, above: float = 0.51) -> bool:
-    """Whether MARGE continues from a right answer to a question solved at this rate: from a wrong one if it is easy."""
-    return rate <= above
-
-
 SOURCES: Mapping[str, Callable[..., Signal]] = {}
 """Where values come from, by name."""
 PLAIN: Mapping[str, Callable[..., Signal]] = {

@@ -35,7 +35,7 @@ REMEMBERING: Mapping[str, Callable[..., tuple[stages.Signal, dict[str, float]]]]
 """Stages that take a signal and what they remember of earlier steps, and return both, by name."""
 STAGES: Mapping[str, Callable[..., Any]] = {**SOURCES, **REMEMBERING, **PLAIN}
 """All of them, by name."""
-_KEYS = ("about", "unit", "with", "checked", "stages")
+_KEYS = ("about", "unit", "parts", "with", "checked", "stages")
 _FIRST = (*SOURCES, "sum")
 _LAST = ("align", "skip", "once", "drop_flat", "unsure", "thin")
 """Stages that set weights, which a `sum` takes from the turns anew."""
@@ -82,6 +82,8 @@ class Recipe:
     """What it is for and where it comes from."""
     by_token: bool = False
     """Whether rows are tokens (`unit: token`), not turns."""
+    parts: tuple[str, ...] = ()
+    """Reward parts without which it would be another method."""
     checked: tuple[str, ...] = ()
     """Names of the worked numbers that its stages were checked against (`tests/credit/golden`)."""
     settings: tuple[str, ...] = ()
@@ -133,6 +135,7 @@ def _recipe(name: str, raw: Any) -> Recipe:
         stages=_steps(where, raw.get("stages"), prefix="", used={}),
         about=str(raw.get("about", "")),
         by_token=unit == "token",
+        parts=_value(f"{where}: parts", stages.Names, raw.get("parts", [])),
         checked=_value(f"{where}: checked", stages.Names, raw.get("checked", [])),
         settings=_value(f"{where}: with", stages.Names, raw.get("with", [])),
     )

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from marl_llm.credit import stages
+from marl_llm.credit import rewards, stages
 from marl_llm.credit.load import STAGES, Recipe, Step
 from marl_llm.credit.table import LENGTH, LOGPROB, TurnTable
 from marl_llm.errors import ConfigError
 
 _BRANCHES = "play.branches"
 _CRITIC = "policies.NAME.critic (of every policy that learns), kind"
+OF_TOKENS = ("entropy", "certainty", "logit", "logprob_now", "reference", "er", "erv", "era", "implicit")
+"""Quantities that are measured of tokens; a turn has the mean."""
 OFFERS: Mapping[str, str] = {
     "state_key": "a game whose metadata has state_key: true, such as kuhn_poker, tic_tac_toe or leduc_poker",
     "tokens": "policies of kind llm, logged with run.tokens=true",
@@ -20,7 +22,7 @@ OFFERS: Mapping[str, str] = {
     ),
     "reference": "learners with objective.kl.reference, of the turns that they learn from",
     "implicit": f"{_CRITIC} implicit",
-    "call": "play.rewards, such as marl_llm.credit.rewards:first_call",
+    "forks": "play.tree, or play.branches.alternatives with keep_alternatives",
     **dict.fromkeys(("gold", "gold_before"), "games whose episodes tell the gold answer, to policies of kind llm"),
     "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or {_CRITIC} value, prefix or progress",
     "q": f"{_BRANCHES}.options or {_CRITIC} prefix",
@@ -33,8 +35,20 @@ OFFERS: Mapping[str, str] = {
     **dict.fromkeys(("informed", "informed_before"), f"{_CRITIC} privileged"),
 }
 """What may be needed, and who offers it. Quantities that are not here are reward parts of a game, which may be rare."""
-_RARE = ("call", "difference", "shapley")
-"""Reward parts among them, which a step's episodes may lack by chance."""
+
+
+PAYS: Mapping[str, str] = {
+    **{
+        part: f"play.rewards: marl_llm.credit.rewards:{name}"
+        for name, function in vars(rewards).items()
+        for part in getattr(function, "pays", ())
+    },
+    "challenge": "the game proposer_solver",
+}
+"""Reward parts that a recipe may be about, and who of ours pays them."""
+_WITHOUT_PROBE = ("state_key", "tokens", "forks", "legal")
+_KEYED = {"state": "state_key", "parent": "forks", "node": "forks"}
+"""What a column of a key needs."""
 
 
 def needs(recipe: Recipe) -> tuple[str, ...]:
@@ -43,8 +57,8 @@ def needs(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(found & OFFERS.keys()))
 
 
-def check_needs(recipe: Recipe, offered: Collection[str]) -> None:
-    """Refuse a recipe that needs something else.
+def check_needs(recipe: Recipe, offered: Collection[str], paid: Collection[str] | None) -> None:
+    """Refuse a recipe that needs something else. `paid`: all reward parts that may be paid; None: any.
 
     Raises:
         ConfigError: it does; the message says what is missing and who offers it.
@@ -52,25 +66,39 @@ def check_needs(recipe: Recipe, offered: Collection[str]) -> None:
     for name in needs(recipe):
         if name not in offered:
             raise ConfigError(f"credit: recipe {recipe.name} needs {name}, which is missing; offered by {OFFERS[name]}")
+    for part in recipe.parts:
+        if paid is not None and part not in paid:
+            raise ConfigError(
+                f"credit: recipe {recipe.name} needs the reward part {part}, which nobody pays here; offered by "
+                f"{PAYS.get(part, 'a function of yours as play.rewards')}, or a game with it in "
+                "metadata['reward_parts']"
+            )
+
+
+def lacking(recipe: Recipe, turns: TurnTable) -> set[str]:
+    """Quantities and reward parts that the recipe needs and these turns have none of."""
+    held = {*turns.probes, *turns.parts, *_WITHOUT_PROBE}
+    return {*needs(recipe), *recipe.parts} - held if len(turns) else set()
 
 
 def check_table(recipe: Recipe, turns: TurnTable) -> None:
-    """Refuse episodes that do not hold what the recipe needs, though they may hold it in some turns alone.
+    """Refuse episodes without the state keys or tokens that the recipe needs.
 
     Raises:
-        ConfigError: they do not; the message says what is missing and who offers it.
+        ConfigError: they have none; the message says who offers them.
     """
-    held = {*turns.probes, *turns.parts}
-    for name in needs(recipe) if len(turns) else ():
-        if name == "state_key":
-            missing = "" in turns.column("state")
-        elif name == "tokens":
-            missing = turns.tokens is None
-        else:
-            missing = name not in held and name not in _RARE
-        if missing:
-            lacking = f"credit: recipe {recipe.name} needs {name}, which these episodes do not hold"
-            raise ConfigError(f"{lacking}; offered by {OFFERS[name]}")
+    if not len(turns):
+        return
+    missing = {"state_key": "" in turns.column("state"), "tokens": turns.tokens is None}
+    for name in needs(recipe):
+        if missing.get(name, False):
+            raise refused(recipe, name)
+
+
+def refused(recipe: Recipe, name: str) -> ConfigError:
+    """What is said where episodes do not hold what a recipe needs."""
+    lacks = f"credit: recipe {recipe.name} needs {name}, which these episodes do not hold"
+    return ConfigError(f"{lacks}; offered by {OFFERS.get(name) or PAYS.get(name, 'play.rewards')}")
 
 
 def _needs(steps: Sequence[Step]) -> Iterator[str]:
@@ -83,7 +111,9 @@ def _needs(steps: Sequence[Step]) -> Iterator[str]:
         yield from getattr(function, "needs", ())
         hints = get_type_hints(function, include_extras=True)
         for name, value in step.filled.items():
-            if hints.get(name) == stages.Keys and "state" in value:
-                yield "state_key"
+            if hints.get(name) == stages.Keys:
+                yield from (_KEYED[column] for column in value if column in _KEYED)
             if hints.get(name) == stages.Quantity and value and value != LENGTH:
-                yield "tokens" if value == LOGPROB else value
+                yield value
+                if value == LOGPROB or value in OF_TOKENS:
+                    yield "tokens"

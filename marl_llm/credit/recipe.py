@@ -1,12 +1,12 @@
 """Running a recipe over episodes: what it makes of them, stage by stage."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from marl_llm.credit.load import PLAIN, REMEMBERING, SOURCES, Recipe, Step, Term, load_recipe
-from marl_llm.credit.needs import check_table, needs
+from marl_llm.credit.needs import check_table, lacking, needs
 from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
 from marl_llm.types import Episode
@@ -73,6 +73,9 @@ def credit(episodes: Iterable[Episode], recipe: Recipe, state: State | None = No
 def credit_table(turns: TurnTable, recipe: Recipe, state: State | None = None) -> Credited:
     """As `credit`, over a table of turns that may have been made by hand."""
     check_table(recipe, turns)
+    # What nobody could measure in this step is unknown, and no error: another step may have it.
+    unknown = {name: np.full(len(turns), np.nan) for name in lacking(recipe, turns) - {*recipe.parts}}
+    turns = replace(turns, probes={**turns.probes, **unknown}) if unknown else turns
     table = turns.of_tokens() if recipe.by_token else turns
     signal, trace, state = _run(table, recipe.stages, state or {})
     return Credited(

@@ -4,7 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from games.tools.named import TOOLS
 from marl_llm.errors import ConfigError
@@ -14,11 +14,25 @@ Judgement = Mapping[str, Any]
 """Turns of a solution, of its evaluation and of a judge, and the score that was read, as `discussion` tells them."""
 
 
+F = TypeVar("F", bound=Callable[[Episode], dict[int, dict[str, float | None]]])
+
+
+def pays(*parts: str) -> Callable[[F], F]:
+    """Note which reward parts a function adds, for recipes that are about one; without it, it may be any."""
+
+    def note(function: F) -> F:
+        function.pays = parts  # type: ignore[attr-defined]
+        return function
+
+    return note
+
+
 def length_bonus(num_tokens: float, *, alpha: float = 0.5, shortest: int = 11, longest: int = 2048) -> float:
     """Bonus for a short reply: alpha at `shortest` tokens, linearly down to 0 at `longest` (2510.15414)."""
     return alpha * max(0.0, 1 - (num_tokens - shortest) / (longest - shortest))
 
 
+@pays("length")
 def marshal_length(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `length` for every turn that a model answered: `marl_llm.credit.rewards:marshal_length`."""
     return {
@@ -32,6 +46,7 @@ FORMAT = 0.05
 """What a legal action in the required form is worth (2510.15414)."""
 
 
+@pays("format", "length")
 def marshal(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Parts `format` and `length` for every turn that a model answered: `marl_llm.credit.rewards:marshal`."""
     parts = marshal_length(episode)
@@ -44,6 +59,7 @@ CALL = re.compile(r"<tool_call>|<code>|<search>|```python")
 """What a tool is called with in a reply."""
 
 
+@pays("call")
 def first_call(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `call` for the turn in which an agent first calls a tool or another agent: how many tokens it had sampled
     before, within the reply by its share of characters. `marl_llm.credit.rewards:first_call`; it is no reward, so that
@@ -129,12 +145,14 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+@pays("right")
 def right(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `right` for every answer in a `workflow` or `debate`: whether it is right, said for each turn by the game's
     checker; what the recipes `marti_margin` and `marti_quality` go by: `marl_llm.credit.rewards:right`."""
     return {told["turn"]: {"right": told["right"]} for told in episode.hidden.get("answers", ())}
 
 
+@pays("attribution")
 def attribution(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `attribution`: what judges said that a turn did for the result, for the recipe `sotopia`.
 
@@ -183,6 +201,7 @@ def calibrated(right: float, sure: float | None, *, readable: bool = True) -> fl
     return 0.0 if brier is None or not readable else 0.5 + 0.5 * right + 0.5 * (1 + brier)
 
 
+@pays("calibration")
 def rlcr(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `calibration` for every answer in a `workflow` or `debate`: `marl_llm.credit.rewards:rlcr`.
 
@@ -194,6 +213,7 @@ def rlcr(episode: Episode) -> dict[int, dict[str, float | None]]:
     }
 
 
+@pays("rlcr")
 def rlcr_released(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `rlcr`, all that RLCR's code pays for an answer: `marl_llm.credit.rewards:rlcr_released`."""
     parts: dict[int, dict[str, float | None]] = {}
@@ -218,6 +238,7 @@ def model_utility(right: float, words: int, form: float, payoff: float) -> float
     return 1e-4 + 0.2 * form + 0.2 * payoff + 0.4 * right + 0.2 * length_fit(words, 500, 1000)
 
 
+@pays("user", "model")
 def gtalign(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Parts `user` and `model` for every answer in a `workflow` or `debate`: `marl_llm.credit.rewards:gtalign`.
 
@@ -244,16 +265,32 @@ def call_bonus(calls: int, *, each: float = 0.1, most: float = 1.0) -> float:
     return min(each * calls, most)
 
 
+def _calls_tool(action: str | None) -> bool:
+    return (action or "").partition(":")[0].strip().casefold() in _CALLS
+
+
+@pays("tool")
+def tool(episode: Episode) -> dict[int, dict[str, float | None]]:
+    """Part `tool` for every turn that calls a tool, 1 if the game accepted it: `marl_llm.credit.rewards:tool`."""
+    return {
+        index: {"tool": float(turn.legal is True)}
+        for index, turn in enumerate(episode.turns)
+        if _calls_tool(turn.action)
+    }
+
+
+@pays("tools")
 def tools(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `tools` for each agent's last turn, for its calls of tools: `marl_llm.credit.rewards:tools`."""
     calls: dict[str, int] = defaultdict(int)
     last: dict[str, int] = {}
     for index, turn in enumerate(episode.turns):
-        calls[turn.agent] += (turn.action or "").partition(":")[0].strip().casefold() in _CALLS
+        calls[turn.agent] += _calls_tool(turn.action)
         last[turn.agent] = index
     return {index: {"tools": call_bonus(calls[agent])} for agent, index in last.items()}
 
 
+@pays("subgoals")
 def subgoals(episode: Episode) -> dict[int, dict[str, float | None]]:
     """Part `subgoals`: how many sub-goals a turn was the first in its episode to reach, for the recipe `calm`.
 

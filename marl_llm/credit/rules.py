@@ -210,8 +210,8 @@ def blame(
     codes_N, num_keys = table.key(keys)
     units_N, num_units = table.key((*keys, *TRAJECTORY))
     total_N = np.bincount(units_N, score_N, num_units)[units_N]
-    _, first = np.unique(units_N, return_index=True)
-    first = first[~np.isnan(total_N[first]) & (signal.weights_N[first] > 0)]
+    counted = np.flatnonzero(~np.isnan(total_N) & (signal.weights_N > 0))
+    first = counted[np.unique(units_N[counted], return_index=True)[1]]
     solved_K = np.bincount(codes_N[first], total_N[first] > 0, num_keys)
     share_K = solved_K / np.maximum(np.bincount(codes_N[first], minlength=num_keys), 1)
     solved_N = total_N > 0

@@ -202,7 +202,8 @@ class TurnTable:
         return self.tokens
 
     def of_tokens(self) -> "TurnTable":
-        """The table with one row per sampled token; turns without any are not in it.
+        """The table with one row per sampled token; turns without any are not in it, and what they were paid stands on
+        their agent's last token before them, if there is one.
 
         Tokens that were there before a fork have weight 0, and the node of the turn that they were sampled in.
 
@@ -211,6 +212,7 @@ class TurnTable:
         """
         tokens = self.tokens_or_refuse("unit: token")
         row_T, size = tokens.turn_T, len(tokens.turn_T)
+        rewards_NP, due_NP = self._moved_to_tokens()
         first_N = np.concatenate([[0], np.cumsum(self.length)])
         token_T = np.arange(size) - first_N[row_T]
         last_T = token_T == self.length[row_T] - 1
@@ -230,8 +232,8 @@ class TurnTable:
             num_tokens=np.ones(size, dtype=np.int64),
             length=self.length[row_T],
             weight=weight_T,
-            rewards_NP=np.where(last_T[:, None], self.rewards_NP[row_T], 0.0),
-            due_NP=self.due_NP[row_T] & last_T[:, None],
+            rewards_NP=np.where(last_T[:, None], rewards_NP[row_T], 0.0),
+            due_NP=due_NP[row_T] & last_T[:, None],
             actions=np.array(self.actions, dtype=object)[row_T],  # type: ignore[arg-type]  # indexed by row alone
             truncated=self.truncated[row_T],
             probes={name: values_N[row_T] for name, values_N in self.probes.items()} | dict(tokens.probes),
@@ -239,6 +241,20 @@ class TurnTable:
             turn_row=row_T,
             by_token=True,
         )
+
+    def _moved_to_tokens(self) -> tuple[FloatArray, BoolArray]:
+        """Rewards by turn, and where they are due: of turns without tokens at the agent's last turn with some."""
+        if (self.length > 0).all():
+            return self.rewards_NP, self.due_NP
+        trajectory_N, _ = self.key(("episode", "agent"))
+        order_N = np.argsort(trajectory_N, kind="stable")
+        reached = np.maximum.accumulate(np.where(self.length[order_N] > 0, np.arange(len(self)), -1))
+        known = reached >= 0
+        known[known] = trajectory_N[order_N[reached[known]]] == trajectory_N[order_N[known]]
+        rewards_NP, due_NP = np.zeros_like(self.rewards_NP), np.zeros_like(self.due_NP)
+        np.add.at(rewards_NP, order_N[reached[known]], self.rewards_NP[order_N[known]])
+        np.logical_or.at(due_NP, order_N[reached[known]], self.due_NP[order_N[known]])
+        return rewards_NP, due_NP
 
 
 def turn_table(episodes: Iterable[Episode], *, tokens: bool = False) -> TurnTable:

@@ -4,10 +4,7 @@ As in `stages`: pure functions, one float per row, NaN for unknown. The quantity
 before it, to the agent that acts.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -107,7 +104,7 @@ def gae(
         next_N = np.where(ends_N, _next_end(next_N, table), next_N)
         gamma_N = np.where(ends_N, gamma_turn, gamma)
     measured_N = np.ones(len(table), dtype=np.bool_)  # filled states stay open towards the start
-    advantages_N = np.zeros(len(table))
+    advantages_N, illegal_N = np.zeros(len(table)), signal.illegal_N.copy()
     for rows in backwards(table):
         after, g = next_N[rows], gamma_N[rows]
         last = after < 0
@@ -120,7 +117,9 @@ def gae(
             measured_N[rows] = ~open_rows
         later = np.where(last, 0.0, advantages_N[after]) if lam > 0 else 0.0
         advantages_N[rows] = signal.values_N[rows] + g * beyond - values_N[rows] + g * lam * later
-    return replace(signal, values_N=advantages_N)
+        if lam > 0:
+            illegal_N[rows] |= ~last & illegal_N[after]
+    return replace(signal, values_N=advantages_N, illegal_N=illegal_N)
 
 
 def segments(table: TurnTable, signal: Signal, *, value: Quantity = "value") -> Signal:
@@ -140,8 +139,10 @@ def segments(table: TurnTable, signal: Signal, *, value: Quantity = "value") -> 
     worth_S = np.where(np.isnan(value_S), 0.0, paid_S + next_S - value_S)
     result_N = np.empty(len(table))
     result_N[order_N] = worth_S[segment]
+    illegal_N = np.empty(len(table), dtype=np.bool_)
+    illegal_N[order_N] = (total(segment, len(opens), signal.illegal_N[order_N].astype(np.float64)) > 0)[segment]
     unknown_U = total(units_N, num_units, np.isnan(signal.values_N).astype(np.float64)) > 0
-    return replace(signal, values_N=np.where(unknown_U[units_N], np.nan, result_N))
+    return replace(signal, values_N=np.where(unknown_U[units_N], np.nan, result_N), illegal_N=illegal_N)
 
 
 def unsure(table: TurnTable, signal: Signal, *, of: Quantity = LOGPROB, probability: Fraction = 0.9) -> Signal:
@@ -216,33 +217,6 @@ def budgets(
 def fill(table: TurnTable, signal: Signal, *, value: float = 0.0) -> Signal:
     """What is unknown becomes `value`: for a term of `sum` that only some turns have."""
     return replace(signal, values_N=np.where(np.isnan(signal.values_N), value, signal.values_N))
-
-
-def shapley(worth: Mapping[AbstractSet[str], float], players: Sequence[str]) -> dict[str, float]:
-    """Exact Shapley values from what each of the 2^n coalitions is worth; they sum to worth(all) - worth(nobody)."""
-    n = len(players)
-    shares = dict.fromkeys(players, 0.0)
-    for player in players:
-        others = [other for other in players if other != player]
-        for size in range(n):
-            weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
-            for chosen in itertools.combinations(others, size):
-                without = frozenset(chosen)
-                shares[player] += weight * (worth[without | {player}] - worth[without])
-    return shares
-
-
-def shapley_by_orders(worth: Mapping[AbstractSet[str], float], orders: Iterable[Sequence[str]]) -> dict[str, float]:
-    """Shapley values estimated from some orders of the players: what each adds to those before it, on average.
-
-    With an order also its reverse, the estimate errs less.
-    """
-    added: dict[str, list[float]] = {}
-    for order in orders:
-        for place, player in enumerate(order):
-            before = frozenset(order[:place])
-            added.setdefault(player, []).append(worth[before | {player}] - worth[before])
-    return {player: sum(values) / len(values) for player, values in added.items()}
 
 
 SOURCES: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (quantity, part, gain, soft_min)}

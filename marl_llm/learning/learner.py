@@ -383,7 +383,7 @@ class Learner:
         trained = set(self._names.values()) if self._partial else own.keys()
         given = {name: self._processes.like(weight, own.get(name, weight)) for name, weight in weights.items()}
         self.model.load_state_dict({**{name: own[name] for name in own.keys() - trained}, **given})
-        self._optimizer = self._make_optimizer()
+        self._optimizer, self._entropies = self._make_optimizer(), {}
         if self._reference is not None:
             self._reference.copy_policy()
 

@@ -131,7 +131,7 @@ def test_a_file_that_holds_no_mapping_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("- reward")
     with pytest.raises(
-        ConfigError, match="recipe mine: must be a mapping of about, unit, with, checked, stages, not list"
+        ConfigError, match="recipe mine: must be a mapping of about, unit, parts, with, checked, stages, not list"
     ):
         load_recipe(path)
 
