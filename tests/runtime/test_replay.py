@@ -30,7 +30,7 @@ from tests.learning.small import make_qwen3
 from tests.learning.test_learner import copy_weights, gradients, make_learner, make_samples, same
 from tests.test_train import Silent, same_checkpoints, small, without_time
 
-QUIET = ("evaluation.games=0", "evaluation.every=0")
+QUIET = ("evaluation.games=0", "evaluation.every=0", "evaluation.exploitability=false")
 
 
 @cases("spear_replay_weight")
@@ -210,6 +210,7 @@ REPLAY = (
     "policies.agent.learner.replay={size: 4, trigger: 1.5, rise: 2}",
     "play.rewards=tests.runtime.test_replay:by_tokens",
     "credit=spear",
+    "policies.agent.warmup=null",
     "run.steps=4",
     *QUIET,
 )
