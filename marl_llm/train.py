@@ -36,6 +36,7 @@ from marl_llm.opponents import enlist, observed
 from marl_llm.play import Rewards, agents_of, make_game
 from marl_llm.run import Run, checkpoint_path, checkpoint_values, read_metrics
 from marl_llm.runtime.connect import connected
+from marl_llm.runtime.replay import Replays, keep, replayed, replays_from, replays_values, write_replays
 from marl_llm.runtime.rollouts import LOCAL, Lost, Rollouts, Runtime, Step, Stopped, joined
 from marl_llm.runtime.store import STORED, Store, read_entries, write_entries
 from marl_llm.runtime.updates import Pupil, pupils, storing
@@ -85,6 +86,8 @@ class Progress:
     """What waits for the learners; None: they learn from every step at once."""
     deals: Remembered = field(default_factory=dict)
     """How deals went that may come again; empty without a budget."""
+    replays: Replays = field(default_factory=Replays)
+    """What policies learn from again; empty unless their settings say so."""
     begun: int = 0
     """The latest step that is in play, if that is a later one than `step`; of this session alone."""
     rounds: dict[int, Round] = field(default_factory=dict)
@@ -194,7 +197,8 @@ class _Session:
         league = League.from_json(values["league"])
         if store is not None:
             read_entries(store, checkpoint / STORED)
-        remembered = {"credit": values["credit"], "deals": values["deals"]}
+        replays = replays_from(values["replays"], checkpoint) if "replays" in values else Replays()
+        remembered = {"credit": values["credit"], "deals": values["deals"], "replays": replays}
         return team, Progress(step=step, averages=averages, league=league, store=store, **remembered)
 
     def _train(self, team: Team, progress: Progress, rollouts: Rollouts) -> bool:
@@ -366,8 +370,10 @@ def advance(
         paced = pupils(config, team, progress.store)
         for name, critic in critics.items():
             metrics |= {f"learn/{name}/critic/{key}": value for key, value in critic.update(episodes).items()}
+        again = replayed(config, progress.replays, trainers, episodes)
         if episodes:  # a budget may have kept none
-            metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime)
+            metrics |= learn(team, episodes, advantages, weights, paced, credited.unknown, runtime, again)
+        metrics |= keep(config, progress.replays, trainers, episodes, advantages, weights, again)
     progress.step, progress.credit, progress.deals = step, credited.state, spent.remembered
     returns = returns_by_role(episode for episode in played.episodes if episode.status != "fault")
     progress.averages = curriculum.after(config, progress.averages, returns, _widths(config))
@@ -440,11 +446,12 @@ def learn(
     paced: Mapping[str, Pupil] = MappingProxyType({}),
     unknown: Collection[tuple[str, int]] = (),
     runtime: Runtime = LOCAL,
+    again: Mapping[str, Sequence[Sample]] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Update every policy from its own turns; one that had none stays as it is, its `version` included.
 
     `paced`: those that learn from a store, at their own pace. `unknown`: turns whose value is; their advantage
-    is 0, and who learns from pairs leaves them out.
+    is 0, and who learns from pairs leaves them out. `again`: samples of earlier steps, by policy.
 
     Raises:
         TrainingError: no policy that learns had a turn, or see `Learner.update`. Where a budget kept nothing, or credit
@@ -463,12 +470,12 @@ def learn(
         if name in paced:
             updates[name] = partial(paced[name].learn, episodes, samples[name])
         elif samples[name]:
-            updates[name] = partial(_update, name, learner, samples[name])
+            updates[name] = partial(_update, name, learner, samples[name], again.get(name, ()))
     return {key: value for metrics in runtime.learn(updates) for key, value in metrics.items()}
 
 
-def _update(name: str, learner: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
-    return {f"learn/{name}/{key}": value for key, value in learner.update(samples).items()}
+def _update(name: str, learner: Trainer, samples: Sequence[Sample], again: Sequence[Sample]) -> dict[str, float]:
+    return {f"learn/{name}/{key}": value for key, value in learner.update(samples, again).items()}
 
 
 def look(config: Config, team: Team, path: Path, step: int, rollouts: Rollouts) -> dict[str, float]:
@@ -495,11 +502,14 @@ def save(run: Run, team: Team, progress: Progress) -> None:
         "deals": progress.deals,
         "league": progress.league.to_json(),
     }
+    if progress.replays.kept:
+        values["replays"] = replays_values(progress.replays)
 
     def write(folder: Path) -> None:
         team.save(folder)
         if progress.store is not None:
             write_entries(progress.store, folder / STORED)
+        write_replays(progress.replays, folder)
 
     run.checkpoint(progress.step, write, values)
 

@@ -16,7 +16,7 @@ from marl_llm.config.loading import (
     require_same_settings,
     to_yaml,
 )
-from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
+from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, ReplayConfig, SmoothConfig
 from marl_llm.config.machines import AssumedConfig, DeviceConfig, MachinesConfig, NodeConfig
 from marl_llm.config.matches import (
     Answers,
@@ -87,6 +87,7 @@ __all__ = [
     "PolicyKind",
     "PreferenceConfig",
     "ProtocolConfig",
+    "ReplayConfig",
     "RunConfig",
     "ScriptedKind",
     "SegmentsConfig",

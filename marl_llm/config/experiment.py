@@ -170,6 +170,8 @@ class Config:
             require(policy.critic is None, f"policies.{name}.critic", "a section", allowed)
         for name, policy_config in self.policies.items():
             self._check_pace(f"policies.{name}.learner.groups", policy_config.learner.groups)
+            again = policy_config.learner.replay is None or self.store is None
+            require(again, f"policies.{name}.learner.replay", "a section", "null where there is a store")
             warmup = policy_config.warmup
             taught = warmup is not None or policy_config.tiny.texts == "random"
             require(taught, f"policies.{name}.tiny.texts", policy_config.tiny.texts, "random where there is no warmup")
@@ -272,5 +274,7 @@ class Config:
         for name in league.exploiters:
             allowed = f"one of those that learn and have no seat: {free}"
             require(name in free, "matchmaking.league.exploiters", name, allowed)
+            replays = self.policies[name].learner.replay is not None  # of weights that it gives up
+            require(not replays, f"policies.{name}.learner.replay", "a section", "null in an exploiter")
         for name in learning:  # snapshots are called NAME@STEP, as folders too
             require(not {"@", "/"} & set(name), "policies", name, "a name without @ and /, where there is a league")

@@ -8,6 +8,33 @@ from marl_llm.config.require import require
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Learn once more from what was good a few steps ago (SPEAR, arXiv 2509.22601).
+
+    Turns with an advantage above 0 wait. Those that are still above the median of earlier groups' means, as recipe
+    spear_recalibrated has it, are learned from once there are enough sequences of them; then all that waits is dropped.
+    """
+
+    size: int = 2048
+    """Sequences that are learned from together, at most: as many as the largest power of two, drawn at random."""
+    trigger: float = 1.5
+    """They are once there are more than this times `size`. With few games a step that takes a smaller `size`."""
+    steps: int = 5
+    """Updates for which a turn may wait; 10 at most."""
+    coef: float = 1.0
+    """Weight of their loss beside that of the new samples, each normalised by itself."""
+    rise: int = 200
+    """Updates in which the weight rises from 0, half a cosine; then it stays."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "rise"):
+            require(getattr(self, name) >= 1, f"learner.replay.{name}", getattr(self, name), "1 or more")
+        for name in ("trigger", "coef"):
+            require(0 < getattr(self, name) < inf, f"learner.replay.{name}", getattr(self, name), "more than 0")
+        require(1 <= self.steps <= 10, "learner.replay.steps", self.steps, "from 1 to 10")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CovarianceConfig:
     """Hold back the tokens of an optimizer batch whose likelihood goes together with their advantage
     (arXiv 2505.22617)."""

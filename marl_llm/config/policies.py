@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from math import inf, isfinite
 from typing import Any, Literal
 
-from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, SmoothConfig
+from marl_llm.config.losses import CovarianceConfig, DiscriminateConfig, HapoConfig, ReplayConfig, SmoothConfig
 from marl_llm.config.require import require
 
 
@@ -324,6 +324,8 @@ class LearnerConfig:
     groups: int | None = None
     """Complete groups, of those in which the policy had a turn, that one update takes from the store; None: all that
     are there after a step. Needs `store`. The schedule counts updates then, as many as these groups allow for."""
+    replay: ReplayConfig | None = None
+    """Learn from good turns of earlier steps once more; None: never."""
     micro_batch_tokens: int = 2048
     """Packed tokens per forward and backward pass; about 2048 keeps a CPU's caches warm, a GPU likes more."""
     row_tokens: int = 512
@@ -531,6 +533,12 @@ class PolicyConfig:
             "learner.minibatches",
             self.learner.minibatches,
             "1 where there is objective.preference or discriminate, since what is compared stays together",
+        )
+        require(
+            not self.objective.compares or self.learner.replay is None,
+            "learner.replay",
+            "a section",
+            "null where there is objective.preference or discriminate, which know no advantages",
         )
         require(
             self.critic is None or self.learns,

@@ -19,8 +19,8 @@ class Trainer(Protocol):
     def by_pairs(self) -> bool:
         """Whether it compares the values of turns, instead of going by advantages."""
 
-    def update(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """One training step; returns metrics."""
+    def update(self, samples: Sequence[Sample], replayed: Sequence[Sample] = ()) -> dict[str, float]:
+        """One training step, also on what is `replayed`; returns metrics."""
 
     def imitate(self, samples: Sequence[Sample], lr: float) -> float:
         """One supervised step; returns its loss."""

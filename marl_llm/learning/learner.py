@@ -118,11 +118,13 @@ class Learner:
         """Whether it compares the values of turns, instead of going by advantages."""
         return self._objective.compares
 
-    def update(self, samples: Sequence[Sample]) -> dict[str, float]:
+    def update(self, samples: Sequence[Sample], replayed: Sequence[Sample] = ()) -> dict[str, float]:
         """One training step: `epochs` passes over the samples, each of `minibatches` optimizer steps.
 
-        A minibatch is made of whole episodes. Returns metrics: `loss` and its parts (`policy_loss`,
-        `kl_loss`, `entropy_loss`; means over optimizer steps), `kl` and `entropy` (nats per token),
+        A minibatch is made of whole episodes. `replayed`: samples of earlier steps, of which each minibatch has its
+        part; their loss is normalised by itself and added, so that that of the others is as without them. Returns
+        metrics, of all together: `loss` and its parts (`policy_loss`, `kl_loss`, `entropy_loss`; means over optimizer
+        steps), `kl` and `entropy` (nats per token),
         `clip_fraction`, `masked_fraction`, `ratio_max`, `gap_mean` and `gap_max` (absolute log-probability
         difference between engine and learner, before the first optimizer step), `grad_norm` (largest, before
         clipping), `lr`, `sampled_tokens` and `tokens` (of the samples), `packed_tokens` (computed, summed over
@@ -134,13 +136,15 @@ class Learner:
             TrainingError: there is nothing to train on, or a loss term or the gradient is not finite. The
                 weights are those after the last good optimizer step, and `version` stays.
         """
-        samples = [sample for sample in samples if any(span.length for span in sample.spans)]
+        samples, replayed = _with_tokens(samples), _with_tokens(replayed)
         if not samples:
             raise TrainingError(f"step {self.version}: no sample has a sampled token")
+        assert not (replayed and self.by_pairs), "what is compared knows no advantages"
+        fresh, samples = len(samples), samples + replayed
         self._imitation_optimizer = None
         self._model_s = 0.0
         lr = learning_rate(self._config, self.version, self._total_steps)
-        metrics = self._from_pairs(samples, lr) if self.by_pairs else self._from_advantages(samples, lr)
+        metrics = self._from_pairs(samples, lr) if self.by_pairs else self._from_advantages(samples, fresh, lr)
         self.version += 1
         if self._reference is not None:
             self._reference.after_training_step(self.version)
@@ -152,8 +156,9 @@ class Learner:
             "model_s": self._processes.largest([self._model_s])[0],
         }
 
-    def _from_advantages(self, samples: Sequence[Sample], lr: float) -> dict[str, float]:
-        minibatches = self._minibatches(samples)
+    def _from_advantages(self, samples: Sequence[Sample], fresh: int, lr: float) -> dict[str, float]:
+        """The first `fresh` samples are new, the others replayed."""
+        minibatches = self._minibatches(samples, fresh)
         objective = self._objective_now()
         table = flatten(samples)
         whole = self._micro_batches(samples) if len(minibatches[0]) == len(samples) else None
@@ -167,7 +172,8 @@ class Learner:
                 proximal_N = None if proximal is None else torch.cat([proximal[index] for index in chosen])
                 part = samples if whole else [samples[index] for index in chosen]
                 part_table = table if whole else flatten(part)
-                minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device)
+                new = sum(index < fresh for index in chosen)
+                minibatch = Minibatch.make(part, part_table, objective, proximal_N, self._device, fresh=new)
                 batches = whole or self._micro_batches(part)
                 if usual is not None:
                     usual_N = torch.cat([usual[index] for index in chosen])
@@ -255,7 +261,7 @@ class Learner:
             TrainingError: no sample has a span token, or the loss or the gradient is not finite; the
                 weights stay.
         """
-        samples = [sample for sample in samples if any(span.length for span in sample.spans)]
+        samples = _with_tokens(samples)
         if not samples:
             raise TrainingError(f"imitation at step {self.version}: no sample has a span token")
         if self._imitation_optimizer is None:
@@ -416,14 +422,22 @@ class Learner:
         config = self._config
         return torch.optim.AdamW(list(self._names), betas=config.betas, weight_decay=config.weight_decay)
 
-    def _minibatches(self, samples: Sequence[Sample]) -> list[list[int]]:
-        """Sample indices of every optimizer step: whole episodes, reshuffled in every epoch."""
+    def _minibatches(self, samples: Sequence[Sample], fresh: int) -> list[list[int]]:
+        """Sample indices of every optimizer step: whole episodes, reshuffled in every epoch. The first `fresh` are
+        dealt out as if there were no others, and come first in each."""
+        new, again = samples[:fresh], samples[fresh:]
+        count = min(self._config.minibatches, len({sample.episode for sample in new}))
+        parts = zip(self._dealt(new, count, "minibatches"), self._dealt(again, count, "replayed"), strict=True)
+        return [part + [fresh + index for index in more] for part, more in parts]
+
+    def _dealt(self, samples: Sequence[Sample], count: int, draw: str) -> list[list[int]]:
+        """Sample indices of `count` parts for each epoch."""
         episodes = list(dict.fromkeys(sample.episode for sample in samples))
-        random = generator(self._seed, "minibatches", self.version)
+        random = generator(self._seed, draw, self.version)
         result = []
         for _ in range(self._config.epochs):
             shuffled = random.permutation(len(episodes))
-            for part in np.array_split(shuffled, min(self._config.minibatches, len(episodes))):
+            for part in np.array_split(shuffled, count):
                 names = {episodes[index] for index in part}
                 result.append([index for index, sample in enumerate(samples) if sample.episode in names])
         return result
@@ -565,6 +579,10 @@ class Learner:
         turns = span_names(samples, sorted(batch.sampled_M[bad_M.any(dim=0)].tolist()))
         terms_named = ", ".join(names) or "the sum of the loss"
         return TrainingError(f"step {self.version}: not finite: {terms_named}; no step was taken; in {_listed(turns)}")
+
+
+def _with_tokens(samples: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in samples if any(span.length for span in sample.spans)]
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

@@ -89,18 +89,13 @@ class Minibatch:
         objective: ObjectiveConfig,
         proximal_N: torch.Tensor | None,
         device: torch.device,
+        *,
+        fresh: int | None = None,
     ) -> "Minibatch":
-        """Weigh the tokens of the samples, of which `table` is what `flatten` makes, over the whole batch."""
+        """Weigh the tokens of the samples, of which `table` is what `flatten` makes, over the whole batch: the first
+        `fresh` samples by themselves, and so the others, that are replayed; None: there are no others."""
         behaviour_N, advantages_N = behaviour(samples)
-        weights_N = aggregation_weights(
-            objective.aggregation,
-            table.sequences_N,
-            table.turns_N,
-            table.roles_N,
-            table.episodes_N,
-            table.turn_weights_N.double(),
-            objective.constant,
-        )
+        weights_N = _weights(table, objective, len(samples) if fresh is None else fresh)
         groups_N = {"token": None, "turn": table.turns_N, "sequence": table.sequences_N}[objective.ratio]
         return cls(
             samples=samples,
@@ -171,6 +166,24 @@ class Minibatch:
         sampled_M = batch.sampled_M
         held_M = group_mean(entropy_M, self.turns_N[sampled_M]) if smooth.level == "turn" else entropy_M
         return smooth.weight * self.smoothing * entropy_penalty(smooth, held_M, self.usual_N[sampled_M])
+
+
+def _weights(table: SampledTokens, objective: ObjectiveConfig, fresh: int) -> torch.Tensor:
+    """Weight of each token in the loss (float64): the first `fresh` samples are averaged, and so are the others."""
+    new_N = table.sequences_N < fresh
+    weights_N = torch.zeros_like(table.turn_weights_N, dtype=torch.float64)
+    for part_N in (new_N, ~new_N):
+        if part_N.any():
+            weights_N[part_N] = aggregation_weights(
+                objective.aggregation,
+                table.sequences_N[part_N],
+                table.turns_N[part_N],
+                table.roles_N[part_N],
+                table.episodes_N[part_N],
+                table.turn_weights_N[part_N].double(),
+                objective.constant,
+            )
+    return weights_N
 
 
 @dataclass(kw_only=True, slots=True)

@@ -61,9 +61,9 @@ class RayLearner:
             for rank, process in enumerate(self._processes)
         ]
 
-    def update(self, samples: Sequence[Sample]) -> dict[str, float]:
+    def update(self, samples: Sequence[Sample], replayed: Sequence[Sample] = ()) -> dict[str, float]:
         """See `Learner.update`."""
-        metrics: dict[str, float] = self._call("update", ray.put(samples))
+        metrics: dict[str, float] = self._call("update", ray.put(samples), ray.put(replayed))
         self.version += 1
         return metrics
 

@@ -27,9 +27,7 @@ def test_a_recipe_about_a_reward_part_that_nobody_pays_is_refused() -> None:
     recipe = load_recipe("marti_margin")
     check_needs(recipe, set(), {"right"})
     check_needs(recipe, set(), None)  # a function of the user's may pay any
-    with pytest.raises(
-        ConfigError, match="needs the reward part right, .* play.rewards: marl_llm.credit.rewards:right"
-    ):
+    with pytest.raises(ConfigError, match=r"needs the reward part right, .* marl_llm\.credit\.rewards:right"):
         check_needs(recipe, set(), {"outcome"})
 
 

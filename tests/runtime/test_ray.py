@@ -123,6 +123,19 @@ def test_a_league_is_met_in_workers_as_it_is_here(tmp_path: Path) -> None:
     assert checkpoint_values(checkpoint_path(there, 3)) == checkpoint_values(checkpoint_path(here, 3))
 
 
+def test_what_was_good_comes_again_elsewhere_as_it_does_here(tmp_path: Path) -> None:
+    settings = (
+        "matchmaking={groups: 4, group_size: 4, seats: {player_0: agent, player_1: random}}",
+        "policies.agent.learner.replay={size: 2, trigger: 1.0, rise: 2}",
+        "policies.agent.warmup=null",
+        "run.steps=3",
+    )
+    here, there = (train(small(tmp_path / n, *settings, *where), Silent()) for n, where in (("h", ()), ("t", ALONE)))
+    assert max(row["learn/agent/replay_samples"] for row in read_metrics(here)) == 2
+    assert same_without_cluster(there, here)
+    assert same_checkpoints(there, here, 3)
+
+
 def test_a_budget_begins_more_of_a_step_in_workers_as_it_does_here(tmp_path: Path) -> None:
     making = "matchmaking={groups: 3, group_size: 2, seats: {player_0: agent, player_1: random}, "
     settings = (making + "budget: {keep: spread, max_batches: 9}}", "policies.agent.warmup=null", "run.steps=2")
