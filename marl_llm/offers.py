@@ -60,6 +60,7 @@ def _branched(config: Config, recipe: Recipe) -> set[str]:
         "value": wanted.segments if recipe.by_token else wanted.values,
         "q": wanted.options,
         "baseline": wanted.alternatives,
+        "budget": wanted.budgets,
         "difference": config.play.replays or "difference" in parts,
         "shapley": "shapley" in parts,
         "forks": config.play.tree or (wanted.alternatives and wanted.keep_alternatives),

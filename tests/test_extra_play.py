@@ -16,6 +16,7 @@ from marl_llm.branches.forks import branch, states, to_go, together, tree
 from marl_llm.branches.found import measured
 from marl_llm.branches.values import budgets, options, segments, values
 from marl_llm.config import GameConfig
+from marl_llm.credit.recipe import credit, load_recipe
 from marl_llm.credit.table import turn_table
 from marl_llm.episodes import episode_from_json, episode_to_json
 from marl_llm.learning.samples import to_samples
@@ -394,6 +395,18 @@ def test_a_tree_of_tokens_tries_every_segment_and_each_token_is_learned_from_onc
         assert len(here) == 4
         assert len(set(here)) == expected
         assert table.weight[model & (table.codes["token"] == token)].sum() == expected
+    credited = credit(leaves, load_recipe("spo_tree_tokens"))
+    edges = {name: values for (name, _), values in credited.by_turn(dict(credited.trace)["center"]).items()}
+    worth = [leaf.returns["player_0"] for leaf in leaves]
+    first = (worth[0] + worth[2] - worth[1] - worth[3]) / 4  # half the distance of the means of their leaves
+    late, other = (worth[0] - worth[2]) / 2, (worth[1] - worth[3]) / 2
+    print("WORTH", worth)
+    assert list(edges.values()) == [  # of m0 and those forked from it, by id
+        [0.0, first, late, late],
+        [0.0, -first, other, other],
+        [0.0, -first, -other, -other],
+        [0.0, first, -late, -late],
+    ]
     advantages = {(leaf.match.id, 0): 1.0 for leaf in leaves}
     spans = [sample.spans for sample in to_samples(leaves, advantages, "agent")]
     assert [span.length for (span,) in spans] == [4, 3, 2, 2]
@@ -480,6 +493,10 @@ def test_a_thought_that_is_cut_short_ends_and_an_answer_follows() -> None:
     turn = marked.turns[0]
     assert turn.probes == {"budget/0": to_go(replayed[0], 0, "player_0"), "budget/1": to_go(replayed[2], 0, "player_0")}
     assert turn.token_probes["budget"] == (0.0, 0.0) + (1.0,) * (len(said.tokens) - 2)
+    recipe = load_recipe({"unit": "token", "stages": [{"budgets": {"lone": "raw"}}]})
+    early, late = turn.probes["budget/0"], turn.probes["budget/1"]
+    found = credit([marked], recipe).by_turn(credit([marked], recipe).advantages)[marked.match.id, 0]
+    assert found == [(early + late) / 2] * 2 + [late / 2 - early / 4] * (len(said.tokens) - 2)
 
 
 def test_what_goes_on_side_by_side_is_played_together() -> None:

@@ -1,7 +1,8 @@
 """Stages that look at how episodes hang together: prefixes that they share, states in which they meet, trees of turns.
 
 As in `stages`: pure functions, one float per row, NaN for unknown. Trees need no stage of their own: the columns `node`
-and `parent` are keys, and of a turn that several episodes share only one has a weight.
+(of tokens: `node` and `token`) and `parent` are keys, and of a turn or token that several episodes share only one has a
+weight.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,14 +50,13 @@ def pool(
 
 
 def _shares(table: TurnTable) -> FloatArray:
-    """Weight of each row's episode if every turn gives each of its next turns the same: a product over its turns."""
-    node_N, parent_N = table.codes["node"], table.codes["parent"]
-    _, first = np.unique(node_N, return_index=True)
-    children = np.bincount(parent_N[first], minlength=int(node_N.max(initial=0)) + 2)
-    inner_N = (parent_N > 0) & (table.codes["token"] == 0)
-    logs_E = total(
-        table.codes["episode"], len(table.names["episode"]), inner_N * np.log(np.maximum(children[parent_N], 1))
-    )
+    """Weight of each row's episode if every turn, or segment of a reply, gives each of its next the same: a product."""
+    parent_N, (parents_N, num_parents) = table.codes["parent"], table.key(["parent"])
+    _, first = np.unique(table.key(["node", "parent"])[0], return_index=True)
+    children = np.bincount(parents_N[first], minlength=num_parents)
+    begins_N = (np.diff(table.turn_row, prepend=-1) != 0) | (np.diff(parent_N, prepend=-1) != 0)
+    logs_N = (begins_N & (parent_N > 0)) * np.log(np.maximum(children[parents_N], 1))
+    logs_E = total(table.codes["episode"], len(table.names["episode"]), logs_N)
     return np.exp(-logs_E)[table.codes["episode"]]
 
 

@@ -27,6 +27,7 @@ OFFERS: Mapping[str, str] = {
     "value": f"{_BRANCHES}.values (of tokens: {_BRANCHES}.segments) or {_CRITIC} value, prefix or progress",
     "q": f"{_BRANCHES}.options or {_CRITIC} prefix",
     "baseline": f"{_BRANCHES}.alternatives",
+    "budget": f"{_BRANCHES}.budgets",
     "difference": f"play.replays, with a game in which agents call others, or {_BRANCHES}.coalitions",
     "shapley": f"{_BRANCHES}.coalitions",
     "wait": f"{_CRITIC} prefix, with wait: a reply that does nothing in the game",

@@ -338,9 +338,10 @@ REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"hi
 
 
 def units_of(table: TurnTable, keys: Keys, per: Per) -> IntArray:
-    """What counts once: the row itself, its turn, or its (episode, agent) within the key."""
+    """What counts once within the key: the row itself, its turn, or its (episode, agent)."""
     if per == "turn" and table.by_token:
-        return table.turn_row
+        codes_N, num_keys = table.key(keys)
+        return np.unique(table.turn_row * num_keys + codes_N, return_inverse=True)[1]
     return table.key((*keys, *TRAJECTORY))[0] if per == "episode" else np.arange(len(table))
 
 

@@ -92,7 +92,8 @@ class TurnTable:
 
     codes: Mapping[str, IntArray]
     """Each column of `KEY_COLUMNS` as integers from 0 on, equal where the column is equal. `parent` is that of the turn
-    before in the episode as a `node`, plus 1; 0 for the first."""
+    before in the episode as a `node`, plus 1; 0 for the first. A token after a fork within its reply has a number for
+    the token that the fork stands after, until the next fork."""
     names: Mapping[str, Sequence[str]]
     """Of each column of texts: the text of each code."""
     num_tokens: IntArray
@@ -205,7 +206,8 @@ class TurnTable:
         """The table with one row per sampled token; turns without any are not in it, and what they were paid stands on
         their agent's last token before them, if there is one.
 
-        Tokens that were there before a fork have weight 0, and the node of the turn that they were sampled in.
+        Tokens that were there before a fork have weight 0, and the node of the turn that they were sampled in. Tokens
+        of one segment of a tree (from the reply's beginning or a fork to the next one) have one parent.
 
         Raises:
             ConfigError: tokens were not logged.
@@ -218,13 +220,15 @@ class TurnTable:
         last_T = token_T == self.length[row_T] - 1
         codes = {name: codes_N[row_T] for name, codes_N in self.codes.items()} | {"token": token_T}
         nodes = {node: code for code, node in enumerate(self.names["node"])}
-        weight_T = self.weight[row_T]
+        weight_T, forked = self.weight[row_T], []
         for row, stems in self.stems:
             begins = first = int(first_N[row])
             for node, end in stems:
                 codes["node"][first : begins + end] = nodes.setdefault(node, len(nodes))
                 weight_T[first : begins + end] = 0.0
                 first = begins + end
+                forked.append(first - 1)
+        codes["parent"] = _segments(codes, np.array(forked, dtype=np.int64))
         return replace(
             self,
             codes=codes | {"place": _places(codes["episode"], codes["agent"])},
@@ -379,6 +383,18 @@ def _parents(episode_N: IntArray, node_N: IntArray) -> IntArray:
     parents_N = np.zeros_like(node_N)
     parents_N[1:] = np.where(episode_N[1:] == episode_N[:-1], node_N[:-1] + 1, 0)
     return parents_N
+
+
+def _segments(codes: Mapping[str, IntArray], forked: IntArray) -> IntArray:
+    """Parent of each token: that of its turn, or a number beyond those for the latest of the tokens before it that
+    somebody was forked after (`forked`: rows that are such tokens of the tree)."""
+    parent_T, token_T = codes["parent"], codes["token"]
+    tree_T = codes["node"] * (int(token_T.max(initial=0)) + 1) + token_T
+    starts_T = token_T == 0
+    starts_T[1:] |= np.isin(tree_T, tree_T[forked])[:-1]
+    begins_T = np.maximum.accumulate(np.where(starts_T, np.arange(len(token_T)), 0))
+    beyond = int(parent_T.max(initial=0)) + 1
+    return np.where(token_T[begins_T] == 0, parent_T, beyond + tree_T[begins_T - 1])
 
 
 def _renumbered(codes_N: IntArray, most: int) -> tuple[IntArray, int]:

@@ -4,6 +4,7 @@ As in `stages`: pure functions, one float per row, NaN for unknown. The quantity
 before it, to the agent that acts.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
@@ -22,7 +23,7 @@ from marl_llm.credit.stages import (
     Signal,
     Whole,
     backwards,
-    known_rows,
+    needs,
     next_row,
     part_of,
     reward,
@@ -31,6 +32,7 @@ from marl_llm.credit.stages import (
 )
 from marl_llm.credit.statistics import moments, total
 from marl_llm.credit.table import LOGPROB, BoolArray, FloatArray, IntArray, TurnTable
+from marl_llm.errors import ConfigError
 
 
 def quantity(table: TurnTable, *, of: Quantity, least: Quantity = "") -> Signal:
@@ -76,6 +78,55 @@ def soft_min(table: TurnTable, *, part: str = "process", temperature: Positive =
     sum_N = total(units_N, num_units, share_N)[units_N]
     weighed_N = np.divide(share_N, sum_N, out=np.zeros(len(table)), where=due_N) * values_N
     return source(table, np.where(due_N, weighed_N, 0.0))
+
+
+@needs("budget", "tokens")
+def budgets(
+    table: TurnTable,
+    *,
+    keys: Keys = SAME,
+    prior: Literal["uniform", "linear", "last"] = "uniform",
+    base: Positive = 2.0,
+    lone: Lone = "zero",
+) -> Signal:
+    """Advantage of thinking on, for the tokens of each stretch between budgets (token probe `budget`; BRPO).
+
+    With S budgets s = 0 .. S - 1 of a turn, R_s what an answer would have earned after each (probes `budget/0`,
+    `budget/1`, ...), and the prior P_s that it is stopped there: T_s = sum_{j>=s} P_j R_j;
+    A_s = T_s - (s V1 + (S - s) V2) / S, where V1 is the mean of the earlier R, weighed by base^j, times
+    sum_{j>=s} P_j, and V2 the mean of T_s over the turns of `keys` at the same step, each counting once. Source: arXiv
+    2505.13438. A lone turn gets 0, or with `raw`, as in the release, V2 = 0. Tokens after the last budget are unknown.
+
+    Raises:
+        ConfigError: rows are turns.
+    """
+    if len(table) and not table.by_token:
+        raise ConfigError("credit: stage budgets values stretches of a reply; the recipe must have unit: token")
+    values_N, ends = np.full(len(table), np.nan), np.flatnonzero(_ends(table))
+    size = 1 + max((int(name[7:]) for name in table.probes if re.fullmatch(r"budget/\d+", name)), default=-1)
+    if not len(table) or not size:
+        return source(table, values_N)
+    number_S = np.arange(size)
+    weight_S = {"uniform": np.ones(size), "linear": number_S + 1.0, "last": (number_S == size - 1) * 1.0}[prior]
+    share_S = weight_S / weight_S.sum()
+    worth_US = np.stack([table.probes.get(f"budget/{s}", values_N)[ends] for s in range(size)], axis=1)
+    ahead_US = (share_S * worth_US)[:, ::-1].cumsum(axis=1)[:, ::-1]
+    past_S = base ** (number_S - float(size))  # a common factor, which cancels, so that nothing overflows
+    own_US = np.zeros_like(worth_US)
+    own_US[:, 1:] = ((past_S * worth_US).cumsum(axis=1) / past_S.cumsum())[:, :-1] * share_S[::-1].cumsum()[::-1][1:]
+    places_N, num_places = table.key((*keys, "step"))
+    place_U, weight_U = places_N[ends], table.weight[ends]
+    known_U = ~np.isnan(ahead_US[:, 0]) & (weight_U > 0)
+    means = [moments(place_U, num_places, ahead_U, known_U * weight_U)[0][place_U] for ahead_U in ahead_US.T]
+    lone_U = (np.bincount(place_U, known_U, num_places)[place_U] <= 1)[:, None]
+    others_US = np.where(lone_U, 0.0, np.stack(means, axis=1))
+    advantages_US = ahead_US - (number_S * own_US + (size - number_S) * others_US) / size
+    if lone == "zero":
+        advantages_US = np.where(lone_U & ~np.isnan(advantages_US), 0.0, advantages_US)
+    stretch_N, turn_N = table.quantity("budget"), np.cumsum(table.codes["token"] == 0) - 1
+    within_N = stretch_N < size
+    values_N[within_N] = advantages_US[turn_N[within_N], stretch_N[within_N].astype(np.int64)]
+    return source(table, values_N)
 
 
 def gae(
@@ -170,60 +221,16 @@ def prover(
     return replace(signal, values_N=q_N + alpha * (best(q_N) - best(values_N)))
 
 
-def budgets(
-    table: TurnTable,
-    signal: Signal,
-    *,
-    keys: Keys = SAME,
-    prior: Literal["uniform", "linear", "last"] = "uniform",
-    base: Positive = 2.0,
-    lone: Lone = "zero",
-) -> Signal:
-    """Advantage of thinking on, where the value of each row is what an answer would have earned after it (BRPO).
-
-    With S rows s = 0 .. S - 1 of an agent, values R_s and the prior P_s that it is stopped there:
-    T_s = sum_{j>=s} P_j R_j; A_s = T_s - (s V1 + (S - s) V2) / S, where V1 is the mean of the earlier R, weighed by
-    base^j, times sum_{j>=s} P_j, and V2 the mean of T_s over `keys` at the same place. Source: arXiv 2505.13438. A lone
-    one gets 0, or with `raw`, as in the release, V2 = 0.
-    """
-    units_N, num_units = table.key((*keys, *TRAJECTORY))
-    place_N = table.place.astype(np.float64)
-    size_N = np.bincount(units_N, minlength=num_units)[units_N]
-    share_N = {"uniform": np.ones(len(table)), "linear": place_N + 1, "last": (place_N == size_N - 1).astype(float)}[
-        prior
-    ]
-    share_N = share_N / total(units_N, num_units, share_N)[units_N]
-    next_N = next_row(table)
-    ahead_N, to_come_N = share_N * signal.values_N, share_N.copy()
-    earlier_N, weight_N = np.zeros(len(table)), np.zeros(len(table))
-    places = [rows[next_N[rows] >= 0] for rows in backwards(table)]
-    for rows in places:
-        ahead_N[rows] += ahead_N[next_N[rows]]
-        to_come_N[rows] += to_come_N[next_N[rows]]
-    for rows in reversed(places):  # divided by base^place all along, which cancels and cannot overflow
-        earlier_N[next_N[rows]] = (earlier_N[rows] + signal.values_N[rows]) / base
-        weight_N[next_N[rows]] = (weight_N[rows] + 1.0) / base
-    own_N = np.divide(earlier_N, weight_N, out=np.zeros(len(table)), where=weight_N > 0) * to_come_N
-    signal = replace(signal, values_N=ahead_N)
-    places_N, num_places = table.key((*keys, "place"))
-    known_N = known_rows(signal)
-    others_N = moments(places_N, num_places, ahead_N, known_N * signal.weights_N)[0][places_N]
-    lone_N = np.bincount(places_N, known_N, num_places)[places_N] <= 1
-    others_N = np.where(lone_N, 0.0, others_N)
-    advantages_N = ahead_N - (place_N * own_N + (size_N - place_N) * others_N) / size_N
-    return with_values(signal, np.where(lone_N & (lone == "zero"), 0.0, advantages_N))
-
-
 def fill(table: TurnTable, signal: Signal, *, value: float = 0.0) -> Signal:
     """What is unknown becomes `value`: for a term of `sum` that only some turns have."""
     return replace(signal, values_N=np.where(np.isnan(signal.values_N), value, signal.values_N))
 
 
-SOURCES: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (quantity, part, gain, soft_min)}
-"""Where values come from, by name."""
-PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (gae, segments, unsure, prover, budgets, fill)
+SOURCES: Mapping[str, Callable[..., Signal]] = {
+    stage.__name__: stage for stage in (quantity, part, gain, soft_min, budgets)
 }
+"""Where values come from, by name."""
+PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (gae, segments, unsure, prover, fill)}
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""

@@ -283,6 +283,72 @@ def test_the_recipe_spo_tree_drops_edges_that_change_nothing() -> None:
     assert kept == {"root" + "".join(f".{i}" for i in edge) for edge, value in case["outputs"]["edges"] if value}
 
 
+def segmented() -> list[Row]:
+    """The tree of the golden case by token: its first segments have two tokens, the others as many as they like."""
+
+    def leaf(name: str, tokens: int, value: float, stems: tuple[tuple[str, int], ...] = ()) -> Row:
+        return Row(name, 0, {"r": value}, tokens=tuple(range(tokens)), stems=stems)
+
+    first = [leaf("0", 3, 1.0), leaf("0f", 5, 0.0, (("0#0", 2),))]
+    return [*first, leaf("1", 2, 0.0), leaf("2", 4, 1.0), leaf("2f", 3, 1.0, (("2#0", 2),))]
+
+
+@cases("spo_tree")
+def test_spo_tree_by_token_gives_all_tokens_of_a_segment_what_the_segment_changes(case: Any) -> None:
+    outputs, siblings = case["outputs"], {"keys": [*SAME, "parent"]}
+    if case["inputs"]["method"] == "rloo":
+        result = by("spo_tree_tokens", segmented())
+        root, _ = np.split(dict(result.trace)["pool"][[0, 8, 10]], [3])
+        assert root.mean() == pytest.approx(outputs["V_root"])
+    else:
+        stages: list[Any] = ["reward", "broadcast", {"pool": {"keys": ["node", "token"], "fan": "children"}}]
+        result = by_tokens(segmented(), *stages, {"center": siblings}, {"scale": siblings | {"ddof": 0, "eps": 1e-8}})
+        centred, scaled = (dict(result.trace)[stage][8] for stage in ("center", "scale"))
+        assert centred / scaled == pytest.approx(outputs["std_root"], rel=1e-6)
+    edges = dict(outputs["edges"])
+    lengths = {"0f": (2, 3), "0": (2, 1), "1": (2,), "2": (2, 2), "2f": (2, 1)}
+    names = {"0": ("0", "00"), "0f": ("0", "01"), "1": ("1",), "2": ("2", "20"), "2f": ("2", "21")}
+    for (name, _), values in result.by_turn(dict(result.trace)[result.trace[-1][0]]).items():
+        expected = [edges[edge] for edge, size in zip(names[name], lengths[name], strict=True) for _ in range(size)]
+        assert values == pytest.approx(expected, abs=1e-6), name
+
+
+def test_the_recipe_spo_tree_tokens_learns_each_token_once_and_none_that_changes_nothing() -> None:
+    result = by("spo_tree_tokens", segmented())
+    assert result.by_turn(result.weights) == {
+        ("0", 0): [0, 0, 1],  # what 0 and 0f share is worth what the root is
+        ("0f", 0): [0, 0, 1, 1, 1],
+        ("1", 0): [1, 1],
+        ("2", 0): [1, 1, 0, 0],
+        ("2f", 0): [0, 0, 0],
+    }
+
+
+def test_a_tree_of_tokens_that_is_uneven_and_what_follows_its_reply() -> None:
+    """a forks after its first and its second token, and each leaf plays a second turn: V of a's tokens is .25 (of 0 and
+    .5), .5 (of 1 and 0) and 1, that of the root .625 (with b's 1). In the second turns nothing is to choose."""
+    stems = {"a": (), "af": (("a#0", 1),), "ag": (("a#0", 2),), "b": ()}
+    tokens = {"a": (1, 2, 3), "af": (1, 4), "ag": (1, 2, 5, 6), "b": (7, 8)}
+    rows = [
+        Row(name, turn, {"r": value}, tokens=tokens[name] if turn == 0 else (9, 9), stems=() if turn else stems[name])
+        for name, value in {"a": 0.5, "af": 0.0, "ag": 0.0, "b": 0.5}.items()
+        for turn in range(2)
+    ]
+    result = by("spo_tree_tokens", rows)
+    found = result.by_turn(result.advantages)
+    assert {name: found[name, 0] for name in stems} == {
+        "a": [-0.375, 0.25, 0.5],
+        "af": [-0.375, -0.25],
+        "ag": [-0.375, 0.25, -0.5, -0.5],
+        "b": [0.375, 0.375],
+    }
+    assert all(found[name, 1] == [0.0, 0.0] for name in stems)
+    parent = result.by_turn(result.table.codes["parent"])
+    assert parent["a", 0][2] == parent["ag", 0][2] == parent["ag", 0][3]
+    assert len({*parent["a", 0], parent["af", 0][1], parent["b", 0][0]}) == 3
+    assert len({parent[name, 1][0] for name in stems}) == 4
+
+
 @cases("marge")
 def test_marge_compares_what_continues_the_same_turn_and_drops_flat_ones(case: Any) -> None:
     rows = []

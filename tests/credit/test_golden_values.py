@@ -10,6 +10,7 @@ from marl_llm.credit.load import load_recipe
 from marl_llm.credit.needs import needs
 from marl_llm.credit.recipe import Credited, credit_table
 from marl_llm.credit.table import Row, table_of
+from marl_llm.errors import ConfigError
 from tests.credit.cases import GOLDEN, cases, close, run
 
 NAN = float("nan")
@@ -146,11 +147,16 @@ def test_pav(case: Any) -> None:
     close((effective - plain) / inputs["alpha"], outputs["A_mu"])
 
 
-def thoughts(inputs: Any) -> list[Row]:
+def thoughts(worths: Sequence[Sequence[float]], stretches: Sequence[float] | None = None) -> list[Row]:
+    """A turn each, with what answers after its budgets earn: of one token within each budget, or as listed."""
     return [
-        Row(f"m{i}", s, {"r": value})
-        for i, values in enumerate(inputs["budget_reward"])
-        for s, value in enumerate(values)
+        Row(
+            f"m{i}",
+            tokens=tuple(range(len(stretches or values))),
+            probes={f"budget/{s}": value for s, value in enumerate(values)},
+            token_probes={"budget": tuple(map(float, stretches or range(len(values))))},
+        )
+        for i, values in enumerate(worths)
     ]
 
 
@@ -159,8 +165,9 @@ def test_brpo(case: Any) -> None:
     inputs, outputs = case["inputs"], case["outputs"]
     uniform = len(set(inputs["probs"])) == 1
     settings = {"prior": "uniform" if uniform else "linear", "base": inputs["discount"]}  # .1 .2 .3 .4: linear
-    close(run(thoughts(inputs), "reward", {"budgets": settings | {"lone": "raw"}}).advantages, outputs["adv"])
-    ours = by("brpo", thoughts(inputs)).advantages
+    rows = thoughts(inputs["budget_reward"])
+    close(by_tokens(rows, {"budgets": settings | {"lone": "raw"}}).advantages, outputs["adv"])
+    ours = by("brpo", rows).advantages
     if uniform:
         close(ours, outputs["adv"])
     else:  # a lone sample: 0 by our rule, where the release has no baseline of the group
@@ -172,10 +179,38 @@ def test_brpo(case: Any) -> None:
 
 
 def test_brpo_with_all_of_its_prior_on_the_last_budget() -> None:
-    rows = thoughts({"budget_reward": [[0.0, 1.0], [0.0, 0.0]]})
-    result = run(rows, "reward", {"budgets": {"prior": "last"}})
+    result = by_tokens(thoughts([[0.0, 1.0], [0.0, 0.0]]), {"budgets": {"prior": "last"}})
     # T = 1, 1 and 0, 0; at s = 0 the mean is .5, at s = 1 half of it counts, and V1 = 0.
     assert result.advantages.tolist() == [0.5, 0.75, -0.5, -0.25]
+
+
+def test_brpo_gives_tokens_the_advantage_of_their_stretch_and_counts_each_turn_once() -> None:
+    """T = .5, .5 and 0, 0 of two budgets; the mean is .25, at s = 1 half of it counts, and V1 = 0. The turn that stands
+    aside, being shared, and the one that ended at fault after its second budget enter no mean."""
+    long = thoughts([[0.0, 1.0]], [0, 0, 0, 1, NAN])
+    short = [row._replace(episode="n") for row in thoughts([[0.0, 0.0]], [0, 1])]
+    aside = [row._replace(episode="o", weight=0.0) for row in thoughts([[9.0, 9.0]])]
+    broken = [row._replace(episode="p") for row in thoughts([[1.0, NAN]])]
+    result = by("brpo", long + short + aside + broken)
+    assert result.by_turn(result.trace[-1][1])["m0", 0][:4] == [0.25, 0.25, 0.25, 0.375]
+    found = result.by_turn(result.advantages)
+    assert found["m0", 0] == [0.25, 0.25, 0.25, 0.375, 0.0]
+    assert found["n", 0] == [-0.25, -0.125]
+    assert result.unknown == {("p", 0)}
+    assert np.isnan(result.trace[-1][1][4])
+
+
+def test_brpo_compares_turns_at_the_same_step() -> None:
+    rows = thoughts([[0.0, 1.0], [0.0, 0.0]])
+    later = [row._replace(turn=1, probes={"budget/0": 5.0, "budget/1": 5.0}) for row in rows]
+    found = by("brpo", rows + later)
+    assert found.by_turn(found.advantages)["m0", 0] == [0.25, 0.375]
+    assert found.by_turn(found.advantages)["m0", 1] == [0.0, 0.0]  # T = 5, 2.5; V1 = 2.5, half of each
+
+
+def test_budgets_are_measured_in_a_reply_not_over_turns() -> None:
+    with pytest.raises(ConfigError, match="stage budgets values stretches of a reply; the recipe must have unit: tok"):
+        run(thoughts([[0.0, 1.0]]), "budgets")
 
 
 def measured(**quantities: Sequence[float]) -> list[Row]:

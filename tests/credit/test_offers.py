@@ -50,6 +50,15 @@ def test_a_recipe_of_turns_reads_the_mean_of_implicit_rewards() -> None:
     check_recipe(load_config(SMALL, load_recipe("prime").settings), recipe)
 
 
+def test_further_play_offers_what_an_answer_after_each_budget_would_earn() -> None:
+    brpo = load_recipe("brpo")
+    with pytest.raises(
+        ConfigError, match=r"recipe brpo needs budget, which is missing; offered by play\.branches\.budg"
+    ):
+        check_recipe(load_config(SMALL), brpo)
+    check_recipe(load_config(SMALL, brpo.settings), brpo)
+
+
 def test_a_value_that_two_would_measure_is_refused() -> None:
     critic = "policies.agent.critic={kind: value, at: turn}"
     check_recipe(load_config(SMALL, ["play.branches.values=2"]), load_recipe("ppo"))

@@ -22,9 +22,10 @@ BY_TURN = ("at_grpo", "brpo_summary", "grpo_normalize_then_sum")
 GROUPED = [
     *("at_grpo", "brpo", "brpo_summary", "canon", "coma_mc", "dapo", "dr_grpo", "gigpo", "gigpo_std", "grpo"),
     *("grpo_normalize_then_sum", "hapo", "igpo", "igpo_joint", "igpo_released", "marge", "minimaximalist", "mt_grpo"),
-    *("mt_grpo_k", "pure_min", "rlcr", "rloo", "salt", "spear", "spo_tree", "t_spmo", "tempo", "tempo_turns"),
+    *("mt_grpo_k", "pure_min", "rlcr", "rloo", "salt", "spear", "spo_tree", "spo_tree_tokens", "t_spmo", "tempo"),
+    "tempo_turns",
 ]
-WHEN_PAID = ("brpo", "gigpo", "gigpo_std", "igpo_joint", "igpo_released")
+WHEN_PAID = ("gigpo", "gigpo_std", "igpo_joint", "igpo_released")
 """Recipes for which it matters when a reward is paid, so that a constant in the end is no constant."""
 TOGETHER = ("mars_released", "mars_scaled_no_roles")
 """Recipes that centre opponents together: one does what its original does, one is the ablation of not doing so."""
@@ -32,7 +33,7 @@ ALL_ROLES = (*TOGETHER, "comas")
 """Recipes that centre all roles of a policy together."""
 BY_WORDS = ("co_reward", "majority", "rlccf")
 """Recipes that go by what was said, not by rewards."""
-BY_QUANTITIES = ("archer", "coma", "read_j", "read_s", "spa", "sweet")
+BY_QUANTITIES = ("archer", "brpo", "coma", "read_j", "read_s", "spa", "sweet")
 """Recipes that go by what was measured, which may be known where no reward is."""
 ONE_SCALE = ("comas_roles", "mars_scaled", "mars_scaled_no_turns", "self_play", "state_baseline")
 """Recipes with one scale for all roles."""
@@ -57,10 +58,12 @@ def rows_of(games: Sequence[Sequence[float | None]], group: str = "g", prefix: s
             state=f"state {k % 3}",
             truncated=i % 3 == 2,
             tokens=tuple((i * 7 + k * j) % 5 for j in range(1 + (i + k) % 3)),
+            probes={f"budget/{s}": ((i * 3 + k * 5 + s * 7) % 11) / 11 for s in range(2)},
             token_probes={
                 name: tuple(((n + i * 3 + k * 5 + j * 7) % 11) / 11 - 0.9 for j in range(1 + (i + k) % 3))
                 for n, name in enumerate(PROBES)
-            },
+            }
+            | {"budget": (0.0, 1.0, float("nan"))[: 1 + (i + k) % 3]},
         )
         for i, values in enumerate(games)
         for k, value in enumerate(values)
@@ -151,7 +154,10 @@ def test_another_policy_in_the_same_role_of_the_same_group_changes_nothing(name:
     assert {key: value for key, value in both.items() if not key[0].startswith("z")} == advantages(name, rows)
 
 
-LONE = ["brpo", "dr_grpo", "grpo", "mt_grpo", "mt_grpo_k", "rloo", "salt", "self_play", "spo_tree", "t_spmo", "tempo"]
+LONE = [
+    *("brpo", "dr_grpo", "grpo", "mt_grpo", "mt_grpo_k", "rloo", "salt", "self_play", "spo_tree", "spo_tree_tokens"),
+    *("t_spmo", "tempo"),
+]
 
 
 @pytest.mark.parametrize("name", LONE)
