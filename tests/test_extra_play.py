@@ -400,7 +400,6 @@ def test_a_tree_of_tokens_tries_every_segment_and_each_token_is_learned_from_onc
     worth = [leaf.returns["player_0"] for leaf in leaves]
     first = (worth[0] + worth[2] - worth[1] - worth[3]) / 4  # half the distance of the means of their leaves
     late, other = (worth[0] - worth[2]) / 2, (worth[1] - worth[3]) / 2
-    print("WORTH", worth)
     assert list(edges.values()) == [  # of m0 and those forked from it, by id
         [0.0, first, late, late],
         [0.0, -first, other, other],

@@ -341,7 +341,8 @@ def units_of(table: TurnTable, keys: Keys, per: Per) -> IntArray:
     """What counts once within the key: the row itself, its turn, or its (episode, agent)."""
     if per == "turn" and table.by_token:
         codes_N, num_keys = table.key(keys)
-        return np.unique(table.turn_row * num_keys + codes_N, return_inverse=True)[1]
+        units_N: IntArray = np.unique(table.turn_row * num_keys + codes_N, return_inverse=True)[1]
+        return units_N
     return table.key((*keys, *TRAJECTORY))[0] if per == "episode" else np.arange(len(table))
 
 
