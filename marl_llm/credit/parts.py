@@ -104,15 +104,17 @@ def normalize_each(
 ) -> Signal:
     """Weighted sum (as in `reward`) of the z-scores within `keys` that each part's total over the episode has.
 
-    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242).
+    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242). An agent's episode
+    in which a part is unknown enters no statistic of any.
     """
     result = reward(table, others=0.0)
+    known_N = broadcast(table, reward(table, weights=weights, others=others)).values_N
     for part in table.parts:
         weight = weights.get(part, others)
         if weight != 0:
-            one = center(
-                table, broadcast(table, reward(table, weights={part: 1.0}, others=0.0)), keys=keys, per="episode"
-            )
+            one = broadcast(table, reward(table, weights={part: 1.0}, others=0.0))
+            one = with_values(one, np.where(np.isnan(known_N), np.nan, one.values_N))
+            one = center(table, one, keys=keys, per="episode")
             one = scale(table, one, keys=keys, per="episode", ddof=ddof, eps=eps)
             values_N = result.values_N + weight * one.values_N
             result = replace(result, values_N=values_N, illegal_N=result.illegal_N | one.illegal_N)

@@ -111,7 +111,14 @@ def test_copo_goes_by_the_last_answer_of_the_roles_and_counts_none_as_one() -> N
 def test_canon(case: Any) -> None:
     inputs, out = case["inputs"], case["outputs"]
     by_length = inputs["kind"] == "length"
-    metric = {"num_tokens": lambda x: x} if by_length else {"probes": lambda x: {"entropy": x}}
+    metric = (
+        {"num_tokens": lambda x: x}
+        if by_length
+        else {
+            "tokens": lambda x: (0,),
+            "token_probes": lambda x: {"entropy": (x,)},
+        }
+    )
     rows = [
         row._replace(**{name: make(x) for name, make in metric.items()})
         for row, x in zip(one_turn_each(inputs), inputs["metric"], strict=True)
@@ -126,7 +133,7 @@ def test_canon(case: Any) -> None:
 
 def test_canon_leaves_out_whose_measure_is_unknown() -> None:
     rows = [
-        Row(f"m{i}", 0, {"r": r}, probes={} if x is None else {"entropy": x})
+        Row(f"m{i}", 0, {"r": r}, tokens=(0,), token_probes={} if x is None else {"entropy": (x,)})
         for i, (r, x) in enumerate([(1.0, 0.1), (9.0, None), (0.0, 0.2)])
     ]
     assert credited(rows, "canon_entropy").advantages.tolist() == [1.0, 0.0, -1.0]
