@@ -359,6 +359,7 @@ def advance(
         episodes = judged(episodes, critics.values(), needs(recipe))
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
+    metrics |= credited.metrics()
     metrics |= play_metrics(played.episodes)
     metrics |= cost_metrics(played.episodes, played.policy_s)
     metrics |= staleness(episodes, team) if runtime.ahead else {}

@@ -53,6 +53,7 @@ HEAD = (
     "return at the end",
     "area under the curve",
     "correlation with the true advantage",
+    "at the start",
     "looks without one",
     "steps",
     "seconds of one core",
@@ -262,12 +263,15 @@ def curve(looks: Sequence[Mapping[str, Any]], tokens: int) -> FloatArray:
 
 
 def measures(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of one run. `correlation`: mean over the looks in the first half of its tokens."""
+    """The numbers of one run. `correlation`: mean over the looks in the first half of its tokens; `start`: that of the
+    first one, when all methods have the same policy, and those without extra play the same batch."""
     tokens = result["asked"]["tokens"]
     curve_G = curve(result["looks"], tokens)
     found = [look["correlation"] for look in result["looks"] if look["tokens"] < tokens / 2]
     known = [value for value in found if value is not None]
+    start = found[0] if found and found[0] is not None else float("nan")
     return {
+        "start": start,
         "final": float(curve_G[-1]),
         "area": float((curve_G[1:] + curve_G[:-1]).mean() / 2),
         "correlation": float(np.mean(known)) if known else float("nan"),
@@ -320,7 +324,7 @@ def table(told: Mapping[str, Any]) -> str:
         for method, row in _ranked(methods):
             seeds = len(row["final"]["values"])
             skipped = f"{sum(row['skipped']['values'])} of {sum(row['looks']['values'])}"
-            cells = [_cell(row[name]) for name in ("final", "area", "correlation")]
+            cells = [_cell(row[name]) for name in ("final", "area", "correlation", "start")]
             steps, seconds = row["steps"]["mean"], row["cpu_seconds"]["mean"]
             lines.append(f"| `{method}` ({seeds}) | {' | '.join(cells)} | {skipped} | {steps:.0f} | {seconds:.0f} |")
         blocks.append("\n".join(lines))
@@ -407,7 +411,7 @@ def main() -> None:
     cells = read(given.comparison, given.into, given.seeds, given.tasks, given.methods)
     todo = waiting(cells)
     for cell in cells:
-        settings(cell)  # what is wrong with a method is told before anything is played
+        prepare(settings(cell))  # what is wrong with a method is told before anything is played
         cell.file.parent.mkdir(parents=True, exist_ok=True)
     print(f"{len(cells)} runs, {len(cells) - len(todo)} already done, {given.jobs} at a time", flush=True)
     for number, (cell, result) in enumerate(runs(todo, given.jobs), 1):

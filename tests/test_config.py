@@ -292,6 +292,7 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("alarms.reply_collapse=2", "alarms.reply_collapse: 2.0 is not allowed; it must be null or between 0 and 1"),
         ("alarms.reply_explosion=0.5", "alarms.reply_explosion: 0.5 is not allowed; it must be null or 1 or more"),
         ("alarms.entropy_collapse=-1", "alarms.entropy_collapse: -1.0 is not allowed; it must be null or 0 or more"),
+        ("alarms.no_credit=2", "alarms.no_credit: 2.0 is not allowed; it must be null or between 0 and 1"),
         ("alarms.score_drift=2", "alarms.score_drift: 2.0 is not allowed; it must be null or between 0 and 1"),
         ("alarms.unanimity=-1", "alarms.unanimity: -1.0 is not allowed; it must be null or between 0 and 1"),
         ("alarms.precision_fall=2", "alarms.precision_fall: 2.0 is not allowed; it must be null or between 0 and 1"),

@@ -59,6 +59,8 @@ class AlarmConfig:
     identical_replies: float | None = 0.9
     """Largest share of replies, over different observations with a choice, that is one and the same text. For None in
     a game where one action is best everywhere, such as cooperation in a repeated dilemma."""
+    no_credit: float | None = 0.99
+    """Largest share of turns to learn from whose advantage is 0."""
     score_drift: float | None = 0.3
     """Largest change, either way, of the mean score (0 to 1) that judges give, from that of the run's first `window`
     steps."""
@@ -76,6 +78,7 @@ class AlarmConfig:
             ("reply_explosion", 1, inf, "null or 1 or more"),
             ("entropy_collapse", 0, inf, "null or 0 or more"),
             ("identical_replies", 0, 1, "null or between 0 and 1"),
+            ("no_credit", 0, 1, "null or between 0 and 1"),
             ("score_drift", 0, 1, "null or between 0 and 1"),
             ("unanimity", 0, 1, "null or between 0 and 1"),
             ("precision_fall", 0, 1, "null or between 0 and 1"),

@@ -104,8 +104,8 @@ def normalize_each(
 ) -> Signal:
     """Weighted sum (as in `reward`) of the z-scores within `keys` that each part's total over the episode has.
 
-    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242). An agent's episode
-    in which a part is unknown enters no statistic of any.
+    So that a part that varies little is not drowned by one that varies much (GDPO, arXiv 2601.05242). An agent's
+    episode in which a part is unknown enters no statistic of any.
     """
     result = reward(table, others=0.0)
     known_N = broadcast(table, reward(table, weights=weights, others=others)).values_N

@@ -41,6 +41,17 @@ class Credited:
         """(match id, turn index) of the turns of which the recipe could not tell anything."""
         return {turn for turn, values in self.by_turn(self.trace[-1][1]).items() if np.all(np.isnan(values))}
 
+    def metrics(self) -> dict[str, float]:
+        """Of the rows with sampled tokens and a weight: `credit/zero`, the share whose advantage is 0, and
+        `credit/unknown`, the share of which the recipe cannot tell anything. Empty where there are none."""
+        counted_N = (self.weights > 0) & (self.table.length > 0)
+        if not counted_N.any():
+            return {}
+        return {
+            "credit/zero": float((self.advantages[counted_N] == 0).mean()),
+            "credit/unknown": float(np.isnan(self.trace[-1][1][counted_N]).mean()),
+        }
+
     def per_turn(self, values_N: FloatArray) -> FloatArray:
         """A value per row as one per turn: the mean over its tokens; NaN where it has no row."""
         rows, num_turns = self.table.turn_row, len(self.turns)

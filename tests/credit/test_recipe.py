@@ -204,6 +204,20 @@ def test_reinforce_pp_is_whitened_per_seat() -> None:
     assert list(advantages("reinforce_pp", rows).values()) == pytest.approx([half, 0.0, -half, 0.0])
 
 
+def test_how_many_turns_have_no_advantage_is_told() -> None:
+    rows = [
+        Row("a", 0, {"r": 1.0}),
+        Row("b", 0, {"r": -1.0}),
+        Row("c", 0, {"r": None}),
+        Row("d", 0, {"r": 0.0}),
+        Row("e", 0, {"r": 5.0}, weight=0.0),
+        Row("f", 0, {"r": 7.0}, num_tokens=0, policy="scripted"),
+    ]
+    credited = credit_table(table_of(rows), load_recipe("dr_grpo"))
+    assert credited.metrics() == {"credit/zero": 0.5, "credit/unknown": 0.25}
+    assert credit_table(table_of([]), load_recipe("dr_grpo")).metrics() == {}
+
+
 def test_state_goes_on_exactly_after_a_trip_through_json() -> None:
     recipe = load_recipe("rae")
     first = [Row(f"a{i}", 0, {"r": value}) for i, value in enumerate([1.0, 0.1, -0.3])]
