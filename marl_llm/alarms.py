@@ -24,8 +24,8 @@ MEANING = {
     "objective.entropy, objective.kl and the learning rate, unless the game is solved",
     "identical_replies": "nearly every reply is the same text, whatever was seen; read some in episodes/: unless one "
     "action is best everywhere, the policy no longer looks at the game",
-    "no_credit": "nearly every turn's advantage is 0, so that nothing is learned; see marl-llm credit RECIPE RUN: are all "
-    "outcomes of a group alike (matchmaking.budget), or does the recipe look at what nobody measures or pays?",
+    "no_credit": "nearly every turn's advantage is 0, so that nothing is learned; see marl-llm credit RECIPE RUN: are "
+    "all outcomes of a group alike (matchmaking.budget), or does the recipe look at what nobody measures or pays?",
     "score_drift": "judges score higher or lower than in the first steps; compare play/fact/score_mean with "
     "play/fact/correct: if solutions have not changed with it, judges have grown lenient or strict",
     "unanimity": "nearly all solutions get the same mark; compare play/fact/correct and play/fact/judge_precision: "
