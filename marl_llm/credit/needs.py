@@ -68,10 +68,10 @@ def check_needs(recipe: Recipe, offered: Collection[str], paid: Collection[str] 
         if name not in offered:
             raise ConfigError(f"credit: recipe {recipe.name} needs {name}, which is missing; offered by {OFFERS[name]}")
     for part in recipe.parts:
-        if paid is not None and part not in paid:
+        if paid is not None and part not in paid and part not in offered:
             raise ConfigError(
                 f"credit: recipe {recipe.name} needs the reward part {part}, which nobody pays here; offered by "
-                f"{PAYS.get(part, 'a function of yours as play.rewards')}, or a game with it in "
+                f"{PAYS.get(part) or OFFERS.get(part, 'a function of yours as play.rewards')}, or a game with it in "
                 "metadata['reward_parts']"
             )
 
