@@ -1,4 +1,4 @@
-"""Every recipe trains for a step on a small game, with the settings that belong to it, or is refused before it begins."""
+"""Every recipe trains for a step on a small game, with the settings that belong to it, or is refused before it."""
 
 from pathlib import Path
 
