@@ -19,7 +19,6 @@ from tests.tiny import dictated, saying
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "small.yaml"
-RECIPES = sorted(file.stem for file in (ROOT / "configs" / "credit").glob("*.yaml"))
 UNMEASURED = ["evaluation.games=0", "evaluation.exploitability=false"]
 
 
@@ -207,16 +206,6 @@ def test_agents_learn_from_the_scores_that_judges_expect(tmp_path: Path) -> None
 def test_expected_scores_without_probes_stop_the_run_by_name(tmp_path: Path) -> None:
     with pytest.raises(GameError, match=r"play.rewards: raised ConfigError: .* play.probe must name 'scorer' "):
         run(tmp_path, *TALK, *UNMEASURED, "run.steps=1", "play.probe=[]", "policies.agent.warmup=null")
-
-
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "pasodoble"])
-def test_every_credit_recipe_trains(recipe: str, tmp_path: Path, model: Path) -> None:
-    begin = [f"policies.agent.model={model}", "policies.agent.warmup=null", "matchmaking.groups=4"]
-    path = run(tmp_path, *begin, *UNMEASURED, f"credit={recipe}", "run.steps=1")
-    assert trained(path, 1)
-    episodes = list(read_episodes(path))
-    assert learned_tokens(path) == sampled_tokens(episodes) > 0
-    assert any(turn.legal for episode in episodes for turn in episode.turns)
 
 
 def test_solvers_learn_from_what_is_proposed(tmp_path: Path) -> None:
