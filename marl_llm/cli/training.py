@@ -256,8 +256,9 @@ def _explain(turn: str, batches: Iterable[tuple[str, list[Credited]]], *, as_jso
             print(json.dumps({"turn": turn, "recipes": {name: origins_json(stages) for name, stages in found.items()}}))
             return
         out.print(f"{turn}: {row.agent} as {row.role} played {row.action or '-'}", markup=False)
-        for name, stages in found.items():
-            out.print(origins_tree(name, parts_text(row.rewards), row.advantages[name], stages))
+        for (name, stages), one in zip(found.items(), credited, strict=True):
+            parts, by_token = parts_text(row.rewards), one.recipe.by_token
+            out.print(origins_tree(name, parts, row.advantages[name], stages, by_token=by_token))
         return
     raise ConfigError(f"--turn: there is no episode {episode!r} here")
 

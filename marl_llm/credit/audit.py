@@ -129,29 +129,28 @@ def as_json(rows: Sequence[AuditRow]) -> dict[str, Any]:
 
 
 def table(rows: Sequence[AuditRow]) -> Table:
-    """The audit for the terminal: the stages of the first recipe, then the advantage by every recipe."""
+    """The audit for the terminal: of one recipe whom a turn is held against and all stages, of several the advantages.
+
+    The stages of several would not fit a screen: `origins` has them, turn by turn.
+    """
     drawn = Table(title="credit per turn")
-    for header in ("episode", "turn", "agent", "role", "action", "rewards", "compared with"):
+    for header in ("turn", "role", "action", "rewards"):
         drawn.add_column(header)
     if not rows:
         return drawn
     recipes = list(rows[0].advantages)
-    for label in rows[0].stages[recipes[0]]:
-        drawn.add_column(label, justify="right", style="dim")
+    alone = recipes[0] if len(recipes) == 1 else None
+    if alone is not None:
+        drawn.add_column("compared with")
+        for label in rows[0].stages[alone]:
+            drawn.add_column(label, justify="right", style="dim")
     for name in recipes:
         drawn.add_column(name, justify="right", style="bold")
     for row in rows:
-        members = f"{len(row.members[recipes[0]])} turns" if recipes[0] in row.members else "-"
-        cells = [
-            row.episode,
-            str(row.turn),
-            row.agent,
-            row.role,
-            row.action or "-",
-            parts_text(row.rewards),
-            members,
-        ]
-        cells += [_number(value) for value in row.stages[recipes[0]].values()]
+        cells = [f"{row.episode}#{row.turn}", row.role, row.action or "-", parts_text(row.rewards)]
+        if alone is not None:
+            cells.append(f"{len(row.members[alone])} turns" if alone in row.members else "-")
+            cells += [_number(value) for value in row.stages[alone].values()]
         cells += [_number(row.advantages[name]) for name in recipes]
         drawn.add_row(*map(Text, cells))
     return drawn

@@ -99,9 +99,10 @@ def origins_json(found: Sequence[Origin]) -> list[dict[str, Any]]:
     return [asdict(origin) for origin in found]
 
 
-def origins_tree(recipe: str, rewards: str, advantage: float, found: Sequence[Origin]) -> Tree:
-    """For the terminal."""
-    tree = Tree(Text(f"{recipe}: {advantage:+.4g}   (reward parts: {rewards})"))
+def origins_tree(recipe: str, rewards: str, advantage: float, found: Sequence[Origin], *, by_token: bool) -> Tree:
+    """For the terminal. `by_token`: say that numbers are means over the turn's tokens."""
+    means = "; numbers are means over its tokens" if by_token else ""
+    tree = Tree(Text(f"{recipe}: {advantage:+.4g}   (reward parts: {rewards}{means})"))
     for origin in found:
         change = "" if origin.before is None else f"{_text(origin.before)} -> "
         branch = tree.add(Text(f"{origin.label}: {change}{_text(origin.after)}"))

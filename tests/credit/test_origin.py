@@ -39,7 +39,7 @@ def test_the_tree_names_members_and_a_turn_that_is_not_there_is_refused() -> Non
     credited = credit_table(TABLE, load_recipe("dr_grpo"))
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(origins_tree("dr_grpo", "r +1", 1.0, origins(credited, "a", 1)))
+        console.print(origins_tree("dr_grpo", "r +1", 1.0, origins(credited, "a", 1), by_token=False))
     assert "3 turns share group=group role=agent_0 policy=policy: a#0 +1, a#1 +1, b#0 -1" in capture.get()
     with pytest.raises(ConfigError, match="there is no turn a#7"):
         origins(credited, "a", 7)
