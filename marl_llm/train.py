@@ -389,10 +389,8 @@ def _let_play(config: Config, rollouts: Rollouts, progress: Progress, last: int)
     """Begin all steps up to `last` that have not begun, as far as the run goes."""
     while progress.begun < min(last, config.run.steps):
         progress.begun += 1
-        parts, ranges = (
-            curriculum.parts(config, progress.averages),
-            _ranges(config) if config.matchmaking.budget else {},
-        )
+        parts = curriculum.parts(config, progress.averages)
+        ranges = _ranges(config) if config.matchmaking.budget else {}
         begun = Round(config, progress.begun, parts, _agents(config), progress.league, progress.deals, ranges)
         progress.rounds[progress.begun] = begun
         rollouts.begin(progress.begun, begun.matches)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from marl_llm.credit.load import Step
 from marl_llm.credit.needs import lacking, needs, refused
-from marl_llm.credit.recipe import Credited, Recipe, State, credit
+from marl_llm.credit.recipe import Credited, Recipe, State, credit_table
 from marl_llm.credit.table import FloatArray, turn_table
 from marl_llm.types import Episode
 
@@ -59,11 +59,10 @@ def credited_batches(
     states: list[State | None] = [None] * len(recipes)
     missing = [{*needs(recipe), *recipe.parts} for recipe in recipes]
     for name, episodes in batches.items():
-        logged = list(episodes)
-        turns = turn_table(logged, tokens=any("tokens" in needs(recipe) for recipe in recipes))
+        turns = turn_table(episodes, tokens=any("tokens" in needs(recipe) for recipe in recipes))
         for number, recipe in enumerate(recipes):
             missing[number] &= lacking(recipe, turns)
-        credited = [credit(logged, recipe, state) for recipe, state in zip(recipes, states, strict=True)]
+        credited = [credit_table(turns, recipe, state) for recipe, state in zip(recipes, states, strict=True)]
         states = [one.state for one in credited]
         yield name, credited
     for recipe, lacks in zip(recipes, missing, strict=True):
@@ -101,7 +100,7 @@ def audit(credited: Sequence[Credited], *, batch: str = "") -> tuple[AuditRow, .
             role=told[2][row],
             action=table.actions[row],
             rewards={
-                part: _or_none(table.rewards_NP[row, column])
+                part: or_none(table.rewards_NP[row, column])
                 for column, part in enumerate(table.parts)
                 if table.due_NP[row, column]
             },
@@ -150,8 +149,8 @@ def table(rows: Sequence[AuditRow]) -> Table:
         cells = [f"{row.episode}#{row.turn}", row.role, row.action or "-", parts_text(row.rewards)]
         if alone is not None:
             cells.append(f"{len(row.members[alone])} turns" if alone in row.members else "-")
-            cells += [_number(value) for value in row.stages[alone].values()]
-        cells += [_number(row.advantages[name]) for name in recipes]
+            cells += [number_text(value) for value in row.stages[alone].values()]
+        cells += [number_text(row.advantages[name]) for name in recipes]
         drawn.add_row(*map(Text, cells))
     return drawn
 
@@ -162,10 +161,7 @@ def _compared(credited: Credited, batch: str) -> tuple[list[str], dict[str, tupl
     if keys is None:
         return None
     table = credited.turns
-    labels = [
-        " ".join(f"{name}={value}" for name, value in zip(keys, table.label(keys, row), strict=True)) or "all"
-        for row in range(len(table))
-    ]
+    labels = [table.described(keys, row) for row in range(len(table))]
     labels = [f"{batch} {label}" if batch else label for label in labels]
     groups: dict[str, list[str]] = {}
     for label, episode, turn in zip(labels, table.episode.tolist(), table.turn.tolist(), strict=True):
@@ -179,9 +175,8 @@ def _first_keys(steps: Sequence[Step]) -> tuple[str, ...] | None:
             inner = _first_keys(term.steps)
             if inner is not None:
                 return inner
-        keys: tuple[str, ...] | None = None if step.stage == "sum" else step.filled.get("keys")
-        if keys is not None:
-            return keys
+        if step.keys is not None:
+            return step.keys
     return None
 
 
@@ -191,14 +186,15 @@ def _stage_values(credited: Credited) -> list[dict[str, float | None]]:
 
 
 def _plain(values_N: FloatArray) -> list[float | None]:
-    return [_or_none(value) for value in values_N.tolist()]
+    return [or_none(value) for value in values_N.tolist()]
 
 
 def _several(values: float | Sequence[float]) -> tuple[float, ...]:
     return (values,) if isinstance(values, float) else tuple(values)
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """The number; None where it is unknown."""
     return None if np.isnan(value) else float(value)
 
 
@@ -211,8 +207,9 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def parts_text(rewards: Mapping[str, float | None]) -> str:
     """Reward parts in words."""
-    return " ".join(f"{part} {_number(value)}" for part, value in rewards.items()) or "-"
+    return " ".join(f"{part} {number_text(value)}" for part, value in rewards.items()) or "-"
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """A number in words."""
     return "?" if value is None else f"{value:+.4g}"

@@ -30,7 +30,7 @@ from marl_llm.credit.stages import (
     whiten,
     with_values,
 )
-from marl_llm.credit.statistics import FLAT, moments, total
+from marl_llm.credit.statistics import FLAT, moments, per_deviation, total
 from marl_llm.credit.table import LENGTH, BoolArray, FloatArray, IntArray, TurnTable
 from marl_llm.errors import ConfigError
 
@@ -58,6 +58,13 @@ class Members(NamedTuple):
     def size_K(self) -> IntArray:
         """How many members of each key are counted."""
         return np.bincount(self.code_U[self.weight_U > 0], minlength=self.num_keys)
+
+    def batches(self, table: TurnTable, over: Keys) -> tuple[IntArray, int]:
+        """The batch (`over`) that each key is of, and how many there are."""
+        batch_N, num_batches = table.key(over)
+        batch_K = np.zeros(self.num_keys, dtype=np.int64)
+        batch_K[self.code_N] = batch_N
+        return batch_K, num_batches
 
     def moments(self, ddof: int = 0) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of each key."""
@@ -95,7 +102,7 @@ def virtual(
     values = np.concatenate([m.value_U, np.full(m.num_keys, best)])
     weights = np.concatenate([m.weight_U, np.full(m.num_keys, float(count))])
     mean_K, variance_K = moments(codes, m.num_keys, values, weights, ddof)
-    return with_values(signal, (signal.values_N - mean_K[m.code_N]) * _factor(variance_K, eps)[m.code_N])
+    return with_values(signal, (signal.values_N - mean_K[m.code_N]) * per_deviation(variance_K, eps)[m.code_N])
 
 
 def beta(
@@ -123,9 +130,7 @@ def beta(
     signal = replace(signal, values_N=np.clip((signal.values_N - low) / (high - low), 0.0, 1.0))
     m = members(table, signal, keys)
     mean_K, _ = m.moments()
-    batch_N, num_batches = table.key(over)
-    batch_K = np.zeros(m.num_keys, dtype=np.int64)
-    batch_K[m.code_N] = batch_N
+    batch_K, num_batches = m.batches(table, over)
     several_K = m.size_K > 1
     fitted = [beta_fit(mean_K[several_K & (batch_K == batch)]) for batch in range(num_batches)]
     weight_K = np.zeros(m.num_keys)
@@ -228,12 +233,10 @@ def consensus_of(
     bits_K = np.log2(np.maximum(size_K, 1))
     scale_K = np.divide(1 - 1 / np.maximum(size_K, 1), bits_K, out=np.zeros(m.num_keys), where=bits_K > 0)
     reward_K = mean_K * (1 - scale_K * entropy_K) if discount else mean_K
-    batch_N, num_batches = table.key(over)
-    batch_K = np.zeros(m.num_keys, dtype=np.int64)
-    batch_K[m.code_N] = batch_N
+    batch_K, num_batches = m.batches(table, over)
     mean_B, variance_B = moments(batch_K, num_batches, reward_K, (size_K > 0).astype(np.float64), 1)
-    between_K = (reward_K - mean_B[batch_K]) * _factor(variance_B, eps)[batch_K]
-    within_N = (signal.values_N - mean_K[m.code_N]) * _factor(variance_K, eps)[m.code_N]
+    between_K = (reward_K - mean_B[batch_K]) * per_deviation(variance_B, eps)[batch_K]
+    within_N = (signal.values_N - mean_K[m.code_N]) * per_deviation(variance_K, eps)[m.code_N]
     weight_K = 1 / (1 + np.exp(np.clip(-steepness * (entropy_K - bits), -700, 700)))
     own_N = {"all": np.ones(len(table)), "paid": signal.values_N, "valued": within_N}[local] != 0
     weight_N = np.where(own_N, weight_K[m.code_N], 0.0)
@@ -409,9 +412,3 @@ PLAIN: Mapping[str, Callable[..., Signal]] = {
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"median_history": median_history}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
-
-
-def _factor(variance_K: FloatArray, eps: float) -> FloatArray:
-    """1 / (standard deviation + eps), 0 where there is no spread."""
-    std_K = np.sqrt(variance_K)
-    return np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)

@@ -21,6 +21,7 @@ from marl_llm.credit.stages import (
     needs,
     next_row,
     part_of,
+    previous_row,
     units_per_key,
     with_values,
 )
@@ -71,7 +72,7 @@ def merge(table: TurnTable, signal: Signal, *, keys: Keys = SAME, history: Natur
     next_N = next_row(table)
     state_N = table.codes["state"]
     step_N = _paired(codes_N, np.where(next_N >= 0, state_N[next_N] + 1, 0))
-    before_N, merged_N = _before(next_N), step_N
+    before_N, merged_N = previous_row(next_N), step_N
     earlier_N = before_N
     for _ in range(history):
         merged_N = _paired(merged_N, np.where(earlier_N >= 0, step_N[earlier_N] + 1, 0))
@@ -100,7 +101,7 @@ def prefix_gain(table: TurnTable, signal: Signal, *, keys: Keys = SAME) -> Signa
 
     after_N = worth(said_N)
     inside_N = table.codes["token"] > 0
-    here_N = np.where(inside_N, after_N[_before(next_row(table))], worth(seen_N))
+    here_N = np.where(inside_N, after_N[previous_row(next_row(table))], worth(seen_N))
     return with_values(signal, after_N - here_N)
 
 
@@ -115,7 +116,7 @@ def _prefixes(table: TurnTable, keys: Keys) -> tuple[IntArray, IntArray]:
     """Number of all that the agent had seen and written before each row, and of that with the row."""
     wrote_N = table.tokens_or_refuse("prefix_gain").ids_T if table.by_token else table.codes["action"]
     come_N, _ = table.key((*keys, "observation"))
-    before_N, inside_N = _before(next_row(table)), table.codes["token"] > 0
+    before_N, inside_N = previous_row(next_row(table)), table.codes["token"] > 0
     seen_N, said_N, used = np.zeros_like(come_N), np.zeros_like(come_N), 1
     for rows in reversed(list(backwards(table))):
         last = np.where(before_N[rows] >= 0, said_N[before_N[rows]], 0)
@@ -202,13 +203,6 @@ PLAIN: Mapping[str, Callable[..., Signal]] = {
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
-
-
-def _before(next_N: IntArray) -> IntArray:
-    """Row that each row is the next of; -1 for none."""
-    before_N = np.full_like(next_N, -1)
-    before_N[next_N[next_N >= 0]] = np.flatnonzero(next_N >= 0)
-    return before_N
 
 
 def _paired(one_N: IntArray, other_N: IntArray) -> IntArray:

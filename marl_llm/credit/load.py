@@ -59,6 +59,12 @@ class Step:
         """Its parameters, with the defaults of those that are not given."""
         return _defaults(STAGES[self.stage]) | dict(self.params)
 
+    @property
+    def keys(self) -> tuple[str, ...] | None:
+        """By what it puts rows together; None where it looks at each alone."""
+        found: tuple[str, ...] | None = None if self.stage == "sum" else self.filled.get("keys")
+        return found
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Term:

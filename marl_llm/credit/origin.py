@@ -9,6 +9,7 @@ import numpy as np
 from rich.text import Text
 from rich.tree import Tree
 
+from marl_llm.credit.audit import number_text, or_none
 from marl_llm.credit.load import Step
 from marl_llm.credit.recipe import Credited
 from marl_llm.credit.stages import TRAJECTORY
@@ -62,8 +63,8 @@ def _origins(credited: Credited, steps: Sequence[Step], values: dict[str, Any], 
         key, members = (None, ()) if keys is None else _members(credited, keys, before_N, row)
         yield Origin(
             label=step.label,
-            before=None if before_N is None else _known(before_N[row]),
-            after=_known(values[step.label][row]),
+            before=None if before_N is None else or_none(before_N[row]),
+            after=or_none(values[step.label][row]),
             key=key,
             members=members,
         )
@@ -74,8 +75,7 @@ def _keys(step: Step) -> tuple[str, ...] | None:
     """By what a stage puts turns together; None where it looks at one alone."""
     if step.stage in ("returns", "broadcast", "gae", "segments", "prover", "gain", "soft_min"):
         return TRAJECTORY
-    keys: tuple[str, ...] | None = None if step.stage == "sum" else step.filled.get("keys")
-    return keys
+    return step.keys
 
 
 def _members(
@@ -84,14 +84,9 @@ def _members(
     turns = credited.turns
     codes_N, _ = turns.key(keys)
     rows = np.flatnonzero(codes_N == codes_N[row]).tolist()
-    label = " ".join(f"{name}={value}" for name, value in zip(keys, turns.label(keys, row), strict=True)) or "all"
     names = [f"{turns.episode[other]}#{turns.turn[other]}" for other in rows]
-    numbers = [None if before_N is None else _known(before_N[other]) for other in rows]
-    return label, tuple(zip(names, numbers, strict=True))
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    numbers = [None if before_N is None else or_none(before_N[other]) for other in rows]
+    return turns.described(keys, row), tuple(zip(names, numbers, strict=True))
 
 
 def origins_json(found: Sequence[Origin]) -> list[dict[str, Any]]:
@@ -104,14 +99,10 @@ def origins_tree(recipe: str, rewards: str, advantage: float, found: Sequence[Or
     means = "; numbers are means over its tokens" if by_token else ""
     tree = Tree(Text(f"{recipe}: {advantage:+.4g}   (reward parts: {rewards}{means})"))
     for origin in found:
-        change = "" if origin.before is None else f"{_text(origin.before)} -> "
-        branch = tree.add(Text(f"{origin.label}: {change}{_text(origin.after)}"))
+        change = "" if origin.before is None else f"{number_text(origin.before)} -> "
+        branch = tree.add(Text(f"{origin.label}: {change}{number_text(origin.after)}"))
         if origin.key is not None:
-            others = ", ".join(f"{name} {_text(value)}" for name, value in origin.members[:SHOWN])
+            others = ", ".join(f"{name} {number_text(value)}" for name, value in origin.members[:SHOWN])
             more = f", and {len(origin.members) - SHOWN} more" if len(origin.members) > SHOWN else ""
             branch.add(Text(f"{len(origin.members)} turns share {origin.key}: {others}{more}"))
     return tree
-
-
-def _text(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.4g}"

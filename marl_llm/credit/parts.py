@@ -30,6 +30,7 @@ from marl_llm.credit.stages import (
     source,
     with_values,
 )
+from marl_llm.credit.statistics import between_extremes
 from marl_llm.credit.table import FloatArray, TurnTable
 
 
@@ -84,12 +85,7 @@ def minmax(
     for part in parts:
         part_N, due_N = part_of(table, part)
         known_N = due_N & ~np.isnan(part_N)
-        low_K, high_K = np.full(num_keys, np.inf), np.full(num_keys, -np.inf)
-        np.minimum.at(low_K, codes_N[known_N], part_N[known_N])
-        np.maximum.at(high_K, codes_N[known_N], part_N[known_N])
-        range_N = np.where(high_K > low_K, high_K - low_K, np.inf)[codes_N]
-        low_N = np.where(np.isfinite(low_K), low_K, 0.0)[codes_N]
-        values_N = values_N + np.where(due_N, (part_N - low_N) / range_N, 0.0)
+        values_N = values_N + np.where(due_N, between_extremes(codes_N, num_keys, part_N, known_N), 0.0)
     return source(table, scale * values_N / max(len(parts), 1))
 
 
@@ -136,9 +132,7 @@ def overlong(
     """
     price_N = np.maximum((table.length - (limit - cache)) / cache, 0.0)
     price_N = factor * (np.minimum(price_N, 1.0) if capped else price_N)
-    if table.by_token:
-        price_N = np.where(table.codes["token"] == table.length - 1, price_N, 0.0)
-    return with_values(signal, signal.values_N - price_N)
+    return with_values(signal, signal.values_N - np.where(table.ends, price_N, 0.0))
 
 
 def unfinished(table: TurnTable, signal: Signal, *, rule: Literal["zero", "unknown"] = "zero") -> Signal:

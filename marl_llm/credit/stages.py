@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from marl_llm.credit.statistics import FLAT, mean_of_distinct, mean_of_others, moments, total
+from marl_llm.credit.statistics import FLAT, mean_of_distinct, mean_of_others, moments, per_deviation, total
 from marl_llm.credit.table import BoolArray, FloatArray, IntArray, TurnTable
 from marl_llm.errors import ConfigError
 from marl_llm.seeds import generator
@@ -228,8 +228,7 @@ def scale(
         weights_N = weights_of(table, signal, units_N, counted_N, per)
         return moments(codes_N, num_keys, signal.values_N, weights_N, ddof)[1]
 
-    std_K = np.sqrt(_ordinary(variance, signal, known_N, illegal))
-    factor_K = np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)
+    factor_K = per_deviation(_ordinary(variance, signal, known_N, illegal), eps)
     if lone == "raw":
         factor_K[units_per_key(codes_N, num_keys, units_N, known_N) <= 1] = 1 / (1 + eps)
     return with_values(signal, signal.values_N * factor_K[codes_N])
@@ -386,6 +385,13 @@ def next_row(table: TurnTable) -> IntArray:
     next_N = np.full(len(table), -1)
     next_N[order_N[:-1][same]] = order_N[1:][same]
     return next_N
+
+
+def previous_row(next_N: IntArray) -> IntArray:
+    """Row that each row is the next of, as `next_row` says; -1 for none."""
+    before_N = np.full_like(next_N, -1)
+    before_N[next_N[next_N >= 0]] = np.flatnonzero(next_N >= 0)
+    return before_N
 
 
 def backwards(table: TurnTable) -> Iterator[IntArray]:

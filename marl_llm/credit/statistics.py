@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from marl_llm.credit.table import FloatArray, IntArray
+from marl_llm.credit.table import BoolArray, FloatArray, IntArray
 
 FLAT = 1e-12
 """Standard deviations up to this are rounding, not spread."""
@@ -31,6 +31,24 @@ def moments(
     offset_K = _ratio(total(codes, num_keys, weights * shifted), weight_K)
     squares_K = total(codes, num_keys, weights * (shifted - offset_K[codes]) ** 2)
     return origin_K + offset_K, _ratio(squares_K, weight_K - ddof)
+
+
+def per_deviation(variance_K: FloatArray, eps: float) -> FloatArray:
+    """1 / (standard deviation + eps) of each key; 0 where there is no spread."""
+    std_K = np.sqrt(variance_K)
+    return np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)
+
+
+def between_extremes(codes_N: IntArray, num_keys: int, values_N: FloatArray, counted_N: BoolArray) -> FloatArray:
+    """Each value less the least of its key, by their range: 0 to 1 for rows that are counted, 0 where all are equal.
+
+    Counted rows are not NaN.
+    """
+    low_K, high_K = np.full(num_keys, np.inf), np.full(num_keys, -np.inf)
+    np.minimum.at(low_K, codes_N[counted_N], values_N[counted_N])
+    np.maximum.at(high_K, codes_N[counted_N], values_N[counted_N])
+    range_K = np.where(high_K > low_K, high_K - low_K, np.inf)
+    return (values_N - np.where(np.isfinite(low_K), low_K, 0.0)[codes_N]) / range_K[codes_N]
 
 
 def mean_of_others(

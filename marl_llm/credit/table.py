@@ -143,6 +143,12 @@ class TurnTable:
         """Index of the row among its agent's rows in the episode."""
         return self.codes["place"]
 
+    @property
+    def ends(self) -> BoolArray:
+        """Whether the row is the last of its turn: every row where rows are turns."""
+        every: BoolArray = np.ones(len(self), dtype=np.bool_)
+        return self.codes["token"] == self.length - 1 if self.by_token else every
+
     @cached_property
     def episode(self) -> TextArray:
         """Id of the match."""
@@ -172,6 +178,10 @@ class TurnTable:
         codes = [(name, int(self.codes[name][row])) for name in names]
         return tuple(self.names[name][code] if name in self.names else str(code) for name, code in codes)
 
+    def described(self, names: Sequence[str], row: int) -> str:
+        """The columns `names` of one row in words."""
+        return " ".join(f"{name}={value}" for name, value in zip(names, self.label(names, row), strict=True)) or "all"
+
     def quantity(self, name: str) -> FloatArray:
         """A number per row: `length`, what was measured (a probe), or a reward part; NaN where it is unknown.
 
@@ -184,8 +194,6 @@ class TurnTable:
             return self.probes[name]
         if name in self.parts:
             return self.rewards_NP[:, self.parts.index(name)]
-        if not len(self):
-            return np.zeros(0)
         known = sorted({LENGTH, *self.probes, *self.parts})
         raise ConfigError(f"credit: these episodes hold no quantity {name!r}; they hold {', '.join(known)}")
 

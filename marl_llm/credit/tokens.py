@@ -31,8 +31,8 @@ from marl_llm.credit.stages import (
     weights_of,
     with_values,
 )
-from marl_llm.credit.statistics import FLAT, moments
-from marl_llm.credit.table import LENGTH, BoolArray, FloatArray, IntArray, TurnTable
+from marl_llm.credit.statistics import between_extremes, moments, per_deviation
+from marl_llm.credit.table import LENGTH, BoolArray, FloatArray, TurnTable
 from marl_llm.seeds import generator
 
 GROUP: Keys = ("group", "role", "policy")
@@ -70,9 +70,7 @@ def times(
     codes_N, num_keys = table.key(keys)
     mean_N, _, first_N = _per_unit(table, signal, by, keys, per, reduce)
     centre_K, variance_K = moments(codes_N, num_keys, mean_N, first_N.astype(np.float64), 1)
-    std_K = np.sqrt(variance_K)
-    factor_K = np.divide(1.0, std_K + eps, out=np.zeros_like(std_K), where=std_K > FLAT)
-    z_N = np.nan_to_num((mean_N - centre_K[codes_N]) * factor_K[codes_N])
+    z_N = np.nan_to_num((mean_N - centre_K[codes_N]) * per_deviation(variance_K, eps)[codes_N])
     slope_N = np.where(signal.values_N > 0, positive, negative)
     return with_values(signal, signal.values_N * np.exp(slope_N * z_N))
 
@@ -106,7 +104,8 @@ def bonus(
     if form == "value":
         raw_N = _known(table, by)
     elif form == "range":
-        raw_N = _range(_known(table, by), codes_N, num_keys, known_rows(signal))
+        x_N = _known(table, by)
+        raw_N = between_extremes(codes_N, num_keys, x_N, known_rows(signal) & ~np.isnan(x_N))
     else:
         among = signal if form == "novelty" else with_values(signal, np.where(chosen_N, values_N, np.nan))
         mean_N, length_N, first_N = _per_unit(table, among, by, keys, per, "mean")
@@ -159,8 +158,8 @@ def rank(
             mean = float(mean_K[code])
             updated[label] = (1 - alpha) * averages.get(label, mean) + alpha * mean
     phi_N = np.where(known_N, rank_phi(x_QN, before_QK[:, codes_N], gain), np.nan)
-    if at == "last" and table.by_token:
-        phi_N = np.where(table.codes["token"] == table.length - 1, phi_N, 0.0)
+    if at == "last":
+        phi_N = np.where(table.ends, phi_N, 0.0)
     bound = 1 / kappa if kappa else math.inf
     return with_values(signal, _bounded(signal.values_N, np.maximum(np.nan_to_num(phi_N), 0.0), bound, False)), updated
 
@@ -192,11 +191,6 @@ def expand(table: TurnTable, signal: Signal, *, keys: Keys = GROUP, per: Per = "
     units_K = units_per_key(codes_N, num_keys, units_of(table, keys, per), known_rows(signal)).astype(np.float64)
     factor_K = np.divide(units_K, units_K - 1, out=np.zeros(num_keys), where=units_K > 1)
     return with_values(signal, signal.values_N * factor_K[codes_N])
-
-
-def at_end(table: TurnTable, signal: Signal) -> Signal:
-    """Keep the value of the last row of each agent in an episode; the others get 0."""
-    return with_values(signal, np.where(next_row(table) < 0, signal.values_N, 0.0))
 
 
 @needs("tokens")
@@ -232,9 +226,7 @@ def thin(
 
 SOURCES: Mapping[str, Callable[..., Signal]] = {"measure": measure}
 """Where values come from, by name."""
-PLAIN: Mapping[str, Callable[..., Signal]] = {
-    stage.__name__: stage for stage in (times, bonus, fit, expand, at_end, thin)
-}
+PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in (times, bonus, fit, expand, thin)}
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {"rank": rank}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
@@ -267,15 +259,6 @@ def _per_unit(
     rows = np.flatnonzero(counted_N)
     first_N[rows[np.unique(units_N[rows], return_index=True)[1]]] = True
     return value_U[units_N], length_U[units_N], first_N
-
-
-def _range(x_N: FloatArray, codes_N: IntArray, num_keys: int, counted_N: BoolArray) -> FloatArray:
-    counted_N = counted_N & ~np.isnan(x_N)
-    least_K, most_K = np.full(num_keys, np.inf), np.full(num_keys, -np.inf)
-    np.minimum.at(least_K, codes_N[counted_N], x_N[counted_N])
-    np.maximum.at(most_K, codes_N[counted_N], x_N[counted_N])
-    width_K = np.where(most_K > least_K, most_K - least_K, np.inf)
-    return (x_N - np.where(np.isfinite(least_K), least_K, 0.0)[codes_N]) / width_K[codes_N]
 
 
 def _bounded(values_N: FloatArray, added_N: FloatArray, kappa: float, keep_sign: bool) -> FloatArray:

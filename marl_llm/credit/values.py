@@ -26,12 +26,13 @@ from marl_llm.credit.stages import (
     needs,
     next_row,
     part_of,
+    previous_row,
     reward,
     source,
     with_values,
 )
 from marl_llm.credit.statistics import moments, total
-from marl_llm.credit.table import LOGPROB, BoolArray, FloatArray, IntArray, TurnTable
+from marl_llm.credit.table import LOGPROB, FloatArray, IntArray, TurnTable
 from marl_llm.errors import ConfigError
 
 
@@ -56,14 +57,11 @@ def gain(
     """
     after_N, before_N = table.quantity(of), table.quantity(before)
     first_N = np.arange(len(table)) - table.codes["token"]  # a turn's tokens are rows in order
-    previous_N = np.full(len(table), -1)
-    next_N = next_row(table)
-    previous_N[next_N[next_N >= 0]] = np.flatnonzero(next_N >= 0)
-    earlier_N = previous_N[first_N]
+    earlier_N = previous_row(next_row(table))[first_N]
     before_N = np.where(np.isnan(before_N) & (earlier_N >= 0), after_N[earlier_N], before_N)
     if form == "prob":
         after_N, before_N = np.exp(after_N), np.exp(before_N)
-    return source(table, np.where(_ends(table), after_N - before_N, 0.0))
+    return source(table, np.where(table.ends, after_N - before_N, 0.0))
 
 
 def soft_min(table: TurnTable, *, part: str = "process", temperature: Positive = 0.1) -> Signal:
@@ -102,7 +100,7 @@ def budgets(
     """
     if len(table) and not table.by_token:
         raise ConfigError("credit: stage budgets values stretches of a reply; the recipe must have unit: token")
-    values_N, ends = np.full(len(table), np.nan), np.flatnonzero(_ends(table))
+    values_N, ends = np.full(len(table), np.nan), np.flatnonzero(table.ends)
     size = 1 + max((int(name[7:]) for name in table.probes if re.fullmatch(r"budget/\d+", name)), default=-1)
     if not len(table) or not size:
         return source(table, values_N)
@@ -151,7 +149,7 @@ def gae(
     values_N = table.quantity(value).copy()
     next_N, gamma_N = next_row(table), np.full(len(table), gamma)
     if levels == 2:
-        ends_N = _ends(table)
+        ends_N = table.ends
         next_N = np.where(ends_N, _next_end(next_N, table), next_N)
         gamma_N = np.where(ends_N, gamma_turn, gamma)
     measured_N = np.ones(len(table), dtype=np.bool_)  # filled states stay open towards the start
@@ -234,14 +232,6 @@ PLAIN: Mapping[str, Callable[..., Signal]] = {stage.__name__: stage for stage in
 """The stages here that take a signal and remember nothing, by name."""
 REMEMBERING: Mapping[str, Callable[..., tuple[Signal, dict[str, float]]]] = {}
 """The stages here that take a signal and what they remember of earlier steps, and return both, by name."""
-
-
-def _ends(table: TurnTable) -> BoolArray:
-    """Whether a row is the last of its turn: every row where rows are turns."""
-    ends_N: BoolArray = np.ones(len(table), dtype=np.bool_)
-    if table.by_token:
-        ends_N = table.codes["token"] == table.length - 1
-    return ends_N
 
 
 def _next_end(next_N: IntArray, table: TurnTable) -> IntArray:
