@@ -12,6 +12,8 @@ from marl_llm.types import Episode, Turn
 
 LEGAL = "legal"
 """Quantity: 1 for a turn whose action the game accepted, else 0."""
+Quantities = Mapping[str, float | tuple[float, ...]]
+"""What is told of a turn, by name: one number, or one for each sampled token."""
 
 
 def judged(episodes: Sequence[Episode], critics: Collection[Critic], wanted: Collection[str]) -> list[Episode]:
@@ -20,31 +22,11 @@ def judged(episodes: Sequence[Episode], critics: Collection[Critic], wanted: Col
 
     The weights are those that the critics have now: to be called before they learn.
     """
-    told: dict[tuple[str, int], Mapping[str, float | tuple[float, ...]]] = {}
+    told: dict[tuple[str, int], Quantities] = {}
     for critic in critics:
         if set(wanted) & set(critic.config.quantities):
             told |= critic.measure(episodes)
-    if not told and LEGAL not in wanted:
-        return list(episodes)
-    return [
-        replace(
-            episode,
-            turns=tuple(
-                _with(turn, told.get((episode.match.id, index), {}), LEGAL in wanted)
-                for index, turn in enumerate(episode.turns)
-            ),
-        )
-        for episode in episodes
-    ]
-
-
-def _with(turn: Turn, told: Mapping[str, float | tuple[float, ...]], legal: bool) -> Turn:
-    each = {name: value for name, value in told.items() if isinstance(value, tuple)}
-    whole = {name: value for name, value in told.items() if not isinstance(value, tuple)}
-    if legal:
-        whole[LEGAL] = float(turn.legal is True)
-    probes, token_probes = {**turn.probes, **whole}, {**turn.token_probes, **each}
-    return replace(turn, probes=probes, token_probes=token_probes) if each or whole else turn
+    return _told(episodes, told, legal=LEGAL in wanted)
 
 
 def measured(episodes: Sequence[Episode], trainers: Mapping[str, Trainer], wanted: Collection[str]) -> list[Episode]:
@@ -52,10 +34,12 @@ def measured(episodes: Sequence[Episode], trainers: Mapping[str, Trainer], wante
 
     The weights are those that the learners have now: to be called before they learn.
     """
-    found: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {}
+    if not wanted:
+        return list(episodes)
+    found: dict[tuple[str, int], dict[str, float | tuple[float, ...]]] = {}
     begun = {(episode.match.id, index): turn.begun for episode in episodes for index, turn in enumerate(episode.turns)}
     every = dict.fromkeys(begun, 0.0)
-    for name, trainer in trainers.items() if wanted else ():
+    for name, trainer in trainers.items():
         samples = to_samples(episodes, every, name, dict.fromkeys(every, 1.0))
         values = trainer.measure(samples, sorted(wanted)) if samples else {}
         spans = [(sample.episode, span) for sample in samples for span in sample.spans]
@@ -66,15 +50,30 @@ def measured(episodes: Sequence[Episode], trainers: Mapping[str, Trainer], wante
                 whole = (*unknown, *values_N[first : first + span.length])
                 found.setdefault((episode_id, span.turn), {})[quantity] = whole
                 first += span.length
+    return _told(episodes, found)
+
+
+def _told(
+    episodes: Sequence[Episode], told: Mapping[tuple[str, int], Quantities], *, legal: bool = False
+) -> list[Episode]:
+    """The episodes with what was told of their turns among the probes, and with `legal`, if that is wanted."""
+    if not told and not legal:
+        return list(episodes)
     return [
         replace(
             episode,
             turns=tuple(
-                replace(turn, token_probes={**turn.token_probes, **found[episode.match.id, index]})
-                if (episode.match.id, index) in found
-                else turn
-                for index, turn in enumerate(episode.turns)
+                _with(turn, told.get((episode.match.id, index), {}), legal) for index, turn in enumerate(episode.turns)
             ),
         )
         for episode in episodes
     ]
+
+
+def _with(turn: Turn, told: Quantities, legal: bool) -> Turn:
+    each = {name: value for name, value in told.items() if isinstance(value, tuple)}
+    whole = {name: value for name, value in told.items() if not isinstance(value, tuple)}
+    if legal:
+        whole[LEGAL] = float(turn.legal is True)
+    probes, token_probes = {**turn.probes, **whole}, {**turn.token_probes, **each}
+    return replace(turn, probes=probes, token_probes=token_probes) if each or whole else turn

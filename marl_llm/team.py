@@ -82,6 +82,16 @@ class Team:
     members: Mapping[str, Member]
     """The language models among them."""
 
+    @property
+    def learners(self) -> dict[str, Trainer]:
+        """Policy to its learner, of those that have one."""
+        return {name: member.learner for name, member in self.members.items() if member.learner is not None}
+
+    @property
+    def critics(self) -> dict[str, Critic]:
+        """Policy to its critic, of those that have one."""
+        return {name: member.critic for name, member in self.members.items() if member.critic is not None}
+
     def publish(self) -> None:
         """Give every engine its learner's weights, and an empty cache: what a step plays does not depend on earlier
         ones."""

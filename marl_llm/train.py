@@ -353,9 +353,8 @@ def advance(
         _let_play(config, rollouts, progress, step + runtime.ahead)
     episodes, metrics = spent.episodes, played.metrics | spent.metrics
     with clock("measure"):
-        trainers = {name: member.learner for name, member in team.members.items() if member.learner is not None}
+        trainers, critics = team.learners, team.critics
         episodes = measured(episodes, trainers, set(needs(recipe)) & set(MEASURED))
-        critics = {name: member.critic for name, member in team.members.items() if member.critic is not None}
         episodes = judged(episodes, critics.values(), needs(recipe))
     with clock("credit"):
         credited = credit(episodes, recipe, progress.credit)
@@ -408,7 +407,7 @@ def _finish(rollouts: Rollouts, begun: Round, step: int, stop: Callable[[], bool
 
 def staleness(episodes: Sequence[Episode], team: Team) -> dict[str, float]:
     """`play/staleness_mean` and `play/staleness_max`: updates that learners had since their tokens were sampled."""
-    versions = {name: member.learner.version for name, member in team.members.items() if member.learner is not None}
+    versions = {name: learner.version for name, learner in team.learners.items()}
     ages = [
         versions[turn.policy] - version
         for episode in episodes
@@ -456,7 +455,7 @@ def learn(
         TrainingError: no policy that learns had a turn, or see `Learner.update`. Where a budget kept nothing, or credit
             gave no turn a weight, nothing is learned, and that is no error.
     """
-    learners = {name: member.learner for name, member in team.members.items() if member.learner is not None}
+    learners = team.learners
     known = {turn: value for turn, value in advantages.items() if turn not in unknown}
     samples = {
         name: to_samples(episodes, known if learner.by_pairs else advantages, name, weights)

@@ -52,9 +52,8 @@ def pupils(config: Config, team: Team, store: Store | None) -> dict[str, "Pupil"
     if store is None or config.store is None:
         return {}
     return {
-        name: Pupil(name, member.learner, store, groups=config.policies[name].learner.groups, config=config.store)
-        for name, member in team.members.items()
-        if member.learner is not None
+        name: Pupil(name, learner, store, groups=config.policies[name].learner.groups, config=config.store)
+        for name, learner in team.learners.items()
     }
 
 
