@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib import pyplot
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from marl_llm.evaluation.leaderboard import settings_text
 from marl_llm.evaluation.tournament import Tournament
 from marl_llm.files import writing
+from marl_llm.terminal import plain, shown
 
 mpl.use("agg")
 COLOURS = mpl.colormaps["RdBu"]
@@ -21,8 +21,6 @@ DARK = 0.45
 """Luminance below which text on a colour is white."""
 
 
-LONGEST = 200
-"""Characters of a text of somebody else's that are shown."""
 LABEL = 30
 """Characters of a name that fit beside a plot."""
 NOTES = 10
@@ -32,11 +30,6 @@ NOTES = 10
 def standings(result: Tournament) -> RenderableType:
     """Payoff matrix, ranking, rings and faults; players in the order of their ratings."""
     return Group(_payoff_table(result), _ranking(result), "\n".join(_remarks(result)))
-
-
-def shown(text: str, longest: int | None = LONGEST) -> str:
-    """A text of somebody else's for the terminal: no markup, no control characters, no more than `longest`."""
-    return escape(_plain(text, longest))
 
 
 def plot_payoffs(result: Tournament, path: Path) -> None:
@@ -58,10 +51,10 @@ def plot_payoffs(result: Tournament, path: Path) -> None:
                 text = f"{payoff.mean:+.2f}\n[{payoff.low:+.2f}, {payoff.high:+.2f}]"
                 _, ink = _colour(payoffs_PP, row, column)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-    names = [_plain(player, LABEL) for player in order]
+    names = [plain(player, LABEL) for player in order]
     axes.set_xticks(range(len(order)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
     axes.set_yticks(range(len(order)), names, fontsize=8, parse_math=False)
-    axes.set_title(_plain(result.game.name, 2 * LABEL), parse_math=False)
+    axes.set_title(plain(result.game.name, 2 * LABEL), parse_math=False)
     with writing(path):
         figure.savefig(path, dpi=150, format="png")
     pyplot.close(figure)
@@ -122,12 +115,6 @@ def _remarks(result: Tournament) -> Iterator[str]:
         yield f"  {count} x {shown(note)}"
     if worst[NOTES:]:
         yield f"  {sum(count for _, count in worst[NOTES:])} x something else"
-
-
-def _plain(text: str, longest: int | None) -> str:
-    """Whatever a terminal would obey, or would show as nothing or the other way round, as its escape in Python."""
-    short = text if longest is None or len(text) <= longest else f"{text[:longest]}..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def _order(result: Tournament) -> list[str]:

@@ -22,7 +22,7 @@ FAST = ["policies.agent.warmup.steps=1", "evaluation.games=2", "run.steps=1"]
 
 def marl(*arguments: str, **options: object) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command, through the same entry point as a person's."""
-    result = CliRunner().invoke(cli.app, list(arguments), **options)  # type: ignore[arg-type]
+    result = CliRunner().invoke(cli.whole(), list(arguments), **options)  # type: ignore[arg-type]
     return result.exit_code, result.stdout, result.stderr
 
 

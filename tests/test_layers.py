@@ -13,7 +13,7 @@ GAMES = sorted((ROOT / "games").rglob("*.py"))
 # A room imports from earlier lines and from itself. What stands on one line is independent of each other.
 ORDER = (
     ("types", "errors", "seeds"),
-    ("config", "devices"),
+    ("config", "devices", "terminal", "listening"),
     ("adapters",),
     ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
     ("policies", "league"),
@@ -27,7 +27,7 @@ ORDER = (
     ("runtime", "measures"),
     ("offers",),
     ("train",),
-    ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
+    ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report", "watch"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
@@ -77,9 +77,9 @@ def test_games_never_import_marl_llm() -> None:
         ("lm_eval", ["harness/lm_eval"]),
         ("vllm", ["engines/vllm"]),
         ("peft", ["adapters"]),
-        ("fastapi", ["serve/api", "serve/gate", "serve/refusals"]),
+        ("fastapi", ["serve/api", "serve/gate", "serve/refusals", "watch/api"]),
         ("starlette", ["serve/api"]),
-        ("uvicorn", ["serve/server"]),
+        ("uvicorn", ["listening"]),
         ("ray", ["runtime/processes", "runtime/proxies", "runtime/ray"]),
     ],
 )

@@ -325,7 +325,7 @@ def test_an_adapter_on_a_model_of_its_own_has_both(tmp_path: Path) -> None:
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, ["plan", *arguments, "--flops", "1e9"])
+    result = CliRunner().invoke(cli.whole(), ["plan", *arguments, "--flops", "1e9"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout

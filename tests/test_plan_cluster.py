@@ -391,14 +391,14 @@ def test_the_command_reads_a_description_and_refuses_what_it_says_already(tmp_pa
     file = tmp_path / "machines.yaml"
     file.write_text("nodes: [{cores: 8, memory_gb: 64}]\nassumed: {mfu: 0.3}")
     assert load_machines(file).assumed.mfu == 0.3
-    result = CliRunner().invoke(cli.app, ["plan", str(SMALL), "--cluster", str(file)])
+    result = CliRunner().invoke(cli.whole(), ["plan", str(SMALL), "--cluster", str(file)])
     assert result.exit_code == 0
     assert "bottleneck: " in result.stdout
     assert "30% of the operations in learning (assumed.mfu)" in result.stdout
-    result = CliRunner().invoke(cli.app, ["plan", str(SMALL), "--cluster", str(file), "--json"])
+    result = CliRunner().invoke(cli.whole(), ["plan", str(SMALL), "--cluster", str(file), "--json"])
     assert json.loads(result.stdout)["timing"]["mode"] == "sync"
     for wrong in (["--flops", "1e9"], ["--memory", "cpu=4"]):
-        refused = CliRunner().invoke(cli.app, ["plan", str(SMALL), "--cluster", str(file), *wrong])
+        refused = CliRunner().invoke(cli.whole(), ["plan", str(SMALL), "--cluster", str(file), *wrong])
         assert str(refused.exception).startswith("--flops, --memory: a description of the cluster says what there is")
 
 

@@ -308,11 +308,13 @@ def test_the_credit_of_a_run_directory_is_that_of_its_training(tmp_path: Path, r
             assert credited.state == progress.credit
             used |= credited.by_turn(credited.advantages)
     (run.path / "episodes" / "step_copy.jsonl").write_text("not ours")
-    result = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path), "--json"])
+    result = CliRunner().invoke(cli.whole(), ["credit", recipe, str(run.path), "--json"])
     shown = json.loads(result.stdout)
     assert {(row["episode"], row["turn"]): row["advantages"][recipe] for row in shown["rows"]} == used
     assert {turn for turns in shown["groups"][recipe].values() for turn in turns} == {f"{e}#{t}" for e, t in used}
-    alone = CliRunner().invoke(cli.app, ["credit", recipe, str(run.path / "episodes" / "step_000003.jsonl"), "--json"])
+    alone = CliRunner().invoke(
+        cli.whole(), ["credit", recipe, str(run.path / "episodes" / "step_000003.jsonl"), "--json"]
+    )
     fresh = {(row["episode"], row["turn"]): row["advantages"][recipe] for row in json.loads(alone.stdout)["rows"]}
     assert (fresh == {key: used[key] for key in fresh}) == (recipe != "rae")
 

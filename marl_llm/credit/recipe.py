@@ -11,7 +11,7 @@ from marl_llm.credit.stages import Signal
 from marl_llm.credit.table import FloatArray, TurnTable, turn_table
 from marl_llm.types import Episode
 
-__all__ = ["Credited", "Recipe", "State", "credit", "credit_table", "load_recipe"]
+__all__ = ["Credited", "Recipe", "State", "credit", "credit_table", "load_recipe", "remembers"]
 
 State = Mapping[str, Mapping[str, float]]
 """What stages remember from batch to batch: label of the stage, key, number. JSON keeps it exactly."""
@@ -134,3 +134,12 @@ def _sum(table: TurnTable, terms: Sequence[Term], state: State) -> tuple[Signal,
         values_N = values_N + term.weight * signal.values_N
         illegal_N = illegal_N | signal.illegal_N
     return Signal(values_N=values_N, illegal_N=illegal_N, weights_N=table.weight), trace, state
+
+
+def remembers(recipe: Recipe) -> bool:
+    """Whether what it makes of a step depends on earlier ones."""
+    return _any_remembers(recipe.stages)
+
+
+def _any_remembers(steps: Sequence[Step]) -> bool:
+    return any(s.stage in REMEMBERING or any(_any_remembers(term.steps) for term in s.terms) for s in steps)

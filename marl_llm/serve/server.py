@@ -1,31 +1,18 @@
 """Starting and ending the server."""
 
 import asyncio
-import os
-import signal
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from socket import socket as Socket
 
 import torch
-import uvicorn
 
-from marl_llm.config.require import require
-from marl_llm.errors import ConfigError
+from marl_llm.listening import Server, address, listener
 from marl_llm.serve.api import make_app
 from marl_llm.serve.desk import Desk
 from marl_llm.serve.gate import Limits
 from marl_llm.serve.names import Library
 from marl_llm.team import config_of
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn would end the process by the signal after all is done."""
-
-    def capture_signals(self) -> Any:
-        return nullcontext()
 
 
 def serve_run(
@@ -51,54 +38,29 @@ def serve_run(
         ConfigError: the port is in use, or the address is not this machine's.
         RunError, ModelError: see `Library`.
     """
-    listener = _listener(host, port)
+    socket = listener(host, port)
     try:
         threads = config_of(run).run.threads
         if threads is not None:
             torch.set_num_threads(threads)
         library = Library(run)
-        asyncio.run(_serve(listener, library, key, limits or Limits(), started))
+        asyncio.run(_serve(socket, library, key, limits or Limits(), started))
     finally:
-        listener.close()
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    require(0 <= port < 2**16, "--port", port, "between 0 and 65535")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise ConfigError(f"--host {host} --port {port}: cannot listen there: {reason}") from error
+        socket.close()
 
 
 async def _serve(
-    listener: socket.socket,
+    socket: Socket,
     library: Library,
     key: str | None,
     limits: Limits,
     started: Callable[[str, Sequence[str]], None],
 ) -> None:
-    loop = asyncio.get_running_loop()
-    desk = Desk(loop.call_soon_threadsafe)
-    settings: dict[str, Any] = {
-        "lifespan": "off",
-        "log_level": "warning",
-        "access_log": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": limits.shutdown_s,
-    }
-    server = _Server(uvicorn.Config(make_app(library, desk, limits=limits, key=key), **settings))
-
-    def stop() -> None:
-        server.force_exit = server.should_exit  # the second time, at once
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    host, port = listener.getsockname()[:2]
-    started(f"http://{f'[{host}]' if ':' in host else host}:{port}", library.names)
+    desk = Desk(asyncio.get_running_loop().call_soon_threadsafe)
+    server = Server(make_app(library, desk, limits=limits, key=key), shutdown_s=limits.shutdown_s)
+    server.stop_on_signals()
+    started(address(socket), library.names)
     try:
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=[socket])
     finally:
         await asyncio.to_thread(desk.close)

@@ -1,0 +1,172 @@
+"""What credit makes of a step's episodes, computed when somebody looks."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from marl_llm.checkpoints import checkpoint_values, list_checkpoints
+from marl_llm.credit.needs import needs
+from marl_llm.credit.origin import Origin, origins
+from marl_llm.credit.recipe import Credited, Recipe, State, credit, credit_table, load_recipe, remembers
+from marl_llm.credit.table import turn_table
+from marl_llm.episodes import episode_files, episode_from_json
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.types import Episode
+from marl_llm.watch.lines import Mark, finished_lines
+
+KEPT = 8
+"""Steps and recipes whose numbers stay in memory."""
+MEMBERS = 200
+"""Turns of a key that are told, those around the turn itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What one recipe makes of one turn."""
+
+    recipe: Recipe
+    """Which recipe."""
+    advantage: float
+    """Of the turn; of a recipe that values tokens the mean."""
+    tokens: tuple[float, ...]
+    """Of its tokens, if the recipe values them; else empty."""
+    stages: tuple[Origin, ...]
+    """Where it comes from."""
+
+
+class Credits:
+    """Advantages of a run's logged episodes, under any recipe, as in its training."""
+
+    def __init__(self, run: Path, own: Any) -> None:
+        """`own`: the run's recipe, as its settings have it."""
+        self._run = run
+        self._own = own
+        self._found: OrderedDict[object, Credited] = OrderedDict()
+        self._states: dict[tuple[str, int], State] = {}
+        self._one = Lock()
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe by its name in `configs/credit`; empty: the run's own.
+
+        Raises:
+            ConfigError: there is none, or the run's own is gone.
+        """
+        return load_recipe(name or self._own)
+
+    def told(self, episode: Episode, step: int | None, turn: int, recipe: Recipe) -> Told:
+        """Everything about one turn.
+
+        Raises:
+            ConfigError: the episode has no such turn with credit, or does not hold what the recipe needs.
+        """
+        credited = self.credited(episode, step, recipe)
+        if episode.status == "fault":
+            raise ConfigError("credit: an episode at fault takes part in nothing")
+        stages = origins(credited, episode.match.id, turn)
+        values = credited.by_turn(credited.advantages).get((episode.match.id, turn), 0.0)
+        tokens = () if isinstance(values, float) else tuple(values)
+        mean = values if isinstance(values, float) else sum(tokens) / max(1, len(tokens))
+        return Told(recipe=recipe, advantage=mean, tokens=tokens, stages=stages)
+
+    def credited(self, episode: Episode, step: int | None, recipe: Recipe) -> Credited:
+        """What the recipe makes of the episode's step; of a branch as if it had been played beside it, and of what
+        was played outside training by itself.
+
+        Raises:
+            ConfigError: see `credit`.
+        """
+        file = None if step is None else self._run / "episodes" / f"step_{step:06d}.jsonl"
+        if file is None or step is None or not file.is_file():
+            return credit([episode], recipe)
+        status = file.stat()
+        key = (status.st_ino, status.st_size, recipe.name, step)
+        with self._one:
+            if key not in self._found:
+                self._found[key] = credit(read_whole(file), recipe, self._state(recipe, step))
+            self._found.move_to_end(key)
+            while len(self._found) > KEPT:
+                self._found.popitem(last=False)
+            found = self._found[key]
+            if episode.match.id in found.turns.names["episode"]:
+                return found
+            return credit([*read_whole(file), episode], recipe, self._state(recipe, step))
+
+    def _state(self, recipe: Recipe, step: int) -> State | None:
+        """What the recipe remembers of earlier steps."""
+        if not remembers(recipe):
+            return None
+        first, state = self._known(recipe, step)
+        for number, file in episode_files(self._run / "episodes"):
+            if first < number < step:
+                turns = turn_table(read_whole(file), tokens="tokens" in needs(recipe))
+                state = credit_table(turns, recipe, state).state
+                self._states[recipe.name, number] = state
+        return state
+
+    def _known(self, recipe: Recipe, step: int) -> tuple[int, State | None]:
+        """The latest step before it whose memory is known, and that: of the run's own recipe also from a checkpoint."""
+        known = [(at, state) for (name, at), state in self._states.items() if name == recipe.name and at < step]
+        if recipe == load_recipe(self._own):
+            earlier = [(at, path) for at, path in list_checkpoints(self._run / "checkpoints") if at < step]
+            known += [(at, checkpoint_values(path)["credit"]) for at, path in earlier[-1:]]
+        return max(known, key=lambda one: one[0], default=(0, None))
+
+
+def read_whole(file: Path) -> list[Episode]:
+    """The episodes of one file; damaged lines, which the index names, are passed over."""
+    episodes = []
+    for _, line in finished_lines(file, Mark()):
+        try:
+            episodes.append(episode_from_json(line))
+        except ValueError:
+            continue
+    return episodes
+
+
+def read_one(file: Path, offset: int) -> Episode:
+    """The episode whose line begins there.
+
+    Raises:
+        RunError: there is none any more.
+    """
+    try:
+        _, line = next(finished_lines(file, Mark(offset=offset)))
+        return episode_from_json(line)
+    except (OSError, StopIteration, ValueError) as error:
+        raise RunError(
+            f"{file}: there is no episode at byte {offset} any more; the run has been resumed or damaged"
+        ) from error
+
+
+def told_json(told: Told, around: str) -> dict[str, Any]:
+    """As plain values; of many members those around `around`, which is `episode#turn`."""
+    return {
+        "name": told.recipe.name,
+        "about": told.recipe.about,
+        "advantage": told.advantage,
+        "by_token": told.recipe.by_token,
+        "tokens": told.tokens,
+        "stages": [
+            {
+                "label": origin.label,
+                "before": origin.before,
+                "after": origin.after,
+                "key": origin.key,
+                "baseline": origin.baseline,
+                "count": len(origin.members),
+                "members": _around(origin.members, around),
+            }
+            for origin in told.stages
+        ],
+    }
+
+
+def _around(members: Sequence[tuple[str, float | None]], name: str) -> Sequence[tuple[str, float | None]]:
+    if len(members) <= MEMBERS:
+        return members
+    place = next((number for number, (member, _) in enumerate(members) if member == name), 0)
+    start = min(max(0, place - MEMBERS // 2), len(members) - MEMBERS)
+    return members[start : start + MEMBERS]

@@ -1,0 +1,404 @@
+"""The index of a run's episodes: a small database beside the files, so that none of them is read to find one.
+
+It is a cache: it may be deleted at any time, and is made again where its form has changed.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock, local
+from typing import Any
+
+import msgspec
+
+from marl_llm.episodes import episode_files
+from marl_llm.errors import ConfigError, RunError
+from marl_llm.matchmaking import seat_policy
+from marl_llm.watch.lines import Mark, finished_lines
+
+VERSION = 1
+"""Form of the database."""
+FILE = "watch.sqlite"
+SEARCHED = 20_000
+"""Characters of an observation or reply that a search looks at."""
+PREVIEW = 80
+"""Characters of a last reply that are shown in a list."""
+KNOWN_TEXTS = 50_000
+"""Texts of which is remembered that they are in the index; small games say the same again and again."""
+PROBLEMS = 20
+"""Damaged lines of a file that are named."""
+
+LOGGED, BRANCH, PLAYED = range(3)
+KINDS = ("logged", "branch", "played")
+LOST, DREW, WON = range(3)
+OUTCOMES = ("lost", "drew", "won")
+
+_SCHEMA = """
+CREATE TABLE files(
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE, kind INTEGER, step INTEGER, inode INTEGER, read INTEGER, lines INTEGER,
+    episodes INTEGER DEFAULT 0, problems TEXT DEFAULT '');
+CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE episodes(
+    id INTEGER PRIMARY KEY, file INTEGER, offset INTEGER, match TEXT, kind INTEGER, step INTEGER, game INTEGER,
+    grp TEXT, status INTEGER, turns INTEGER, illegal INTEGER, correct REAL, best REAL, worst REAL, original TEXT,
+    preview TEXT);
+CREATE TABLE seats(
+    episode INTEGER, agent INTEGER, role INTEGER, policy INTEGER, return REAL, outcome INTEGER,
+    PRIMARY KEY(episode, agent)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE texts USING fts5(text, content='');
+CREATE TABLE digests(digest INTEGER PRIMARY KEY, text INTEGER);
+CREATE TABLE said(text INTEGER, episode INTEGER, PRIMARY KEY(text, episode)) WITHOUT ROWID;
+CREATE INDEX by_match ON episodes(match);
+CREATE INDEX by_step ON episodes(step, id);
+CREATE INDEX by_original ON episodes(original) WHERE original IS NOT NULL;
+"""
+
+
+class _Branch(msgspec.Struct):
+    episode: str
+    turn: int
+
+
+class _Match(msgspec.Struct):
+    id: str
+    game: str
+    group: str
+    label: str = ""
+    seats: dict[str, str] = {}
+    branch: _Branch | None = None
+
+
+class _Turn(msgspec.Struct):
+    agent: str
+    role: str
+    policy: str
+    observation: str
+    reply: str
+    legal: bool | None
+
+
+class _Episode(msgspec.Struct):
+    """What the index keeps; the rest of a line is passed over."""
+
+    match: _Match
+    returns: dict[str, float]
+    turns: list[_Turn]
+    status: str = "done"
+    hidden: msgspec.Raw = msgspec.Raw()
+
+
+_read = msgspec.json.Decoder(_Episode).decode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where an episode's line is."""
+
+    file: Path
+    """The file."""
+    offset: int
+    """Bytes before the line."""
+    step: int | None
+    """Its training step; None: it was played in the browser."""
+    kind: str
+    """One of `KINDS`."""
+
+
+class Index:
+    """The index of one run; one thread at a time brings it up to date, any number look things up."""
+
+    def __init__(self, run: Path, file: Path | None = None) -> None:
+        """`file`: where it is kept; by default in the run directory.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        self._run = run
+        self.file = file or run / FILE
+        self._writing = Lock()
+        self._own = local()
+        self._texts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._names: dict[str, int] = {}
+        self.indexed = {"files": 0, "of": 0, "episodes": 0}
+        """How far it is."""
+        self.problems: list[str] = []
+        """What could not be read, file by file."""
+        with _failing(self.file):
+            self._make()
+
+    def _make(self) -> None:
+        if self.file.exists():
+            with sqlite3.connect(self.file) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+            database.close()
+            if version != VERSION:
+                self._remove()
+        database = self._database()
+        with database:
+            if not database.execute("SELECT name FROM sqlite_master WHERE name = 'files'").fetchone():
+                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+    def _remove(self) -> None:
+        for end in ("", "-wal", "-shm"):
+            self.file.with_name(self.file.name + end).unlink(missing_ok=True)
+
+    def _database(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        if not hasattr(self._own, "database"):
+            database = sqlite3.connect(self.file, timeout=30, isolation_level=None)
+            database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000;")
+            self._own.database = database
+        found: sqlite3.Connection = self._own.database
+        return found
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+        return self._database().execute(query, values).fetchall()
+
+    # What brings it up to date.
+
+    def refresh(self) -> Iterator[None]:
+        """Read what is new, newest step first, and pause after every file.
+
+        Raises:
+            RunError: the index cannot be written.
+        """
+        with self._writing, _failing(self.file):
+            files = {file.relative_to(self._run).as_posix(): (kind, step, file) for kind, step, file in self._files()}
+            known = {
+                name: Mark(inode=inode, offset=read, lines=lines)
+                for name, inode, read, lines in self.rows("SELECT name, inode, read, lines FROM files")
+            }
+            for name in known.keys() - files.keys():
+                self._forget(name)
+            self._count(len(files))
+            for name, (kind, step, file) in files.items():
+                mark = known.get(name, Mark())
+                try:
+                    status = file.stat()
+                    if mark.fits(status) and mark.offset == status.st_size:
+                        continue
+                    if not mark.fits(status):
+                        if name in known:
+                            self._forget(name)
+                        mark = Mark(inode=status.st_ino)
+                    self._add(name, kind, step, file, mark)
+                except OSError as error:
+                    self._report(name, kind, step, f"cannot be read: {error.strerror}")
+                self._count(len(files))
+                yield
+
+    def _files(self) -> Iterator[tuple[int, int | None, Path]]:
+        """Kind, step and path of all files with episodes, the newest first."""
+        for step, file in reversed(episode_files(self._run / "episodes")):
+            yield LOGGED, step, file
+        for step, file in reversed(episode_files(self._run / "whatif")):
+            yield BRANCH, step, file
+        played = self._run / "whatif" / "played.jsonl"
+        if played.is_file():
+            yield PLAYED, None, played
+
+    def _count(self, total: int) -> None:
+        ((files, episodes),) = self.rows("SELECT count(*), coalesce(sum(episodes), 0) FROM files")
+        self.indexed = {"files": files, "of": total, "episodes": episodes}
+        told = self.rows("SELECT name, problems FROM files WHERE problems != '' ORDER BY name")
+        self.problems = [f"{name}: {problem}" for name, problems in told for problem in problems.split("\n")]
+
+    def _forget(self, name: str) -> None:
+        with self._transaction() as database:
+            gone = "SELECT episodes.id FROM episodes JOIN files ON files.id = file WHERE name = ?"
+            for table in ("said", "seats"):
+                database.execute(f"DELETE FROM {table} WHERE episode IN ({gone})", (name,))
+            database.execute(f"DELETE FROM episodes WHERE id IN ({gone})", (name,))
+            database.execute("DELETE FROM files WHERE name = ?", (name,))
+
+    def _report(self, name: str, kind: int, step: int | None, problem: str) -> None:
+        with self._transaction() as database:
+            self._file_id(database, name, kind, step)
+            database.execute("UPDATE files SET problems = ? WHERE name = ?", (problem, name))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._database()
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield database
+        except BaseException:
+            database.execute("ROLLBACK")
+            self._texts.clear()
+            self._names.clear()
+            raise
+        database.execute("COMMIT")
+
+    def _file_id(self, database: sqlite3.Connection, name: str, kind: int, step: int | None) -> int:
+        database.execute("INSERT OR IGNORE INTO files(name, kind, step) VALUES(?, ?, ?)", (name, kind, step))
+        ((number,),) = self.rows("SELECT id FROM files WHERE name = ?", name)
+        return int(number)
+
+    def _add(self, name: str, kind: int, step: int | None, file: Path, mark: Mark) -> None:
+        """Take in the finished lines of a file after `mark`."""
+        with self._transaction() as database:
+            number = self._file_id(database, name, kind, step)
+            ((read, inode),) = self.rows("SELECT read, inode FROM files WHERE id = ?", number)
+            if inode == mark.inode and read != mark.offset:
+                return  # another watcher of this run was faster
+            ((first,),) = self.rows("SELECT coalesce(max(id), 0) + 1 FROM episodes")
+            rows = _Rows(first)
+            problems: list[str] = []
+            end, lines = mark.offset, mark.lines
+            for offset, line in finished_lines(file, mark):
+                end, lines = offset + len(line), lines + 1
+                try:
+                    episode = _read(line)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    problems.append(f"line {lines} is not an episode, and is skipped: {error}")
+                    continue
+                self._take(rows, episode, number, kind, step, offset)
+            rows.write(database)
+            ((before,),) = self.rows("SELECT problems FROM files WHERE id = ?", number)
+            told = [*before.split("\n")[:PROBLEMS], *problems][:PROBLEMS] if before else problems[:PROBLEMS]
+            if len(problems) > PROBLEMS:
+                told.append(f"{len(problems) - PROBLEMS} more lines are not episodes")
+            database.execute(
+                "UPDATE files SET inode = ?, read = ?, lines = ?, episodes = episodes + ?, problems = ? WHERE id = ?",
+                (mark.inode, end, lines, len(rows.episodes), "\n".join(told), number),
+            )
+
+    def _take(self, rows: "_Rows", episode: _Episode, file: int, kind: int, step: int | None, offset: int) -> None:
+        match, returns, turns = episode.match, episode.returns, episode.turns
+        number = rows.first + len(rows.episodes)
+        last = {turn.agent: turn for turn in turns}
+        values = returns.values()
+        rows.episodes.append(
+            (
+                number,
+                file,
+                offset,
+                match.id,
+                kind,
+                step,
+                self._name(match.label or match.game),
+                match.group,
+                self._name(episode.status),
+                len(turns),
+                sum(turn.legal is False for turn in turns),
+                _correct(episode.hidden),
+                max(values, default=0.0),
+                min(values, default=0.0),
+                match.branch.episode if match.branch else None,
+                turns[-1].reply[-PREVIEW:] if turns else "",
+            )
+        )
+        for agent, value in returns.items():
+            turn = last.get(agent)
+            others = [other for name, other in returns.items() if name != agent]
+            outcome = None
+            if others:
+                best = max(others)
+                outcome = WON if value > best else DREW if value == best else LOST
+            rows.seats.append(
+                (
+                    number,
+                    self._name(agent),
+                    self._name(turn.role if turn else agent),
+                    self._name(turn.policy if turn else _seated(match.seats, agent)),
+                    value,
+                    outcome,
+                )
+            )
+        rows.said.update((self._text(turn), number) for turn in turns)
+
+    def _name(self, name: str) -> int:
+        """Number of a name that comes again and again."""
+        if name not in self._names:
+            database = self._database()
+            database.execute("INSERT OR IGNORE INTO names(name) VALUES(?)", (name,))
+            ((self._names[name],),) = self.rows("SELECT id FROM names WHERE name = ?", name)
+        return self._names[name]
+
+    def _text(self, turn: _Turn) -> int:
+        """Number of what was seen and said in a turn: a text that has been there before is kept once."""
+        key = (turn.observation[:SEARCHED], turn.reply[:SEARCHED])
+        number = self._texts.get(key)
+        if number is None:
+            database = self._database()
+            digest = hash_of(key)
+            found = self.rows("SELECT text FROM digests WHERE digest = ?", digest)
+            if found:
+                ((number,),) = found
+            else:
+                number = database.execute("INSERT INTO texts(text) VALUES(?)", ("\n".join(key),)).lastrowid
+                assert number is not None
+                database.execute("INSERT INTO digests VALUES(?, ?)", (digest, number))
+            self._texts[key] = number
+            if len(self._texts) > KNOWN_TEXTS or sum(map(len, key)) > 2000:
+                self._texts.popitem(last=sum(map(len, key)) > 2000)
+        return number
+
+    # What is looked up.
+
+    def place(self, match: str) -> Place | None:
+        """Where an episode is; None: there is none of that id."""
+        found = self.rows(
+            "SELECT files.name, offset, episodes.step, episodes.kind FROM episodes JOIN files ON files.id = file "
+            "WHERE match = ? ORDER BY episodes.id DESC LIMIT 1",
+            match,
+        )
+        if not found:
+            return None
+        ((name, offset, step, kind),) = found
+        return Place(file=self._run / name, offset=offset, step=step, kind=KINDS[kind])
+
+
+class _Rows:
+    """What one file adds, to be written at once."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.episodes: list[tuple[Any, ...]] = []
+        self.seats: list[tuple[Any, ...]] = []
+        self.said: set[tuple[int, int]] = set()
+
+    def write(self, database: sqlite3.Connection) -> None:
+        database.executemany(f"INSERT INTO episodes VALUES({', '.join('?' * 16)})", self.episodes)
+        database.executemany("INSERT INTO seats VALUES(?, ?, ?, ?, ?, ?)", self.seats)
+        database.executemany("INSERT INTO said VALUES(?, ?)", sorted(self.said))
+
+
+def hash_of(key: tuple[str, str]) -> int:
+    """64 bits by which a text is known again."""
+    digest = blake2b("\n".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _seated(seats: Mapping[str, str], agent: str) -> str:
+    try:
+        return seat_policy(seats, agent)
+    except ConfigError:
+        return ""
+
+
+def _correct(hidden: msgspec.Raw) -> float | None:
+    """What a task says of the answer; None: it is no task, or says nothing."""
+    raw = bytes(hidden)
+    if b'"correct"' not in raw:
+        return None
+    value = msgspec.json.decode(raw).get("correct")
+    return float(value) if isinstance(value, (bool, int, float)) else None
+
+
+@contextmanager
+def _failing(file: Path) -> Iterator[None]:
+    """Turn what the database says into one line for the user.
+
+    Raises:
+        RunError: it could not be read or written.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise RunError(f"{file}: the index of episodes cannot be written: {error}; it may be deleted") from error
