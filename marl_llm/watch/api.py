@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from marl_llm.errors import ConfigError, MarlError
 from marl_llm.watch.acts import Acts
 from marl_llm.watch.browser import Browser, MustScoreError
+from marl_llm.watch.credits import ReadingError
 from marl_llm.watch.guard import App, Guard
 from marl_llm.watch.jobs import Jobs, Tell
 from marl_llm.watch.search import Search
@@ -86,6 +87,10 @@ def _refuse(app: FastAPI) -> None:
     def unknown(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error), "ask": True}, 409)
 
+    @app.exception_handler(ReadingError)
+    def reading(_: Request, error: ReadingError) -> JSONResponse:
+        return JSONResponse({"error": str(error), "reading": {"done": error.done, "of": error.of}}, 409)
+
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
@@ -99,9 +104,9 @@ def _read(app: FastAPI, browser: Browser, jobs: Jobs) -> None:
         return browser.about()
 
     @app.get("/api/curves")
-    def curves() -> dict[str, Any]:
+    def curves(key: Annotated[list[str] | None, Query()] = None) -> dict[str, Any]:
         browser.touch()
-        return browser.curves.curves()
+        return browser.curves.curves(key)
 
     @app.get("/api/players")
     def players() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.play import make_game
 from marl_llm.run import Run
 from marl_llm.types import Episode
-from marl_llm.watch.credits import Credits, Told, read_one, told_json
+from marl_llm.watch.credits import Credits, ReadingError, Told, read_one, told_json
 from marl_llm.watch.curves import Curves
 from marl_llm.watch.index import Index
 from marl_llm.watch.search import Search, search
@@ -140,7 +140,7 @@ class Browser:
         return [
             name
             for (name,) in self.index.rows(
-                f"SELECT name FROM names WHERE id IN (SELECT DISTINCT {column} FROM seats) ORDER BY name"
+                f"SELECT name FROM names WHERE id IN (SELECT {column} FROM seen) ORDER BY name"
             )
         ]
 
@@ -218,6 +218,9 @@ class Browser:
             try:
                 found: Told = self.credits.told(episode, step, turn, self.credits.recipe(name))
                 told.append(told_json(found, f"{match}#{turn}"))
+            except ReadingError as error:
+                progress = {"done": error.done, "of": error.of}
+                told.append({"name": name or self.own_recipe, "reading": progress, "note": str(error)})
             except MarlError as error:
                 told.append({"name": name or self.own_recipe, "error": str(error)})
         return {

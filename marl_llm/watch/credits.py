@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from marl_llm.checkpoints import checkpoint_values, list_checkpoints
@@ -13,14 +13,24 @@ from marl_llm.credit.origin import Origin, origins
 from marl_llm.credit.recipe import Credited, Recipe, State, credit, credit_table, load_recipe, remembers
 from marl_llm.credit.table import turn_table
 from marl_llm.episodes import episode_files, episode_from_json
-from marl_llm.errors import ConfigError, RunError
+from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.types import Episode
 from marl_llm.watch.lines import Mark, finished_lines
 
 KEPT = 8
 """Steps and recipes whose numbers stay in memory."""
+AT_ONCE = 10
+"""Earlier steps that are read while somebody waits; more are read in the background."""
 MEMBERS = 200
 """Turns of a key that are told, those around the turn itself."""
+
+
+class ReadingError(Exception):
+    """A recipe remembers earlier steps, and they are still being read: ask again."""
+
+    def __init__(self, done: int, of: int) -> None:
+        super().__init__(f"it remembers earlier steps, of which {done} of {of} have been read")
+        self.done, self.of = done, of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +56,8 @@ class Credits:
         self._own = own
         self._found: OrderedDict[object, Credited] = OrderedDict()
         self._states: dict[tuple[str, int], State] = {}
+        self._reading: set[str] = set()
+        self._refused: dict[str, MarlError] = {}
         self._one = Lock()
 
     def recipe(self, name: str) -> Recipe:
@@ -60,6 +72,7 @@ class Credits:
         """Everything about one turn.
 
         Raises:
+            ReadingError: the recipe remembers steps that have not been read.
             ConfigError: the episode has no such turn with credit, or does not hold what the recipe needs.
         """
         credited = self.credited(episode, step, recipe)
@@ -95,20 +108,43 @@ class Credits:
             return credit([*read_whole(file), episode], recipe, self._state(recipe, step))
 
     def _state(self, recipe: Recipe, step: int) -> State | None:
-        """What the recipe remembers of earlier steps."""
+        """What the recipe remembers of earlier steps.
+
+        Raises:
+            ReadingError: many of them have to be read first, which goes on in the background.
+        """
         if not remembers(recipe):
             return None
+        if recipe.name in self._refused:
+            raise self._refused.pop(recipe.name)
         first, state = self._known(recipe, step)
-        for number, file in episode_files(self._run / "episodes"):
-            if first < number < step:
-                turns = turn_table(read_whole(file), tokens="tokens" in needs(recipe))
-                state = credit_table(turns, recipe, state).state
-                self._states[recipe.name, number] = state
+        files = [(at, file) for at, file in episode_files(self._run / "episodes") if first < at < step]
+        if len(files) <= AT_ONCE:
+            return self._roll(recipe, state, files)
+        if recipe.name not in self._reading:
+            self._reading.add(recipe.name)
+            Thread(target=self._read_on, args=(recipe, state, files), daemon=True, name="credit").start()
+        raise ReadingError(first, step - 1)
+
+    def _read_on(self, recipe: Recipe, state: State | None, files: Sequence[tuple[int, Path]]) -> None:
+        try:
+            self._roll(recipe, state, files)
+        except MarlError as error:
+            self._refused[recipe.name] = error
+        finally:
+            self._reading.discard(recipe.name)
+
+    def _roll(self, recipe: Recipe, state: State | None, files: Sequence[tuple[int, Path]]) -> State | None:
+        """What it remembers after these steps, if it remembers `state` before them."""
+        for step, file in files:
+            turns = turn_table(read_whole(file), tokens="tokens" in needs(recipe))
+            state = credit_table(turns, recipe, state).state
+            self._states[recipe.name, step] = state
         return state
 
     def _known(self, recipe: Recipe, step: int) -> tuple[int, State | None]:
         """The latest step before it whose memory is known, and that: of the run's own recipe also from a checkpoint."""
-        known = [(at, state) for (name, at), state in self._states.items() if name == recipe.name and at < step]
+        known = [(at, state) for (name, at), state in tuple(self._states.items()) if name == recipe.name and at < step]
         if recipe == load_recipe(self._own):
             earlier = [(at, path) for at, path in list_checkpoints(self._run / "checkpoints") if at < step]
             known += [(at, checkpoint_values(path)["credit"]) for at, path in earlier[-1:]]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,19 @@ from marl_llm.watch.lines import Mark, finished_lines
 
 POINTS = 300
 """Steps that a curve has at most; each stands for the mean of those around it."""
+
+SERIES = 16
+"""Curves that are told without being asked for."""
+TELLING = (
+    "eval/.*/exploitability",
+    "play/return/.*",
+    "play/fact/correct",
+    "play/illegal_fraction",
+    "learn/[^/]*/entropy",
+    "play/reply_tokens",
+    "play/fact/.*",
+    "play/win_rate/.*",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,12 +125,19 @@ class Curves:
         ]
 
     def curves(self, keys: Iterable[str] | None = None) -> dict[str, Any]:
-        """`steps`, and `series` by key: of each part of the run the mean, None where nothing was measured."""
+        """`steps`, and `series` by key: of each part of the run the mean, None where nothing was measured.
+
+        `keys`: those that there are of them; None: the ones that say how the run is going.
+        """
         width = max(1, math.ceil(len(self.steps) / POINTS))
         starts = range(0, len(self.steps), width)
-        wanted = self._columns if keys is None else [key for key in keys if key in self._columns]
+        wanted = self._telling() if keys is None else [key for key in keys if key in self._columns]
         series = {key: [_mean(self._columns[key][start : start + width]) for start in starts] for key in wanted}
         return {"steps": [self.steps[min(start + width, len(self.steps)) - 1] for start in starts], "series": series}
+
+    def _telling(self) -> list[str]:
+        """The columns that are shown without being asked for, those that matter most first."""
+        return [key for form in TELLING for key in sorted(self._columns) if re.fullmatch(form, key)][:SERIES]
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -5,7 +5,7 @@ It is a cache: it may be deleted at any time, and is made again where its form h
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -51,19 +51,20 @@ CREATE TABLE seats(
     PRIMARY KEY(episode, agent)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(text, content='');
 CREATE TABLE digests(digest INTEGER PRIMARY KEY, text INTEGER);
-CREATE TABLE said(text INTEGER, episode INTEGER, PRIMARY KEY(text, episode)) WITHOUT ROWID;
+CREATE TABLE said(episode INTEGER, text INTEGER);
+CREATE TABLE seen(role INTEGER, policy INTEGER, PRIMARY KEY(role, policy)) WITHOUT ROWID;
 CREATE INDEX by_match ON episodes(match);
 CREATE INDEX by_step ON episodes(step, id);
 CREATE INDEX by_original ON episodes(original) WHERE original IS NOT NULL;
 """
 
 
-class _Branch(msgspec.Struct):
+class _Branch(msgspec.Struct, gc=False):
     episode: str
     turn: int
 
 
-class _Match(msgspec.Struct):
+class _Match(msgspec.Struct, gc=False):
     id: str
     game: str
     group: str
@@ -72,7 +73,7 @@ class _Match(msgspec.Struct):
     branch: _Branch | None = None
 
 
-class _Turn(msgspec.Struct):
+class _Turn(msgspec.Struct, gc=False):
     agent: str
     role: str
     policy: str
@@ -81,7 +82,7 @@ class _Turn(msgspec.Struct):
     legal: bool | None
 
 
-class _Episode(msgspec.Struct):
+class _Episode(msgspec.Struct, gc=False):
     """What the index keeps; the rest of a line is passed over."""
 
     match: _Match
@@ -122,7 +123,7 @@ class Index:
         self._writing = Lock()
         self._own = local()
         self._texts: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._names: dict[str, int] = {}
+        self._names = _Names(self._number)
         self.indexed = {"files": 0, "of": 0, "episodes": 0}
         """How far it is."""
         self.problems: list[str] = []
@@ -269,10 +270,10 @@ class Index:
             )
 
     def _take(self, rows: "_Rows", episode: _Episode, file: int, kind: int, step: int | None, offset: int) -> None:
-        match, returns, turns = episode.match, episode.returns, episode.turns
+        match, returns, turns, names = episode.match, episode.returns, episode.turns, self._names
         number = rows.first + len(rows.episodes)
-        last = {turn.agent: turn for turn in turns}
-        values = returns.values()
+        ordered = sorted(returns.values())
+        best = ordered[-1] if ordered else 0.0
         rows.episodes.append(
             (
                 number,
@@ -281,44 +282,34 @@ class Index:
                 match.id,
                 kind,
                 step,
-                self._name(match.label or match.game),
+                names[match.label or match.game],
                 match.group,
-                self._name(episode.status),
+                names[episode.status],
                 len(turns),
-                sum(turn.legal is False for turn in turns),
+                sum([turn.legal is False for turn in turns]),
                 _correct(episode.hidden),
-                max(values, default=0.0),
-                min(values, default=0.0),
+                best,
+                ordered[0] if ordered else 0.0,
                 match.branch.episode if match.branch else None,
                 turns[-1].reply[-PREVIEW:] if turns else "",
             )
         )
+        last = {turn.agent: turn for turn in turns}
+        alone, shared = len(ordered) < 2, ordered[-2:] == [best, best]
         for agent, value in returns.items():
             turn = last.get(agent)
-            others = [other for name, other in returns.items() if name != agent]
-            outcome = None
-            if others:
-                best = max(others)
-                outcome = WON if value > best else DREW if value == best else LOST
-            rows.seats.append(
-                (
-                    number,
-                    self._name(agent),
-                    self._name(turn.role if turn else agent),
-                    self._name(turn.policy if turn else _seated(match.seats, agent)),
-                    value,
-                    outcome,
-                )
-            )
-        rows.said.update((self._text(turn), number) for turn in turns)
+            role = names[turn.role if turn else agent]
+            policy = names[turn.policy if turn else _seated(match.seats, agent)]
+            outcome = None if alone else LOST if value < best else DREW if shared else WON
+            rows.seats.append((number, names[agent], role, policy, value, outcome))
+            rows.seen.add((role, policy))
+        rows.said += [(number, text) for text in {self._text(turn) for turn in turns}]
 
-    def _name(self, name: str) -> int:
+    def _number(self, name: str) -> int:
         """Number of a name that comes again and again."""
-        if name not in self._names:
-            database = self._database()
-            database.execute("INSERT OR IGNORE INTO names(name) VALUES(?)", (name,))
-            ((self._names[name],),) = self.rows("SELECT id FROM names WHERE name = ?", name)
-        return self._names[name]
+        self._database().execute("INSERT OR IGNORE INTO names(name) VALUES(?)", (name,))
+        ((number,),) = self.rows("SELECT id FROM names WHERE name = ?", name)
+        return int(number)
 
     def _text(self, turn: _Turn) -> int:
         """Number of what was seen and said in a turn: a text that has been there before is kept once."""
@@ -354,6 +345,18 @@ class Index:
         return Place(file=self._run / name, offset=offset, step=step, kind=KINDS[kind])
 
 
+class _Names(dict[str, int]):
+    """Numbers of names; a new one is asked for once."""
+
+    def __init__(self, number: Callable[[str], int]) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = self._number(name)
+        return number
+
+
 class _Rows:
     """What one file adds, to be written at once."""
 
@@ -361,12 +364,14 @@ class _Rows:
         self.first = first
         self.episodes: list[tuple[Any, ...]] = []
         self.seats: list[tuple[Any, ...]] = []
-        self.said: set[tuple[int, int]] = set()
+        self.said: list[tuple[int, int]] = []
+        self.seen: set[tuple[int, int]] = set()
 
     def write(self, database: sqlite3.Connection) -> None:
         database.executemany(f"INSERT INTO episodes VALUES({', '.join('?' * 16)})", self.episodes)
         database.executemany("INSERT INTO seats VALUES(?, ?, ?, ?, ?, ?)", self.seats)
-        database.executemany("INSERT INTO said VALUES(?, ?)", sorted(self.said))
+        database.executemany("INSERT INTO said VALUES(?, ?)", self.said)
+        database.executemany("INSERT OR IGNORE INTO seen VALUES(?, ?)", self.seen)
 
 
 def hash_of(key: tuple[str, str]) -> int:
