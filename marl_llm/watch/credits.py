@@ -7,8 +7,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+import numpy as np
+
 from marl_llm.checkpoints import checkpoint_values, list_checkpoints
-from marl_llm.credit.needs import needs
+from marl_llm.credit.needs import lacking, needs, refused
 from marl_llm.credit.origin import Origin, origins
 from marl_llm.credit.recipe import Credited, Recipe, State, credit, credit_table, load_recipe, remembers
 from marl_llm.credit.table import turn_table
@@ -78,6 +80,9 @@ class Credits:
         credited = self.credited(episode, step, recipe)
         if episode.status == "fault":
             raise ConfigError("credit: an episode at fault takes part in nothing")
+        missing = lacking(recipe, credited.turns) | _unknown(recipe, credited)
+        if missing:
+            raise refused(recipe, min(missing))
         stages = origins(credited, episode.match.id, turn)
         values = credited.by_turn(credited.advantages).get((episode.match.id, turn), 0.0)
         tokens = () if isinstance(values, float) else tuple(values)
@@ -175,6 +180,12 @@ def read_one(file: Path, offset: int) -> Episode:
         raise RunError(
             f"{file}: there is no episode at byte {offset} any more; the run has been resumed or damaged"
         ) from error
+
+
+def _unknown(recipe: Recipe, credited: Credited) -> set[str]:
+    """What the recipe needs and nobody measured in this step."""
+    probes = credited.turns.probes
+    return {name for name in needs(recipe) if name in probes and np.isnan(probes[name]).all()}
 
 
 def told_json(told: Told, around: str) -> dict[str, Any]:
