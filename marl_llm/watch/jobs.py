@@ -1,7 +1,7 @@
 """What is being done for the page: one thing after the other, in a thread of its own."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -11,8 +11,8 @@ from marl_llm.errors import MarlError
 
 KEPT = 200
 """Jobs of which is remembered what came of them."""
-Tell = Callable[[str, int, int], None]
-"""What is being done, and how much of how much of it is."""
+Tell = Callable[[Mapping[str, Any]], None]
+"""Told `doing`, in words, and how much is `done` of how much."""
 
 
 @dataclass
@@ -66,8 +66,8 @@ class Jobs:
 
     @staticmethod
     def _run(job: Job, work: Callable[[Tell], Any]) -> None:
-        def tell(doing: str, done: int, of: int) -> None:
-            job.doing, job.done, job.of = doing, done, of
+        def tell(told: Mapping[str, Any]) -> None:
+            job.doing, job.done, job.of = (told.get(name, getattr(job, name)) for name in ("doing", "done", "of"))
 
         job.state = "running"
         try:

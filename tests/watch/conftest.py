@@ -1,6 +1,6 @@
 """A finished run, and hand-written ones, for the episode browser."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -73,10 +73,10 @@ def read(run: Path) -> Index:
 
 
 @pytest.fixture
-def browser(trained: Path, tmp_path: Path) -> Iterator[Browser]:
+def reader(trained: Path, tmp_path: Path) -> Browser:
     """The trained run as somebody reads it, read in full; nothing is written to it."""
     found = Browser(trained, Index(trained, tmp_path / "index.sqlite"))
     for _ in found.index.refresh():
         pass
     found.curves.refresh()
-    yield found
+    return found

@@ -22,9 +22,9 @@ def through_the_command(recipe: str, run: Path, turn: str) -> Any:
 
 
 @pytest.mark.parametrize("recipe", ["self_play", "mars", "grpo", "rae", "gigpo"])
-def test_a_turn_is_explained_as_the_command_explains_it(browser: Browser, trained: Path, recipe: str) -> None:
+def test_a_turn_is_explained_as_the_command_explains_it(reader: Browser, trained: Path, recipe: str) -> None:
     for match, turn in (("s3/g1/m2", 0), ("s3/g0/m0", 0), ("s1/g0/m3", 0)):
-        (told,) = browser.credit(match, turn, [recipe])["recipes"]
+        (told,) = reader.credit(match, turn, [recipe])["recipes"]
         known = through_the_command(recipe, trained, f"{match}#{turn}")
         for mine, theirs in zip(told["stages"], known, strict=True):
             assert [list(member) for member in mine["members"]] == theirs.pop("members")
@@ -32,34 +32,34 @@ def test_a_turn_is_explained_as_the_command_explains_it(browser: Browser, traine
         assert told["advantage"] == known[-1]["after"]
 
 
-def test_the_runs_own_recipe_is_the_one_that_is_shown(browser: Browser) -> None:
-    (told,) = browser.credit("s2/g0/m0", 0, [])["recipes"]
-    assert told["name"] == browser.own_recipe == "rae"
+def test_the_runs_own_recipe_is_the_one_that_is_shown(reader: Browser) -> None:
+    (told,) = reader.credit("s2/g0/m0", 0, [])["recipes"]
+    assert told["name"] == reader.own_recipe == "rae"
 
 
 def test_what_a_recipe_remembers_is_read_in_the_background(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch, trained: Path
+    reader: Browser, monkeypatch: pytest.MonkeyPatch, trained: Path
 ) -> None:
     monkeypatch.setattr(credits, "AT_ONCE", 0)
-    (told,) = browser.credit("s2/g0/m0", 0, ["rae"])["recipes"]
+    (told,) = reader.credit("s2/g0/m0", 0, ["rae"])["recipes"]
     deadline = time.monotonic() + 60
     while "reading" in told and time.monotonic() < deadline:
         assert told["reading"]["of"] == 1
         time.sleep(0.05)
-        (told,) = browser.credit("s2/g0/m0", 0, ["rae"])["recipes"]
+        (told,) = reader.credit("s2/g0/m0", 0, ["rae"])["recipes"]
     assert told["advantage"] == through_the_command("rae", trained, "s2/g0/m0#0")[-1]["after"]
 
 
-def test_a_recipe_that_does_not_fit_says_why_and_the_others_are_shown(browser: Browser) -> None:
-    told = browser.credit("s2/g0/m0", 0, ["nonsense", "shapley", "mars"])["recipes"]
+def test_a_recipe_that_does_not_fit_says_why_and_the_others_are_shown(reader: Browser) -> None:
+    told = reader.credit("s2/g0/m0", 0, ["nonsense", "shapley", "mars"])["recipes"]
     assert "nonsense" in told[0]["error"]
     assert "shapley" in told[1]["error"]
     assert told[2]["stages"]
 
 
-def test_colours_are_what_was_sampled_token_by_token(browser: Browser, trained: Path) -> None:
+def test_colours_are_what_was_sampled_token_by_token(reader: Browser, trained: Path) -> None:
     (known,) = [one for one in read_episodes(trained) if one.match.id == "s2/g0/m1"]
-    told = browser.colours("s2/g0/m1", "logprob", "", None)
+    told = reader.colours("s2/g0/m1", "logprob", "", None)
     for turn, shown in zip(known.turns, told["turns"], strict=True):
         assert turn.completion is not None
         assert [token["value"] for token in shown["tokens"]] == list(turn.completion.logprobs)
@@ -68,19 +68,19 @@ def test_colours_are_what_was_sampled_token_by_token(browser: Browser, trained: 
         assert shown["value"] == pytest.approx(sum(turn.completion.logprobs) / len(turn.completion.logprobs))
 
 
-def test_advantages_colour_turns_and_of_a_recipe_over_tokens_the_tokens(browser: Browser) -> None:
-    per_turn = browser.colours("s2/g0/m1", "advantage", "mars", None)["turns"]
-    (told,) = browser.credit("s2/g0/m1", 0, ["mars"])["recipes"]
+def test_advantages_colour_turns_and_of_a_recipe_over_tokens_the_tokens(reader: Browser) -> None:
+    per_turn = reader.colours("s2/g0/m1", "advantage", "mars", None)["turns"]
+    (told,) = reader.credit("s2/g0/m1", 0, ["mars"])["recipes"]
     assert per_turn[0]["value"] == told["advantage"]
     assert per_turn[0]["tokens"] is None
 
 
-def test_entropy_is_asked_of_a_model_once(browser: Browser) -> None:
+def test_entropy_is_asked_of_a_model_once(reader: Browser) -> None:
     with pytest.raises(MustScoreError, match="entropy is not in the log"):
-        browser.colours("s2/g0/m1", "entropy", "", 2)
-    browser.keep_scores("s2/g0/m1", 2, {0: {"entropy": (0.5,), "ratio": (1.5,)}})
-    assert browser.colours("s2/g0/m1", "entropy", "", 2)["turns"][0]["value"] == 0.5
-    assert browser.colours("s2/g0/m1", "ratio", "", 2)["turns"][0]["tokens"][0]["value"] == 1.5
+        reader.colours("s2/g0/m1", "entropy", "", 2)
+    reader.keep_scores("s2/g0/m1", 2, {0: {"entropy": (0.5,), "ratio": (1.5,)}})
+    assert reader.colours("s2/g0/m1", "entropy", "", 2)["turns"][0]["value"] == 0.5
+    assert reader.colours("s2/g0/m1", "ratio", "", 2)["turns"][0]["tokens"][0]["value"] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -22,20 +22,20 @@ def ids(index: Index, **wanted: object) -> list[str]:
     return [row["id"] for row in found["rows"]]
 
 
-def test_every_episode_is_found_where_it_is(browser: Browser, trained: Path) -> None:
+def test_every_episode_is_found_where_it_is(reader: Browser, trained: Path) -> None:
     episodes = {one.match.id: one for one in read_episodes(trained)}
-    assert search(browser.index, Search())["total"] == len(episodes)
-    assert set(ids(browser.index, limit=200)) == episodes.keys()
+    assert search(reader.index, Search())["total"] == len(episodes)
+    assert set(ids(reader.index, limit=200)) == episodes.keys()
     for match, known in episodes.items():
-        place = browser.index.place(match)
+        place = reader.index.place(match)
         assert place is not None
         assert read_one(place.file, place.offset) == known
         assert match.startswith(f"s{place.step}/")
 
 
-def test_who_won_is_what_win_rates_say(browser: Browser, trained: Path) -> None:
+def test_who_won_is_what_win_rates_say(reader: Browser, trained: Path) -> None:
     for one in read_episodes(trained):
-        (row,) = [row for row in search(browser.index, Search(limit=200))["rows"] if row["id"] == one.match.id]
+        (row,) = [row for row in search(reader.index, Search(limit=200))["rows"] if row["id"] == one.match.id]
         told = {seat["agent"]: seat["outcome"] for seat in row["seats"]}
         names = {0.0: "lost", 0.5: "drew", 1.0: "won"}
         assert told == {agent: names[rate] for agent, rate in win_rates(one).items()}
@@ -172,7 +172,7 @@ def test_an_index_of_another_form_or_a_damaged_one_is_no_obstacle(written: Path)
     for end in ("", "-wal", "-shm"):
         (written / f"watch.sqlite{end}").unlink(missing_ok=True)
     (written / "watch.sqlite").write_bytes(b"no database " * 100)
-    with pytest.raises(RunError, match="watch.sqlite: the index of episodes cannot be written"):
+    with pytest.raises(RunError, match=r"watch\.sqlite: the index of episodes cannot be written"):
         Index(written)
 
 
