@@ -49,7 +49,7 @@ class Search:
     steps: Sequence[int] | None = None
     """Only these steps."""
     text: str = ""
-    """Words that were seen or said in one turn, in this order; the last one may be a beginning."""
+    """Whole words that were seen or said in one turn, one after the other; what is no letter or digit is passed over."""
     kind: str = ""
     """One of `Kind`."""
     group: str = ""
@@ -147,7 +147,7 @@ def _plain(wanted: Search) -> Iterator[tuple[str, list[Any]]]:
         yield _OUTCOMES[wanted.outcome], []
     words = re.findall(r"\w+", wanted.text)
     if words:
-        phrase = f'"{" ".join(words)}" *'
+        phrase = f'"{" ".join(words)}"'
         within = "SELECT episode FROM said WHERE text IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
         yield f"e.id IN ({within})", [phrase]
     elif wanted.text.strip():
