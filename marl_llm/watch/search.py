@@ -49,7 +49,7 @@ class Search:
     steps: Sequence[int] | None = None
     """Only these steps."""
     text: str = ""
-    """Whole words that were seen or said in one turn, one after the other; what is no letter or digit is passed over."""
+    """Whole words that were seen or said in one turn, one after the other; letters and digits alone count."""
     kind: str = ""
     """One of `Kind`."""
     group: str = ""

@@ -1,9 +1,9 @@
 """The episode browser beside a run: what a watcher costs, and how a run of 100,000 episodes is to look at.
 
 Big: a run of that many episodes is written from the episodes of a small real one, once as they are (small games say
-the same again and again) and once with a thought of 60 random words in every reply (nothing is said twice). Told are the
-seconds from the start of `marl-llm watch` to its first page, from there to the whole index, and of the slowest of many filters,
-before and after; and the most memory that the server had.
+the same again and again) and once with a thought of 60 random words in every reply (nothing is said twice). Told are
+the seconds from the start of `marl-llm watch` to its first page, from there to the whole index, and of the slowest of
+many filters, before and after; and the most memory that the server had.
 
 Live: `marl-llm train configs/kuhn.yaml` and `marl-llm watch` on it, asked as the page asks while its tab is in
 front. Told are the CPU seconds of both.
