@@ -27,7 +27,7 @@ ORDER = (
     ("runtime", "measures"),
     ("offers",),
     ("train",),
-    ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report"),
+    ("export", "harness", "live", "scoreboard", "standings", "sweep", "doctor", "plan", "serve", "report", "watch"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
