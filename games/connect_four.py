@@ -44,9 +44,7 @@ class ConnectFour(OpenSpielEnv):
         """Choosing the cell that a mark would fall into drops it there."""
         legal = self._legal if agent == self._mover else {}
         rows = [line.replace(".", " ") for line in str(self.position).split()]
-        lowest = [
-            max((row for row, marks in enumerate(rows) if marks[column] == " "), default=-1) for column in range(7)
-        ]
+        lowest = [sum(marks[column] == " " for marks in rows) - 1 for column in range(len(self.action_names))]
         return [
             [
                 Cell(mark.strip(), name if row == lowest[column] and name in legal else None)

@@ -15,8 +15,8 @@ def in_turns(parallel: ParallelEnv) -> "InTurns":
     leave before the end; none may join.
 
     Of `parallel` five things are used if it has them: `accepts(agent, action) -> bool` (else an action is illegal
-    if it is not in `legal_actions`), `board(agent)` (as in `games.base`), `hidden` (facts for evaluation that no seat may
-    see), `clone()` and `whole` (equal where all that may follow is).
+    if it is not in `legal_actions`), `board(agent)` (as in `games.base`), `hidden` (facts for evaluation that no seat
+    may see), `clone()` and `whole` (equal where all that may follow is).
     """
     return InTurns(parallel)
 

@@ -16,8 +16,8 @@ Whatever the moment a process is killed, the directory can be resumed: a file is
 line, or renamed into place when it is complete. Within a step the order is `episodes`, `step`, `checkpoint`,
 so that a checkpoint stands on complete records.
 
-`whatif/` is written by who watches, also while another process trains here: it needs no `run.lock`, training never reads
-it, and `rewind` leaves it as it is. `hidden.asked` of its episodes says what was asked for.
+`whatif/` is written by who watches, also while another process trains here: it needs no `run.lock`, training never
+reads it, and `rewind` leaves it as it is. `hidden.asked` of its episodes says what was asked for.
 """
 
 import dataclasses
@@ -313,8 +313,8 @@ def whatif_file(path: str | Path, step: int | None) -> Path:
 def keep_whatif(path: str | Path, step: int | None, episodes: Sequence[Episode]) -> list[Episode]:
     """Add episodes to a `whatif_file`; returns them as they are kept.
 
-    An id that is there already gets the next free number at its end. What a process that was killed has left half-written
-    is cut off. Any number of processes may write at the same time.
+    An id that is there already gets the next free number at its end. What a process that was killed has left
+    half-written is cut off. Any number of processes may write at the same time.
 
     Raises:
         RunError: it could not be written.

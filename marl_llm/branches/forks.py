@@ -28,8 +28,8 @@ def branch(
 
     What was done before is done again, and has weight 0, so that it is not learned from twice; `actions` says what is
     done otherwise, by turn, `turn` included (None: a reply that cannot be read). With `token` the reply of the turn
-    begins with so many of its tokens. `said` takes the turn's place: it is played as it is, and nobody is asked. `concluding`, `muted`: see `Match`. Forks with another `number` or `purpose` draw
-    other replies.
+    begins with so many of its tokens. `said` takes the turn's place: it is played as it is, and nobody is asked.
+    `concluding`, `muted`: see `Match`. Forks with another `number` or `purpose` draw other replies.
 
     Raises:
         ValueError: the episode has no such turn, or the turn has no such token after the first.
@@ -43,7 +43,8 @@ def branch(
         for index, before in enumerate(episode.turns[: turn + (turn in actions)])
     )
     if said is not None:
-        assert turn not in actions and token is None, "what is done in the turn is said twice"
+        assert turn not in actions, "what is done in the turn is said twice"
+        assert token is None, "the turn is not sampled"
         played += (replace(said, prompt=None, completion=None),)
     match = episode.match
     mark = f"t{turn}{'' if token is None else f'.{token}'}{purpose}n{number}"

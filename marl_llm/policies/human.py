@@ -48,7 +48,7 @@ class HumanPolicy(Person):
 
 
 class AwaitedPolicy(Person):
-    """Sits in one seat of one match; whoever plays asks it what it is waiting with (`asked`) and tells it (`answer`)."""
+    """Sits in one seat of one match; whoever plays sees what it is `asked`, and has it `answer`."""
 
     asked: View | None
     """What has to be decided now; None: nothing."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from typing import IO, Any
@@ -137,16 +138,14 @@ class _Child:
             tell({"doing": said["doing"], "done": said["done"], "of": said["of"]})
         self._reap()
         raise ActError(
-            f"the process that plays has died ({self._end()}), and the games at its tables are lost: ask again, and another "
-            "one is started"
+            f"the process that plays has died ({self._end()}), and the games at its tables are lost: ask again, and "
+            "another one is started"
         )
 
     def end(self) -> None:
         """Let it end, or kill it."""
-        try:
+        with suppress(OSError):  # nobody reads there any more
             _open(self._process.stdin).close()
-        except OSError:
-            pass  # nobody reads there any more
         self._reap()
 
     def release(self) -> None:

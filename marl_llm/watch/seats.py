@@ -33,7 +33,8 @@ KEPT = 2
 
 SLOTS = 16
 """Sequences that an engine decodes together, at most, and as many whose keys and values it keeps."""
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 Tell = Callable[[str], None]
 """Told what takes long, in words."""
@@ -108,8 +109,9 @@ class Seats:
         return [name for name, policy in self.config.policies.items() if policy.kind == "llm"]
 
     def before(self, step: int | None) -> int:
-        """The checkpoint of the weights that played in a step, or, if it was not saved, the latest one before; None: the
-        latest of all.
+        """The checkpoint of the weights that played in a step, or, if it was not saved, the latest one before.
+
+        None: the latest of all. Where all are later, it is the first one.
 
         Raises:
             RunError: there is none.

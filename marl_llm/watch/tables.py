@@ -10,7 +10,7 @@ from marl_llm.config.require import require
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.matchmaking import trained_policy
 from marl_llm.play import Hall, Table, agents_of
-from marl_llm.policies.base import Reply
+from marl_llm.policies.base import Policy, Reply
 from marl_llm.policies.human import AwaitedPolicy
 from marl_llm.run import keep_whatif, whatif_ids
 from marl_llm.types import Episode, Match
@@ -102,7 +102,7 @@ class PlayedTable:
         game = GameConfig(name=self._match.game, settings=dict(self._match.settings))
         self._places = seats.take(others, self._step, game, lambda text: tell(text, 0, 1))
         self._person = AwaitedPolicy()
-        policies = {**self._places, PERSON: self._person}
+        policies: dict[str, Policy] = {**self._places, PERSON: self._person}
         self._hall = Hall(policies, max_turns=seats.config.play.max_turns)
         self._hall.begin([self._match])
         self._table: Table | None = None

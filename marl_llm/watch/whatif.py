@@ -144,8 +144,8 @@ def require_follows(match: Match, original: Episode) -> None:
     for index, turn in enumerate(original.turns[: match.branch.turn + 1]):
         if index >= len(seen) or seen[index] != (turn.agent, turn.observation):
             raise RunError(
-                f"{told}: the game {match.game} does not follow from its seed; turn {index} is another one when the same "
-                "is played again"
+                f"{told}: the game {match.game} does not follow from its seed; turn {index} is another one when "
+                "the same is played again"
             )
 
 
