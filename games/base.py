@@ -1,6 +1,7 @@
 """What all our games have in common, whichever of PettingZoo's two interfaces they have; written once."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,6 +17,20 @@ Legal = tuple[str, ...] | None
 """Actions of an agent: none if it is not to move, None if they are not a list."""
 Parts = Mapping[str, Mapping[str, float]]
 """Agent to its rewards by named part; whoever gets nothing may be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a board."""
+
+    text: str
+    """What stands in it; empty: nothing."""
+    action: str | None = None
+    """The legal action that choosing the cell means; None: it means none."""
+
+
+Board = Sequence[Sequence[Cell]]
+"""Rows of cells, from top to bottom and from left to right; they need not be equally long."""
 
 
 class GameBase:
@@ -66,6 +81,7 @@ class GameBase:
             "clone": clone,
             "state_key": state_key,
             "is_parallelizable": False,
+            "form": "list" if type(self).board is GameBase.board else "board",
             "render_modes": [],
         }
 
@@ -87,6 +103,14 @@ class GameBase:
 
     def state_key(self, agent: str) -> str | None:
         """All that the agent knows, as text: equal keys mean equal decision problems. None in a game without keys."""
+        return None
+
+    def board(self, agent: str) -> Board | None:
+        """The board as the agent may see it now, with its legal actions if it is to move; None: the game has none.
+
+        It is for people to look at and tells no more than the agent's observation. A game that has one says so in
+        `metadata["form"]`, as everything that is to be read side by side does: `board`, `columns` or `list`.
+        """
         return None
 
     def clone(self) -> Self:

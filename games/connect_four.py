@@ -4,6 +4,7 @@ from typing import Any
 
 import pyspiel
 
+from games.base import Board, Cell
 from games.openspiel import OpenSpielEnv
 from games.settings import OnIllegal
 
@@ -38,6 +39,19 @@ class ConnectFour(OpenSpielEnv):
 
     def see(self, state: Any, player: int) -> str:
         return f"You play {'xo'[player]}. Board:\n{state}1234567\n"
+
+    def board(self, agent: str) -> Board:
+        """Choosing the cell that a mark would fall into drops it there."""
+        legal = self._legal if agent == self._mover else {}
+        rows = [line.replace(".", " ") for line in str(self.position).split()]
+        lowest = [sum(marks[column] == " " for marks in rows) - 1 for column in range(len(self.action_names))]
+        return [
+            [
+                Cell(mark.strip(), name if row == lowest[column] and name in legal else None)
+                for column, (name, mark) in enumerate(zip(self.action_names, marks, strict=True))
+            ]
+            for row, marks in enumerate(rows)
+        ]
 
     def action_text(self, state: Any, action: int) -> str:
         return self.action_names[action]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pyspiel
 
+from games.base import Board, Cell
 from games.openspiel import OpenSpielEnv
 from games.settings import OnIllegal, refused
 
@@ -88,11 +89,10 @@ class Hanabi(OpenSpielEnv):
         )
 
     def see(self, state: Any, player: int) -> str:
-        top, _, rest = state.observation_string(player).partition("Hands:\n")
-        hands, _, bottom = rest.partition("Deck size: ")
-        lives, tokens, fireworks = (line.partition(": ")[2].strip() for line in top.splitlines())
+        top, hands, bottom = self._told(state, player)
+        lives, tokens, fireworks = top
         deck, _, discards = bottom.partition("\nDiscards:")
-        own, *others = (self._cards(hand) for hand in hands.split("-----\n"))
+        own, *others = (_numbered(self._cards(hand)) for hand in hands)
         seats = len(self.possible_agents)
         lines = [
             f"Lives: {lives}. Hint tokens: {tokens}. Played: {fireworks}. Discarded: {discards.strip() or 'none'}. "
@@ -102,6 +102,15 @@ class Hanabi(OpenSpielEnv):
             *(f"Hand of player_{(player + seat) % seats}: {cards}." for seat, cards in enumerate(others, start=1)),
         ]
         return "\n".join(lines) + "\n"
+
+    def board(self, agent: str) -> Board:
+        """What was played of each color, then the hands, the own one first; a card may be played or discarded, so that
+        none means an action."""
+        player = self._player[agent]
+        (_, _, fireworks), hands, _ = self._told(self.position, player)
+        seats = [self.possible_agents[(player + seat) % len(hands)] for seat in range(len(hands))]
+        rows = [["played", *fireworks.split()], *([seat, *self._cards(hand)] for seat, hand in zip(seats, hands))]
+        return [list(map(Cell, row)) for row in rows]
 
     def action_text(self, state: Any, action: int) -> str:
         return self._called(state.current_player(), action)
@@ -117,20 +126,30 @@ class Hanabi(OpenSpielEnv):
         receiver = (player + int(tail[0])) % len(self.possible_agents)
         return f"{head}player_{receiver}{tail[1:]}"
 
-    def _cards(self, hand: str) -> str:
-        """Numbered cards, each as what it is (where that is seen), what was hinted and what it may be."""
+    def _told(self, state: Any, player: int) -> tuple[list[str], list[str], str]:
+        """What OpenSpiel tells a seat: lives, hint tokens and what was played; the hands, its own first; the rest."""
+        top, _, rest = state.observation_string(player).partition("Hands:\n")
+        hands, _, bottom = rest.partition("Deck size: ")
+        return [line.partition(": ")[2].strip() for line in top.splitlines()], hands.split("-----\n"), bottom
+
+    def _cards(self, hand: str) -> list[str]:
+        """Each card as what it is (where that is seen), what was hinted and what it may be."""
         cards = [card.split(" || ") for card in hand.splitlines() if "||" in card]
         shown = []
-        for number, (face, knowledge) in enumerate(cards, start=1):
+        for face, knowledge in cards:
             hinted, _, possible = knowledge.partition("|")
             known = "?" if possible == self._any_card else f"{hinted.replace('X', '?')}/{possible}"
-            shown.append(f"{number} {known}" if face == "XX" else f"{number} {face} {known}")
-        return ", ".join(shown) or "empty"
+            shown.append(known if face == "XX" else f"{face} {known}")
+        return shown
 
     def _last_moves(self, state: Any) -> list[str]:
         """The latest move of each other player, oldest first."""
         made = [(move.player, move.action) for move in state.full_history() if move.player >= 0]
         return [f"player_{seat} {self._called(seat, action)}" for seat, action in made[1 - len(self.possible_agents) :]]
+
+
+def _numbered(cards: list[str]) -> str:
+    return ", ".join(f"{number} {card}" for number, card in enumerate(cards, start=1)) or "empty"
 
 
 def _action_name(text: str) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pyspiel
 
+from games.base import Board, Cell
 from games.openspiel import OpenSpielEnv
 from games.settings import OnIllegal, check_flag
 
@@ -57,6 +58,15 @@ class TicTacToe(OpenSpielEnv):
             return drawn
         shown = str.maketrans({name: mark.strip() or name for name, mark in zip(self.action_names, marks)})
         return f"{drawn}Lines: {' '.join(self._lines).translate(shown)}\n"
+
+    def board(self, agent: str) -> Board:
+        legal = self._legal if agent == self._mover else {}
+        marks = str(self.position).replace("\n", "").replace(".", " ").upper()
+        cells = [
+            Cell(mark.strip(), name if name in legal else None)
+            for name, mark in zip(self.action_names, marks, strict=True)
+        ]
+        return [cells[start : start + 3] for start in (0, 3, 6)]
 
     def action_text(self, state: Any, action: int) -> str:
         return self.action_names[action]

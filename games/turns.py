@@ -14,9 +14,9 @@ def in_turns(parallel: ParallelEnv) -> "InTurns":
     paid, when the last one has chosen. Whoever has empty `infos[agent]["legal_actions"]` is not asked. Agents may
     leave before the end; none may join.
 
-    Of `parallel` four things are used if it has them: `accepts(agent, action) -> bool` (else an action is illegal
-    if it is not in `legal_actions`), `hidden` (facts for evaluation that no seat may see), `clone()` and `whole` (equal
-    where all that may follow is).
+    Of `parallel` five things are used if it has them: `accepts(agent, action) -> bool` (else an action is illegal
+    if it is not in `legal_actions`), `board(agent)` (as in `games.base`), `hidden` (facts for evaluation that no seat
+    may see), `clone()` and `whole` (equal where all that may follow is).
     """
     return InTurns(parallel)
 
@@ -44,6 +44,11 @@ class InTurns(AECEnv):  # type: ignore[misc]  # PettingZoo has no types
         """Equal where all that may follow is, what was chosen in this round included; None: the game cannot tell."""
         inner = getattr(self.parallel, "whole", None)
         return None if inner is None else (inner, tuple(self._chosen.items()))
+
+    def board(self, agent: str) -> Any:
+        """The board as the agent may see it when the round begins; None: the game has none."""
+        inner = getattr(self.parallel, "board", None)
+        return None if inner is None else inner(agent)
 
     @property
     def choosing(self) -> dict[str, dict[str, Any]]:

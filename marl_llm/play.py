@@ -95,6 +95,10 @@ class Hall:
         """How many are not over, those that wait for a table included."""
         return len(self._waiting) + len(self._tables)
 
+    def table(self, match: str) -> "Table":
+        """Where the match of this id is being played, which has begun and is not over; not to be changed."""
+        return self._tables[match]
+
     def begin(self, matches: Iterable[Match]) -> None:
         """Let further matches begin, in this order, as soon as fewer than `live` are being played."""
         self._waiting.extend(matches)
@@ -269,6 +273,16 @@ class Table:
         """What they decided so far, with the policy that did."""
         self._replay()
         self._keep_silent()
+
+    @property
+    def game(self) -> Any:
+        """The environment as it is now, without wrappers; not to be changed."""
+        return self._game
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What was decided so far."""
+        return tuple(self._turns)
 
     @property
     def asked(self) -> dict[str, View]:

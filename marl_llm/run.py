@@ -6,6 +6,8 @@
     checkpoints/step_12/            what is needed to go on from there
     evaluations/step_12.json        what was measured, before and after training
     league/agent@12/                a policy as it was then, if there is a league
+    whatif/step_000012.jsonl        branches of a step's episodes that people asked for, one a line
+    whatif/played.jsonl             games that people played, and their branches
     store.sqlite                    what waits for its learner at this moment, if the store is a file
     tensorboard/                    the metrics once more
     run.lock                        held while a process writes here
@@ -13,8 +15,12 @@
 Whatever the moment a process is killed, the directory can be resumed: a file is either appended to line by
 line, or renamed into place when it is complete. Within a step the order is `episodes`, `step`, `checkpoint`,
 so that a checkpoint stands on complete records.
+
+`whatif/` is written by who watches, also while another process trains here: it needs no `run.lock`, training never
+reads it, and `rewind` leaves it as it is. `hidden.asked` of its episodes says what was asked for.
 """
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -24,7 +30,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +50,7 @@ from marl_llm.checkpoints import (
     write_whole,
 )
 from marl_llm.config import Config, load_config, to_yaml
-from marl_llm.episodes import episode_files, episode_to_json, read_episodes
+from marl_llm.episodes import episode_files, episode_from_json, episode_to_json, read_episodes
 from marl_llm.errors import RunError
 from marl_llm.files import append, remove_folder, replace, sync, writing
 from marl_llm.scalars import Scalars
@@ -55,6 +62,7 @@ __all__ = [
     "checkpoint_of",
     "checkpoint_path",
     "checkpoint_values",
+    "keep_whatif",
     "latest_checkpoint",
     "latest_run",
     "list_evaluations",
@@ -62,6 +70,8 @@ __all__ = [
     "read_evaluation",
     "read_metrics",
     "snapshot_path",
+    "whatif_file",
+    "whatif_ids",
 ]
 
 Metrics = dict[str, float | None]
@@ -293,6 +303,63 @@ class Run:
         for step, _, row in _rows(file):
             self._last_step, self._seconds_before = step, row["time_s"] or 0.0
         self._began = time.monotonic()
+
+
+def whatif_file(path: str | Path, step: int | None) -> Path:
+    """Where branches of a step's episodes are kept in a run directory; None: games that people played."""
+    return Path(path) / "whatif" / ("played.jsonl" if step is None else f"step_{step:06d}.jsonl")
+
+
+def keep_whatif(path: str | Path, step: int | None, episodes: Sequence[Episode]) -> list[Episode]:
+    """Add episodes to a `whatif_file`; returns them as they are kept.
+
+    An id that is there already gets the next free number at its end. What a process that was killed has left
+    half-written is cut off. Any number of processes may write at the same time.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    file = whatif_file(path, step)
+    with writing(file):
+        file.parent.mkdir(exist_ok=True)
+        with FileIO(file, "a+") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            opened.seek(0)
+            content = opened.readall()
+            opened.truncate(content.rfind(b"\n") + 1)
+            taken = _ids(content)
+            kept = []
+            for episode in episodes:
+                name = _free(episode.match.id, taken)
+                taken.add(name)
+                kept.append(dataclasses.replace(episode, match=dataclasses.replace(episode.match, id=name)))
+            append(opened, "".join(f"{episode_to_json(episode)}\n" for episode in kept).encode())
+            os.fsync(opened.fileno())
+    return kept
+
+
+def whatif_ids(path: str | Path, step: int | None) -> set[str]:
+    """The ids of the episodes in a `whatif_file`, which need not be there."""
+    file = whatif_file(path, step)
+    return _ids(file.read_bytes()) if file.is_file() else set()
+
+
+def _ids(content: bytes) -> set[str]:
+    """The ids of the episodes among the finished lines."""
+    found = set()
+    for line in content.split(b"\n")[:-1]:
+        with suppress(ValueError):  # a damaged line is nobody's id
+            found.add(episode_from_json(line).match.id)
+    return found
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, with the next number at its end for which it is not taken; it must end with one."""
+    stem = name.rstrip("0123456789")
+    number = int(name[len(stem) :])
+    while f"{stem}{number}" in taken:
+        number += 1
+    return f"{stem}{number}"
 
 
 def list_evaluations(path: str | Path) -> list[tuple[int, Path]]:

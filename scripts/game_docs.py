@@ -23,6 +23,10 @@ Every setting is a key of `game.settings`. What `on_illegal` does is said in
 """
 
 
+_FORM = {"board": "as a board", "columns": "in columns, one per agent", "list": "turn by turn"}
+"""How a game is shown, by its `metadata["form"]`."""
+
+
 def page() -> str:
     """The whole page: settings of many games, and one section per name in `games.names()` and form of other names."""
     common = [text for text in _paragraphs(OpenSpielEnv) if text.startswith(("`opening`", "`scale`"))]
@@ -43,7 +47,7 @@ def section(name: str) -> str:
         inspect.cleandoc(type(getattr(env, "parallel", env)).__doc__ or ""),
         f"Rules, as players are told:\n\n> {env.metadata['rules']}",
         f"Utilities: {_span(env.metadata['utility_range'])}{', zero-sum' if env.metadata['zero_sum'] else ''}. "
-        f"Roles: {', '.join(env.metadata['roles'])}.",
+        f"Roles: {', '.join(env.metadata['roles'])}. `marl-llm watch` shows it {_FORM[env.metadata['form']]}.",
         _settings(inspect.signature(factory)),
         f"A first observation:\n\n```text\n{env.observe(env.agent_selection)['text']}\n```",
     ]

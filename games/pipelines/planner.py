@@ -59,6 +59,8 @@ def env(
 class Planner(Workflow):
     """Utility and `hidden`: as in `workflow`, for all who were asked; `hidden` tells how many calls there were."""
 
+    calls = True
+
     def advise(self, state_key: str) -> str:
         """What somebody who knows the gold answer would say: the planner asks a helper the whole question."""
         _, agent, stage, number, *_ = json.loads(state_key)

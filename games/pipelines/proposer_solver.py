@@ -94,6 +94,8 @@ class ProposerSolver(TaskGame[Play]):
     (`problem`), whether the proposer's own answer was wrong, and the pass rate.
     """
 
+    calls = True
+
     def __init__(self, *, tasks: Mapping[str, Any], solvers: int, verify: bool, on_illegal: OnIllegal) -> None:
         self._verify = verify
         self._solvers = tuple(f"solver_{number}" for number in range(solvers))

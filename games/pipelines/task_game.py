@@ -20,9 +20,12 @@ class TaskGame(TextGame[Position]):
     A message is one line, so that none can pass for somebody else's; on tasks whose checker reads lines (`LINES`) it
     keeps them, and is shown by `quoted`. The position has a `task`.
 
-    `silence`: what is heard of an agent whose reply could not be read.
+    `silence`: what is heard of an agent whose reply could not be read. What several agents say is to be read in
+    columns, unless they call each other (`metadata["form"]`).
     """
 
+    calls = False
+    """Whether its agents call each other: their turns are a tree."""
     max_observation = 2**16
 
     def __init__(
@@ -48,6 +51,7 @@ class TaskGame(TextGame[Position]):
             utility_range=utility_range,
             on_illegal=on_illegal,
         )
+        self.metadata["form"] = "columns" if len(seats) > 1 and not self.calls else "list"
 
     def draw(self, draws: Random) -> tuple[int, Task]:
         """A task, and its place among all."""

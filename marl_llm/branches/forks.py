@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from marl_llm.play import Playing
 from marl_llm.seeds import derive
-from marl_llm.types import Branch, Completion, Episode, Match
+from marl_llm.types import Branch, Completion, Episode, Match, Turn
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ def branch(
     number: int,
     actions: Mapping[int, str | None] = MappingProxyType({}),
     token: int | None = None,
+    said: Turn | None = None,
     concluding: bool = False,
     muted: Mapping[str, str | None] = MappingProxyType({}),
     purpose: str = "",
@@ -27,8 +28,8 @@ def branch(
 
     What was done before is done again, and has weight 0, so that it is not learned from twice; `actions` says what is
     done otherwise, by turn, `turn` included (None: a reply that cannot be read). With `token` the reply of the turn
-    begins with so many of its tokens. `concluding`, `muted`: see `Match`. Forks with another `number` or `purpose` draw
-    other replies.
+    begins with so many of its tokens. `said` takes the turn's place: it is played as it is, and nobody is asked.
+    `concluding`, `muted`: see `Match`. Forks with another `number` or `purpose` draw other replies.
 
     Raises:
         ValueError: the episode has no such turn, or the turn has no such token after the first.
@@ -41,6 +42,10 @@ def branch(
         else before
         for index, before in enumerate(episode.turns[: turn + (turn in actions)])
     )
+    if said is not None:
+        assert turn not in actions, "what is done in the turn is said twice"
+        assert token is None, "the turn is not sampled"
+        played += (replace(said, prompt=None, completion=None),)
     match = episode.match
     mark = f"t{turn}{'' if token is None else f'.{token}'}{purpose}n{number}"
     parts = (turn, number) if token is None and not purpose else (mark,)
