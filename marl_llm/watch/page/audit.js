@@ -1,0 +1,97 @@
+// Where a turn's number comes from: its reward parts, each stage of a recipe, and whom it is compared with there.
+
+import { Gone, get, onceBack, tellError } from "./api.js";
+import { choice, h, put, say } from "./dom.js";
+import { choose, episodePath } from "./route.js";
+import { store } from "./store.js";
+import { counted, shown, signed, visible } from "./text.js";
+import { rewardChips } from "./turns.js";
+
+const MEMBERS = 50;
+
+/** Fill `place` with the credit of a turn. `recipe`: null is the run's own; `other`: a second one beside it, or null. */
+export async function drawCredit(place, { id, turn, recipe, other }) {
+  const own = store.run.recipe;
+  const chosen = recipe ?? own;
+  const names = [...new Set([own, ...store.run.recipes])].filter((name) => name !== null && name !== undefined);
+  const call = (name) => [name, name === own ? `${visible(name)} (this run)` : visible(name)];
+  const found = h("div", { class: "recipes", "aria-busy": "true" }, h("p", { class: "muted" }, "reckoning\u2026"));
+  put(
+    place,
+    h("div", { class: "pair" },
+      choice("audit-recipe", "Recipe", names.map(call), chosen, (name) => choose({ recipe: name === own ? null : name }, { replace: true })),
+      choice("audit-with", "Compare with", [["", "nothing"], ...names.filter((name) => name !== chosen).map(call)], other ?? "",
+        (name) => choose({ with: name }, { replace: true }))),
+    found,
+  );
+  try {
+    const told = await get("/api/credit", { id, turn, recipe: [chosen, other] });
+    const parts = rewardChips(told.rewards);
+    put(
+      found,
+      h("p", { class: "parts" }, parts.length ? ["Reward parts ", parts] : h("span", { class: "muted" }, "No reward was paid in this turn.")),
+      told.recipes.map((one) => drawRecipe(one, id, turn)),
+    );
+    say(told.recipes.map((one) => `${one.name}: advantage ${signed(one.advantage)}`).join(", "));
+  } catch (error) {
+    if (error instanceof Gone) onceBack(() => place.isConnected && drawCredit(place, { id, turn, recipe, other }));
+    tellError(found, error);
+  } finally {
+    found.removeAttribute("aria-busy");
+  }
+}
+
+function drawRecipe(one, id, turn) {
+  return h(
+    "section",
+    { class: "recipe", data: { recipe: one.name } },
+    h("h3", {}, shown(one.name), h("b", { class: "advantage", data: { advantage: String(one.advantage) } }, signed(one.advantage))),
+    h("p", { class: "muted" }, "advantage", one.by_token ? ", the mean over the turn's tokens" : "", one.about ? [" \u00b7 ", shown(one.about)] : null),
+    one.note ? h("p", { class: "note" }, shown(one.note)) : null,
+    h("ol", { class: "stages" }, one.stages.map((stage) => drawStage(stage, id, turn))),
+  );
+}
+
+function drawStage(stage, id, turn) {
+  return h(
+    "li",
+    { data: { stage: stage.label } },
+    h("p", { class: "change" },
+      h("span", { class: "label" }, shown(stage.label)),
+      h("span", { class: "values" },
+        stage.before === null ? null : [signed(stage.before), h("span", { class: "arrow" }, " \u2192 ")],
+        h("b", {}, stage.after === null ? "unknown" : signed(stage.after)))),
+    stage.key === null || stage.key === undefined ? null : compared(stage, id, turn),
+  );
+}
+
+function compared(stage, id, turn) {
+  const baseline = stage.baseline === null || stage.baseline === undefined ? "" : `, baseline ${signed(stage.baseline)}`;
+  const self = `${id}#${turn}`;
+  const row = ([name, value]) =>
+    h("tr", { class: name === self ? "self" : null },
+      h("td", {}, name === self ? h("span", {}, shown(name), h("span", { class: "tag" }, "this turn")) : turnLink(name)),
+      h("td", { class: "number" }, value === null ? "?" : signed(value)));
+  const body = h("tbody", {}, stage.members.slice(0, MEMBERS).map(row));
+  const rest = stage.members.length - MEMBERS;
+  const more = rest <= 0 ? null : h("button", {
+    type: "button", class: "quiet",
+    on: { click: (event) => { body.append(...stage.members.slice(MEMBERS).map(row)); event.target.remove(); } },
+  }, `${rest} more`);
+  return h(
+    "details",
+    { open: stage.members.length > 1 && stage.members.length <= 16 },
+    h("summary", {}, `${counted(stage.members.length, "turn")} together${baseline}`),
+    h("p", { class: "key muted" }, "they share ", shown(stage.key)),
+    h("table", { class: "members" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Turn"), h("th", { scope: "col", class: "number" }, "Went in"))),
+      body),
+    more,
+  );
+}
+
+/** A link to `episode#turn`. */
+function turnLink(name) {
+  const cut = name.lastIndexOf("#");
+  return h("a", { href: episodePath(name.slice(0, cut), { turn: name.slice(cut + 1) }) }, shown(name));
+}
