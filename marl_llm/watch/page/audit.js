@@ -8,12 +8,13 @@ import { counted, shown, signed, visible } from "./text.js";
 import { rewardChips } from "./turns.js";
 
 const MEMBERS = 50;
+const READING_MS = 1000;
 
 /** Fill `place` with the credit of a turn. `recipe`: null is the run's own; `other`: a second one beside it, or null. */
 export async function drawCredit(place, { id, turn, recipe, other }) {
   const own = store.run.recipe;
-  const chosen = recipe ?? own;
-  const names = [...new Set([own, ...store.run.recipes])].filter((name) => name !== null && name !== undefined);
+  const names = [...new Set([own, ...store.run.recipes])].filter(Boolean);
+  const chosen = recipe ?? names[0];
   const call = (name) => [name, name === own ? `${visible(name)} (this run)` : visible(name)];
   const found = h("div", { class: "recipes", "aria-busy": "true" }, h("p", { class: "muted" }, "reckoning\u2026"));
   put(
@@ -24,24 +25,38 @@ export async function drawCredit(place, { id, turn, recipe, other }) {
         (name) => choose({ with: name }, { replace: true }))),
     found,
   );
-  try {
-    const told = await get("/api/credit", { id, turn, recipe: [chosen, other] });
-    const parts = rewardChips(told.rewards);
-    put(
-      found,
-      h("p", { class: "parts" }, parts.length ? ["Reward parts ", parts] : h("span", { class: "muted" }, "No reward was paid in this turn.")),
-      told.recipes.map((one) => drawRecipe(one, id, turn)),
-    );
-    say(told.recipes.map((one) => `${one.name}: advantage ${signed(one.advantage)}`).join(", "));
-  } catch (error) {
-    if (error instanceof Gone) onceBack(() => place.isConnected && drawCredit(place, { id, turn, recipe, other }));
-    tellError(found, error);
-  } finally {
-    found.removeAttribute("aria-busy");
+
+  async function fill() {
+    try {
+      const told = await get("/api/credit", { id, turn, recipe: [chosen, other] });
+      const parts = rewardChips(told.rewards);
+      put(
+        found,
+        h("p", { class: "parts" }, parts.length ? ["Reward parts ", parts] : h("span", { class: "muted" }, "No reward was paid in this turn.")),
+        told.recipes.map((one) => drawRecipe(one, id, turn)),
+      );
+      if (told.recipes.some((one) => one.reading)) {
+        setTimeout(() => found.isConnected && fill(), READING_MS);
+        return;
+      }
+      say(told.recipes.map((one) => (one.error ? one.error : `${one.name}: advantage ${signed(one.advantage)}`)).join(", "));
+    } catch (error) {
+      if (error instanceof Gone) onceBack(() => place.isConnected && drawCredit(place, { id, turn, recipe, other }));
+      tellError(found, error);
+    } finally {
+      found.removeAttribute("aria-busy");
+    }
   }
+  await fill();
 }
 
 function drawRecipe(one, id, turn) {
+  if (one.error || one.reading) {
+    return h("section", { class: "recipe", data: { recipe: one.name } }, h("h3", {}, shown(one.name)),
+      one.error ? h("p", { class: "error" }, shown(one.error)) : [
+        h("p", { class: "note" }, shown(one.note || "It remembers earlier steps, which are being read.")),
+        h("p", { class: "progress" }, h("progress", { value: one.reading.done, max: one.reading.of }), ` ${one.reading.done} of ${one.reading.of}`)]);
+  }
   return h(
     "section",
     { class: "recipe", data: { recipe: one.name } },
@@ -67,6 +82,7 @@ function drawStage(stage, id, turn) {
 
 function compared(stage, id, turn) {
   const baseline = stage.baseline === null || stage.baseline === undefined ? "" : `, baseline ${signed(stage.baseline)}`;
+  const count = stage.count ?? stage.members.length;
   const self = `${id}#${turn}`;
   const row = ([name, value]) =>
     h("tr", { class: name === self ? "self" : null },
@@ -80,13 +96,14 @@ function compared(stage, id, turn) {
   }, `${rest} more`);
   return h(
     "details",
-    { open: stage.members.length > 1 && stage.members.length <= 16 },
-    h("summary", {}, `${counted(stage.members.length, "turn")} together${baseline}`),
+    { open: count > 1 && count <= 16 },
+    h("summary", {}, `${counted(count, "turn")} together${baseline}`),
     h("p", { class: "key muted" }, "they share ", shown(stage.key)),
     h("table", { class: "members" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Turn"), h("th", { scope: "col", class: "number" }, "Went in"))),
       body),
     more,
+    count > stage.members.length ? h("p", { class: "muted" }, `and ${counted(count - stage.members.length, "turn")} that are not listed`) : null,
   );
 }
 

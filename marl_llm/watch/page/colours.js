@@ -12,18 +12,19 @@ const STRONGEST = 0.5;
 export function scale(found) {
   const values = found.turns.flatMap((turn) => [turn.value, ...(turn.tokens ?? []).map((token) => token.value)]);
   const known = values.filter((value) => value !== null && Number.isFinite(value));
-  const far = (measure) => Math.max(1e-9, ...known.map((value) => Math.abs(measure(value))));
-  if (found.by === "advantage") {
+  const far = (measure) => known.reduce((most, value) => Math.max(most, Math.abs(measure(value))), 1e-9);
+  const both = found.by !== "logprob" && known.some((value) => value < 0) && known.some((value) => value > 0);
+  if (found.by === "advantage" || both) {
     const most = far((value) => value);
-    return { by: found.by, share: (value) => value / most, low: -most, middle: 0, high: most };
+    return { share: (value) => value / most, low: -most, middle: 0, high: most };
   }
   if (found.by === "ratio") {
     const log = (value) => Math.log(Math.max(value, 1e-9));
     const most = far(log);
-    return { by: found.by, share: (value) => log(value) / most, low: Math.exp(-most), middle: 1, high: Math.exp(most) };
+    return { share: (value) => log(value) / most, low: Math.exp(-most), middle: 1, high: Math.exp(most) };
   }
   const most = far((value) => value);
-  return { by: found.by, share: (value) => Math.abs(value) / most, low: 0, middle: null, high: found.by === "logprob" ? -most : most };
+  return { share: (value) => Math.abs(value) / most, low: 0, middle: null, high: found.by === "logprob" ? -most : most };
 }
 
 /** Colour an element; null is not coloured. */
@@ -38,7 +39,7 @@ export function paint(element, value, { share, middle }) {
 export function legend(found, colours) {
   const { low, middle, high } = colours;
   const unit = found.unit ? ` ${visible(found.unit)}` : "";
-  const say = colours.by === "advantage" ? signed : number;
+  const say = colours.middle === 0 ? signed : number;
   return h(
     "div",
     { class: "scale", id: "legend" },
@@ -53,14 +54,14 @@ export function legend(found, colours) {
 
 /** The value of a whole turn, with a bar. */
 export function valueBar(value, found, colours) {
-  const text = colours.by === "advantage" ? signed(value) : number(value);
+  const text = colours.middle === 0 ? signed(value) : number(value);
   const bar = h("span", { class: "bar", "aria-hidden": "true" });
   if (value !== null) {
     const part = colours.share(value);
     bar.classList.add(colours.middle === null ? "strong" : part < 0 ? "below" : "above");
     bar.style.setProperty("--length", `${Math.min(1, Math.abs(part)) * 100}%`);
   }
-  return h("p", { class: "value", data: { value: String(value) } }, `${COLOURINGS[found.by] ?? found.by} `, h("b", {}, text), bar);
+  return h("p", { class: "value", data: { value: String(value) } }, h("span", {}, COLOURINGS[found.by] ?? visible(found.by)), h("b", {}, text), bar);
 }
 
 /**

@@ -28,8 +28,8 @@ function figure(id, title, steps, names, all, series) {
   const labels = ends(names);
   const values = names.map((name) => series[name]);
   const known = values.flat().filter((value) => value !== null);
-  let low = Math.min(...known);
-  let high = Math.max(...known);
+  let low = known.reduce((least, value) => Math.min(least, value));
+  let high = known.reduce((most, value) => Math.max(most, value));
   const [least, most] = [low, high];
   if (low === high) [low, high] = [low - 0.5, high + 0.5];
   const x = (index) => EDGE + ((WIDTH - 2 * EDGE) * index) / Math.max(1, steps.length - 1);

@@ -12,6 +12,7 @@ import { drawWhatIf, tellProgress } from "./whatif.js";
 
 const WIDE = matchMedia("(min-width: 70rem)");
 const MEMBERS = 64;
+const READING_MS = 1000;
 const KINDS = { branch: "what if", played: "played here" };
 
 /** Show it in `main`. */
@@ -148,11 +149,24 @@ export function open(main, route) {
     } catch (error) {
       if (wanted !== coloured || left) return;
       if (error.body?.ask) offerScore(error.message);
+      else if (error.body?.reading) tellReading(error);
       else {
         if (error instanceof Gone) onceBack(() => { coloured = ""; draw(); });
         tellError(scalePlace, error);
       }
     }
+  }
+
+  /** A recipe that remembers earlier steps has to read them first. */
+  function tellReading({ message, body }) {
+    const { done, of } = body.reading;
+    put(scalePlace, h("p", { class: "note" }, visible(message)), h("p", { class: "progress" }, h("progress", { value: done, max: of }), ` ${done} of ${of}`));
+    const wanted = coloured;
+    setTimeout(() => {
+      if (left || coloured !== wanted) return;
+      coloured = "";
+      draw();
+    }, READING_MS);
   }
 
   /** What the log does not have, a checkpoint can tell. */

@@ -10,6 +10,10 @@ import { counted, number, shown, signed, visible } from "./text.js";
 const PAGE = 50;
 const TYPING_MS = 300;
 const CURVES_MS = 10000;
+// How the page is kept cheap for a run that goes on: times as long as the last answer took, and at least this long.
+const REST_TIMES = 100;
+const REST_MS = 2000;
+const PATIENCE_MS = 10000;
 const OUTCOMES = [
   ["won", "won"], ["drew", "drew"], ["lost", "lost"], ["illegal", "with an illegal move"],
   ["truncated", "truncated"], ["fault", "at fault"], ["right", "right answer"], ["wrong", "wrong answer"],
@@ -39,6 +43,7 @@ export function open(main, route) {
   let drawnStep = null;
   let offered = "";
   let left = false;
+  let restUntil = 0;
   let alarmsTold = "";
 
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -113,6 +118,7 @@ export function open(main, route) {
     const wanted = Object.fromEntries(FILTERS.map((name) => [name, query[name]]));
     const offset = Number(query.offset) || 0;
     const before = store.run?.indexed.episodes ?? 0;
+    const begun = performance.now();
     try {
       const found = await get("/api/episodes", { ...wanted, offset, limit: PAGE });
       if (mine !== asked || left) return;
@@ -130,6 +136,8 @@ export function open(main, route) {
         tellError(results, error);
       }
     } finally {
+      const now = performance.now();
+      restUntil = now + Math.max(REST_MS, REST_TIMES * (now - begun));
       if (mine === asked) results.removeAttribute("aria-busy");
     }
   }
@@ -178,8 +186,10 @@ export function open(main, route) {
     const more = store.run.indexed.episodes - (known ?? store.run.indexed.episodes);
     if (more <= 0) return;
     const newest = !query.offset && (!query.order || query.order === "newest");
-    if (newest && !results.contains(document.activeElement)) load();
-    else if (fresh.dataset.more !== String(more) || !fresh.firstChild) {
+    const wait = restUntil - performance.now();
+    if (newest && wait < PATIENCE_MS && !results.contains(document.activeElement)) {
+      if (wait <= 0) load();
+    } else if (fresh.dataset.more !== String(more) || !fresh.firstChild) {
       fresh.dataset.more = more;
       put(fresh, h("button", {
         type: "button", id: "show-new",

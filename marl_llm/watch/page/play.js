@@ -39,11 +39,11 @@ export function open(main, route) {
   /** Games by what the request calls them: the run's own first. */
   function games() {
     const own = Object.entries(store.run.games).map(([label, game]) => ({
-      value: label, text: label === game.name ? label : `${label} (${game.name})`, agents: game.agents, own: true,
+      value: label, text: label === game.name ? label : `${label} (${game.name})`, agents: game.agents, rules: game.rules, own: true,
     }));
     const taken = new Set(own.map((game) => game.value));
     const others = Object.entries(store.players.games).filter(([name]) => !taken.has(name))
-      .map(([name, game]) => ({ value: name, text: name, agents: game.agents, own: false }));
+      .map(([name, game]) => ({ value: name, text: name, agents: game.agents, rules: game.rules, own: false }));
     return [...own, ...others];
   }
 
@@ -56,10 +56,12 @@ export function open(main, route) {
     if (all.some((game) => game.value === wantedGame)) gameSelect.value = wantedGame;
     const seatPlace = h("div", {});
     const against = h("div", { class: "against" });
+    const cannot = h("div", { class: "cannot" });
     const seed = h("input", { id: "play-seed", type: "number", value: 0, step: 1 });
 
     function seats() {
-      const { agents } = all.find((game) => game.value === gameSelect.value);
+      const { agents, rules } = all.find((game) => game.value === gameSelect.value);
+      put(cannot, agents.length ? null : h("p", { class: "note" }, shown(rules)));
       put(seatPlace, choice("play-seat", "Your seat", agents.map((agent) => [agent, visible(agent)]), agents.includes(wantedSeat) ? wantedSeat : agents[0], others));
       others();
     }
@@ -78,6 +80,7 @@ export function open(main, route) {
       setup,
       field("play-game", "Game", gameSelect), seatPlace, against, field("play-seed", "Seed of the deal", seed),
       h("button", { type: "submit", class: "primary", id: "play-start", disabled: !hasToken() }, "Start"),
+      cannot,
     );
     setup.onsubmit = (event) => {
       event.preventDefault();

@@ -36,6 +36,7 @@ export function shown(text, tag = "bdi") {
     const symbol = document.createElement("span");
     symbol.className = "mark";
     symbol.textContent = mark(match[0]);
+    symbol.title = `U+${match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
     element.append(symbol);
     from = match.index + match[0].length;
   }

@@ -6,7 +6,7 @@ import { episodePath } from "./route.js";
 import { store } from "./store.js";
 import { number, shown, signed, visible } from "./text.js";
 
-const MOST = 1000;
+const MOST = 256;
 const BUTTONS = 40;
 
 /** The form for one turn. `done()`: called when there are new branches. */
