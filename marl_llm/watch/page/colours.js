@@ -72,7 +72,8 @@ export function tokenText(tokens, colours, label) {
   const told = h("p", { class: "token-value", "aria-live": "polite" }, "point at a token, or use the arrow keys");
   const spans = tokens.map((token, index) => {
     const span = shown(token.text, "span");
-    span.classList.add("token");
+    span.className = "token";
+    span.removeAttribute("dir");
     span.dataset.token = index;
     span.dataset.value = String(token.value);
     span.title = number(token.value);

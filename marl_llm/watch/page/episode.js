@@ -3,7 +3,7 @@
 import { Gone, NO_TOKEN, get, hasToken, job, onceBack, tellError } from "./api.js";
 import { drawCredit } from "./audit.js";
 import { COLOURINGS, legend, scale } from "./colours.js";
-import { choice, h, put, say, segments } from "./dom.js";
+import { choice, h, put, segments } from "./dom.js";
 import { choose, episodeId, episodePath } from "./route.js";
 import { store } from "./store.js";
 import { counted, number, shown, signed, visible } from "./text.js";
@@ -41,6 +41,7 @@ export function open(main, route) {
   let audited = "";
   let askedTurn = null;
   let left = false;
+  let goTo = null;
 
   put(main, head, tools, layout);
 
@@ -119,8 +120,7 @@ export function open(main, route) {
       panel.remove();
       put(turnsPlace, drawTurns({
         episode, seat: seat(), layout: form(), colours, chosen: chosen(),
-        audit: (index) => choose({ turn: index }),
-        ask: (index) => { choose({ turn: index }); askPlace.querySelector("input")?.focus(); },
+        audit: openTurn, ask: (index) => openTurn(index, "ask"),
       }));
     }
     await drawPanel();
@@ -220,6 +220,7 @@ export function open(main, route) {
       put(panelTitle, `Turn ${turn} `, agentName(episode, about.agent));
       drawWhatIf(askPlace, episode, about, refresh);
     }
+    focusPanel();
     const now = JSON.stringify([turn, query.recipe, query.with]);
     if (now === audited) return;
     audited = now;
@@ -227,6 +228,19 @@ export function open(main, route) {
     const drawing = drawCredit(creditPlace, { id, turn, recipe: query.recipe ?? null, other: query.with ?? null });
     if (focus === "audit-recipe" || focus === "audit-with") document.getElementById(focus)?.focus();
     await drawing;
+  }
+
+  /** Open a turn's panel; `to`: "title" or "ask", where the focus goes, or null where it stays. */
+  function openTurn(turn, to = null) {
+    goTo = to;
+    if (chosen() === turn) drawPanel();
+    else choose({ turn });
+  }
+
+  function focusPanel() {
+    if (goTo === "title") panelTitle.focus({ preventScroll: WIDE.matches });
+    if (goTo === "ask") (askPlace.querySelector("input:enabled") ?? askPlace.querySelector("h3")).focus();
+    goTo = null;
   }
 
   /** The panel stands beside the turns where there is room, and below its turn where there is none. */
@@ -295,9 +309,7 @@ export function open(main, route) {
       Enter(event) {
         const turn = event.target.matches?.("article.turn:not(.unseen-turn)") ? Number(event.target.dataset.turn) : null;
         if (turn === null) return false;
-        choose({ turn });
-        panelTitle.focus({ preventScroll: WIDE.matches });
-        say(`Turn ${turn} is opened.`);
+        openTurn(turn, "title");
         return true;
       },
       Escape() {

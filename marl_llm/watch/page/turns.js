@@ -201,7 +201,7 @@ function foot(view, turn) {
     {},
     h("span", { class: "muted" }, facts.join(" \u00b7 ")),
     h("span", { class: "acts" },
-      h("button", { type: "button", class: "quiet", data: { audit: turn.index }, on: { click: () => view.audit(turn.index) } }, "Credit"),
+      h("button", { type: "button", class: "quiet", data: { audit: turn.index }, on: { click: () => view.audit(turn.index, "title") } }, "Credit"),
       h("button", { type: "button", class: "quiet", data: { ask: turn.index }, on: { click: () => view.ask(turn.index) } }, "Ask what if")),
   );
 }

@@ -83,7 +83,7 @@ export function drawWhatIf(place, episode, turn, done) {
   const form = h(
     "form",
     { id: "whatif", on: { submit: ask, keydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(event); } } },
-    h("h3", {}, "What if"),
+    h("h3", { tabIndex: -1 }, "What if"),
     acts ? null : h("p", { class: "note", id: "whatif-token" }, NO_TOKEN),
     h("fieldset", { class: "ways", disabled: !acts },
       h("legend", {}, `In turn ${turn.index}, instead of what was said`),
