@@ -7,8 +7,7 @@ import { shown, visible } from "./text.js";
 export function drawBoard(board, { caption = "Board", played = null, act = null } = {}) {
   return h(
     "table",
-    { class: "board" },
-    h("caption", { class: "unseen" }, caption),
+    { class: "board", "aria-label": caption },
     h("tbody", {}, board.rows.map((row) => h("tr", {}, row.map((cell) => drawCell(cell, played, act))))),
   );
 }

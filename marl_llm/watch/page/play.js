@@ -32,7 +32,8 @@ export function open(main, route) {
       return;
     }
     if (left) return;
-    drawSetup(route.query.game, route.query.seat);
+    const { asked } = store.table ?? {};
+    drawSetup(route.query.game ?? asked?.game, route.query.seat ?? asked?.seat);
     if (store.table) drawTable();
   }
 
