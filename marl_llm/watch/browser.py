@@ -15,9 +15,9 @@ from marl_llm.checkpoints import list_checkpoints
 from marl_llm.config import ScriptedKind
 from marl_llm.credit.load import recipe_names
 from marl_llm.errors import ConfigError, MarlError, RunError
-from marl_llm.play import make_game
 from marl_llm.run import Run
 from marl_llm.types import Episode
+from marl_llm.watch import boards
 from marl_llm.watch.credits import Credits, ReadingError, Told, read_one, told_json
 from marl_llm.watch.curves import Curves
 from marl_llm.watch.index import Index
@@ -179,8 +179,11 @@ class Browser:
     def story(self, match: str) -> dict[str, Any]:
         """The episode with its boards, its group and what was forked from it."""
         episode, step, kind = self.episode(match)
-        told = story(episode) | {"step": step, "kind": kind, "form": "list", "final_board": None}
-        told |= game_form(episode)
+        drawn = boards.boards(episode)
+        form = game_told(episode.match.game, episode.match.settings)["form"]
+        told = story(episode) | {"step": step, "kind": kind, "form": form, "final_board": drawn.final}
+        for turn, board in zip(told["turns"], drawn.before, strict=True):
+            turn["board"] = board
         members = search(
             self.index,
             Search(group=episode.match.group, first=step, last=step, kind="logged", order="oldest", limit=200),
@@ -308,23 +311,10 @@ def _fields(wanted: Search) -> dict[str, Any]:
 def game_told(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a game says of itself; that it cannot be made, where it cannot."""
     try:
-        game = make_game(name, settings).unwrapped
+        return {"name": name, **boards.about(name, settings)}
     except Exception as error:  # somebody else's game may raise anything, and the rest of the page does not need it
-        return {"name": name, "agents": [], "roles": [], "rules": f"it cannot be made here: {error}", "form": "list"}
-    metadata = game.metadata
-    return {
-        "name": name,
-        "agents": list(game.possible_agents),
-        "roles": list(metadata.get("roles", ())),
-        "rules": metadata.get("rules", ""),
-        "talks": bool(metadata.get("talks", False)),
-        "form": metadata.get("form", "list"),
-    }
-
-
-def game_form(episode: Episode) -> dict[str, Any]:
-    """How an episode of the game is drawn."""
-    return {"form": game_told(episode.match.game, episode.match.settings)["form"]}
+        told = {"name": name, "agents": [], "roles": [], "form": boards.FORMS[0], "talks": False}
+        return {**told, "rules": f"it cannot be made here: {error}"}
 
 
 def is_live(run: Path) -> bool:
