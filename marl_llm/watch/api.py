@@ -1,5 +1,6 @@
 """The routes of the page."""
 
+import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from marl_llm.watch.acts import Acts
 from marl_llm.watch.browser import Browser, MustScoreError
 from marl_llm.watch.credits import ReadingError
 from marl_llm.watch.guard import App, Guard
+from marl_llm.watch.index import FILE
 from marl_llm.watch.jobs import Jobs, Tell
 from marl_llm.watch.search import Search
 
@@ -82,6 +84,10 @@ def _refuse(app: FastAPI) -> None:
     @app.exception_handler(LookupError)
     def missing(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error.args[0]) if error.args else "not there"}, 404)
+
+    @app.exception_handler(sqlite3.Error)
+    def broken(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"the index of episodes cannot be read: {error}; {FILE} may be deleted"}, 500)
 
     @app.exception_handler(MustScoreError)
     def unknown(_: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -20,8 +21,6 @@ from marl_llm.errors import ConfigError, RunError
 from marl_llm.matchmaking import seat_policy
 from marl_llm.watch.lines import Mark, finished_lines
 
-VERSION = 1
-"""Form of the database."""
 FILE = "watch.sqlite"
 SEARCHED = 20_000
 """Characters of an observation or reply that a search looks at."""
@@ -57,6 +56,9 @@ CREATE INDEX by_match ON episodes(match);
 CREATE INDEX by_step ON episodes(step, id);
 CREATE INDEX by_original ON episodes(original) WHERE original IS NOT NULL;
 """
+
+VERSION = crc32(_SCHEMA.encode()) & 0x7FFFFFFF
+"""Of the database's form: one that was made in another form is made again."""
 
 
 class _Branch(msgspec.Struct, gc=False):
