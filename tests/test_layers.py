@@ -12,7 +12,7 @@ GAMES = sorted((ROOT / "games").rglob("*.py"))
 
 # A room imports from earlier lines and from itself. What stands on one line is independent of each other.
 ORDER = (
-    ("types", "errors", "seeds"),
+    ("types", "errors", "seeds", "visible"),
     ("config", "devices"),
     ("adapters",),
     ("text", "credit", "engines", "learning", "models", "run", "metrics", "alarms", "curriculum", "ratings"),
@@ -77,6 +77,8 @@ def test_games_never_import_marl_llm() -> None:
         ("lm_eval", ["harness/lm_eval"]),
         ("vllm", ["engines/vllm"]),
         ("peft", ["adapters"]),
+        ("altair", ["report/charts"]),
+        ("vl_convert", ["report/figures"]),
         ("fastapi", ["serve/api", "serve/gate", "serve/refusals"]),
         ("starlette", ["serve/api"]),
         ("uvicorn", ["serve/server"]),
@@ -94,5 +96,5 @@ def test_openspiel_is_used_by_games_scripted_players_and_evaluation_only(package
 
 
 def test_torch_is_not_needed_to_read_a_run() -> None:
-    light = [file for file in MARL_LLM if room_of(file) in ("types", "errors", "seeds", "config", "run")]
+    light = [file for file in MARL_LLM if room_of(file) in ("types", "errors", "seeds", "visible", "config", "run", "report")]
     assert imports_of("torch", light) == imports_of("transformers", light) == set()

@@ -6,12 +6,12 @@ import sys
 from marl_llm.cli import training  # its commands come first in the help
 
 # isort: split
-from marl_llm.cli import answering, playing
+from marl_llm.cli import answering, playing, seeing
 from marl_llm.cli.base import app, log
 from marl_llm.errors import MarlError
 from marl_llm.standings import shown
 
-__all__ = ["answering", "app", "main", "playing", "training"]
+__all__ = ["answering", "app", "main", "playing", "seeing", "training"]
 
 
 def main() -> None:
