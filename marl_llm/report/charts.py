@@ -201,13 +201,13 @@ def settings(*, dark: bool) -> Spec:
 
 
 def _colour(names: Sequence[str]) -> Any:
-    legend = alt.Legend() if len(names) > 1 else None  # the colours come from `settings`, by scheme
+    legend = alt.Legend(symbolOpacity=1) if len(names) > 1 else None  # the colours come from `settings`, by scheme
     return alt.Color("c:N", scale=alt.Scale(domain=list(names)), sort=None, legend=legend)
 
 
 def _finished(chart: Any, height: int = HEIGHT) -> Spec:
     """The specification, as wide as its place."""
-    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
     spec.pop("config", None)
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return spec

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -25,6 +25,10 @@ COVERED = 0.5
 BINS = 6
 """Stretches of training of which mean advantages are drawn."""
 LABEL = 120
+NEARLY_ALL = 0.9
+"""Two answers that make up this share are all that counts."""
+RARE = 0.02
+"""What is no choice and came less often than this is not drawn."""
 FEW = 20
 """Below this number of draws of either action nothing is concluded."""
 OTHER = "other actions"
@@ -195,17 +199,22 @@ def _state(sample: Sample, rows: IntArray, label: str, observation: str) -> Stat
         for number, name in enumerate(names)
         if (code == number).any()
     )
+    drawn = {n: name for n, name in enumerate(names) if _choice(name) or (code == n).mean() >= RARE}
     actions = tuple(sorted(actions, key=lambda action: (action.name == OTHER, -action.late_count, -action.count)))
     return State(
         label=label,
         observation=observation,
         count=len(rows),
         actions=actions,
-        shares=tuple(_shares(step, code, names)),
-        advantages=tuple(_advantages(sample, rows, code, names)),
+        shares=tuple(_shares(step, code, drawn)),
+        advantages=tuple(_advantages(sample, rows, code, {n: name for n, name in drawn.items() if _choice(name)})),
         sentence=_sentence(actions),
         examples=_examples(sample, rows[window], [names[number] for number in code[window]], actions),
     )
+
+
+def _choice(name: str) -> bool:
+    return name == OTHER or not name.endswith(UNCOMPARED)
 
 
 def _name(sample: Sample, row: int, names: Sequence[str]) -> str:
@@ -262,10 +271,10 @@ def _follows(sample: Sample, rows: IntArray) -> Iterable[Follow]:
         yield Follow(name="something else", count=count, share=count / len(rows), value=value)
 
 
-def _shares(step: IntArray, code: IntArray, names: Sequence[str]) -> Iterable[Point]:
+def _shares(step: IntArray, code: IntArray, names: Mapping[int, str]) -> Iterable[Point]:
     for at in np.unique(step):
         here = code[step == at]
-        for number, name in enumerate(names):
+        for number, name in names.items():
             count, size = int((here == number).sum()), len(here)
             share = count / size
             half = 1.96 * sqrt(share * (1 - share) / size)
@@ -274,11 +283,11 @@ def _shares(step: IntArray, code: IntArray, names: Sequence[str]) -> Iterable[Po
             )
 
 
-def _advantages(sample: Sample, rows: IntArray, code: IntArray, names: Sequence[str]) -> Iterable[Point]:
+def _advantages(sample: Sample, rows: IntArray, code: IntArray, names: Mapping[int, str]) -> Iterable[Point]:
     steps = np.array(sample.steps)
     for part in np.array_split(steps, min(BINS, len(steps))):
         inside = np.isin(sample.decisions.step[rows], part)
-        for number, name in enumerate(names):
+        for number, name in names.items():
             found = interval(sample.decisions.advantage[rows[inside & (code == number)]])
             if found is not None and found.count > 1:
                 yield Point(step=float(part.mean()), name=name, value=found.mean, low=found.low, high=found.high)
@@ -294,6 +303,7 @@ def _sentence(actions: Sequence[Action]) -> str:
             told.append(_what_followed(action))
     if len(compared) == 2:
         told.append(_which_is_better(*compared))
+        told += filter(None, (_break_even(compared[1], compared[0]), _break_even(compared[0], compared[1])))
     return " ".join(told)
 
 
@@ -325,8 +335,8 @@ def _which_is_better(one: Action, other: Action) -> str:
         return f"“{rare.name}” came too rarely at the end to compare the two ({rare.late_count} times)."
     if abs(difference) <= half:
         return (
-            f"Which of the two brings more cannot be told: “{one.name}” less “{other.name}” is {signed(difference)} "
-            f"± {half:.2f}. Where two actions are worth the same, mixing them costs nothing."
+            f"As far as can be told the two are worth the same (“{one.name}” less “{other.name}”: {signed(difference)} "
+            f"± {half:.2f}), so that nothing pushes the policy away from mixing them."
         )
     better, worse = (one, other) if difference > 0 else (other, one)
     gain = f"“{better.name}” brings {abs(difference):.2f} ± {half:.2f} more than “{worse.name}”"
@@ -334,6 +344,28 @@ def _which_is_better(one: Action, other: Action) -> str:
         return f"{gain}, and it is what the policy prefers."
     rising = better.early is not None and better.late is not None and better.late > better.early + 0.02
     return f"{gain}, although it is taken less often" + ("; its share has risen." if rising else ".")
+
+
+def _break_even(action: Action, other: Action) -> str:
+    """How often the better of two answers to an action must come for it to be worth as much as another one."""
+    if action.value is None or other.value is None or min(action.value.count, other.value.count) < FEW:
+        return ""
+    answers = [follow for follow in action.follows if follow.value is not None][:2]
+    if len(answers) < 2 or sum(follow.share for follow in answers) < NEARLY_ALL or action.late is None:
+        return ""
+    good, bad = sorted(answers, key=lambda follow: -(follow.value.mean if follow.value else 0))
+    assert good.value is not None and bad.value is not None
+    gain = good.value.mean - bad.value.mean
+    if gain < 4 * (good.value.half + bad.value.half) or gain < 0.1:  # the answer is not what decides
+        return ""
+    needed = (other.value.mean - bad.value.mean) / gain
+    if not 0.01 < needed < 0.99:
+        return ""
+    had = good.share / (good.share + bad.share)
+    return (
+        f"“{action.name}” is worth as much as “{other.name}” when “{good.name}” is the answer {percent(needed)} of the "
+        f"time; it was {percent(had)}."
+    )
 
 
 def _examples(

@@ -61,10 +61,15 @@ def percent(share: float | None) -> str:
     if share is None or not isfinite(share):
         return "–"
     if 0 < share < 0.005:
-        return "< 1 %"
+        return "<\u00a01\u00a0%"
     if 0.995 < share < 1:
-        return "> 99 %"
-    return f"{100 * share:.0f} %"
+        return ">\u00a099\u00a0%"
+    return f"{100 * share:.0f}\u00a0%"
+
+
+def fine_percent(share: float | None) -> str:
+    """A share that may be small."""
+    return "–" if share is None or not isfinite(share) else f"{100 * share:.3g}\u00a0%"
 
 
 def duration(seconds: float) -> str:

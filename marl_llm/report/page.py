@@ -57,6 +57,8 @@ class Told:
     name: str
     first: float | None
     last: float | None
+    share: bool
+    """Whether it is shown as a percentage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +231,9 @@ def _headlines(variant: Variant) -> list[Told]:
     return [
         Told(
             name=_headline_name(key),
-            first=_mean([_edge(*log[key], first=True) for log in found if key in log]),
-            last=_mean([_edge(*log[key], first=False) for log in found if key in log]),
+            first=_mean([_edge(key, log[key][1], first=True) for log in found if key in log]),
+            last=_mean([_edge(key, log[key][1], first=False) for log in found if key in log]),
+            share=key == "play/illegal_fraction" or key.endswith("/correct"),
         )
         for key in wanted[:10]
     ]
@@ -248,9 +251,10 @@ def _headline_name(key: str) -> str:
     return shortened(rest.replace("_", " ").replace("fact/", ""), LABEL)
 
 
-def _edge(steps: Sequence[float], values: Sequence[float], *, first: bool) -> float:
-    """The mean of the first or last tenth of the values, of at most ten and at least one of them."""
-    size = max(1, min(10, len(values) // 10))
+def _edge(key: str, values: Sequence[float], *, first: bool) -> float:
+    """The mean of the first or last tenth of the values, of at most ten and at least one of them; of what was evaluated
+    the first or last value."""
+    size = 1 if key.startswith("eval/") else max(1, min(10, len(values) // 10))
     return float(np.mean(values[:size] if first else values[-size:]))
 
 
@@ -362,7 +366,9 @@ def _about(one: Looked, decider: Decider, several: bool) -> str:
 
 
 def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool, *, examples: bool) -> Shown:
-    actions = [action.name for action in state.actions]
+    drawn = {point.name for point in state.shares}
+    actions = [action.name for action in state.actions if action.name in drawn]
+    judged = {point.name for point in state.advantages}
     of = f" ({one.variant.name})" if several else ""
     stem = slug(f"{label} {one.variant.name if several else ''}")
     charts = [
@@ -377,9 +383,11 @@ def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool,
         charts.append(
             Chart(
                 name=names.name(f"advantage-{stem}"),
-                title=f"What it was praised for{of}",
-                about="Mean advantage over stretches of training, with 95 % intervals.",
-                spec=means(_points(state.advantages), y="advantage", names=actions),
+                title=f"How it was judged{of}",
+                about="Mean advantage of each action over stretches of training, ± 95 %.",
+                spec=means(
+                    _points(state.advantages), y="advantage", names=[name for name in actions if name in judged]
+                ),
             )
         )
     shown = [transcript(one.sample, place, title="", turn=turn) for place, turn in state.examples] if examples else []
@@ -503,6 +511,7 @@ def html(report: Report) -> str:
         "signed": numbers.signed,
         "percent": numbers.percent,
         "number": numbers.number,
+        "told": lambda value, share: numbers.fine_percent(value) if share else numbers.number(value),
         "duration": numbers.duration,
         "tone": _tone,
     }
