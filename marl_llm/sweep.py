@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marl_llm.config import Config, load_config, require_same_settings
+from marl_llm.config.variants import short
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.evaluation.measure import logged
 from marl_llm.evaluation.team_score import TeamScore
@@ -322,11 +323,3 @@ def _plot(cells: Sequence[Cell], folder: Path) -> Path:
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path
-
-
-def short(names: Sequence[str]) -> list[str]:
-    """Names of variants without the sections that all their settings are in: `a.b.c=1 a.d=2` is `b.c=1 d=2`."""
-    keys = [setting.partition("=")[0].split(".")[:-1] for name in names for setting in name.split() if "=" in setting]
-    shared = itertools.takewhile(lambda sections: len(set(sections)) == 1, zip(*keys))
-    prefix = "".join(f"{sections[0]}." for sections in shared)
-    return [" ".join(s.removeprefix(prefix) if "=" in s else s for s in name.split(" ")) for name in names]

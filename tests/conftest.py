@@ -1,9 +1,11 @@
 """What tests of several rooms need."""
 
+import os
 from collections.abc import Callable, Iterator
 from threading import Thread
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.endpoint import Answer, Endpoint
 
@@ -27,3 +29,23 @@ def serve() -> Iterator[Callable[[Callable[[int], Answer]], Endpoint]]:
     for endpoint in running:
         endpoint.shutdown()
         endpoint.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium that goes nowhere by itself; each test opens contexts of its own and closes them."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield started
+        started.close()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from marl_llm.config.variants import short
 from marl_llm.errors import ConfigError
-from marl_llm.sweep import SweepResult, later_exploitability, parse_seeds, plotted, short, variants
+from marl_llm.sweep import SweepResult, later_exploitability, parse_seeds, plotted, variants
 
 
 def test_seeds_are_ranges_or_lists() -> None:

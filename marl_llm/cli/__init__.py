@@ -15,7 +15,7 @@ COMMANDS = {
     "training": ("train", "plan", "sweep", "evaluate", "credit", "doctor"),
     "answering": ("benchmark", "export", "serve", "lm-eval"),
     "playing": ("play", "tournament", "leaderboard", "games"),
-    "seeing": ("watch",),
+    "seeing": ("report", "watch"),
 }
 """Module to its commands, in the order of the help."""
 

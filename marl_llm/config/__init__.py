@@ -8,6 +8,7 @@ from marl_llm.config.branches import BranchesConfig, BudgetsConfig, CoalitionsCo
 from marl_llm.config.cluster import ClusterConfig, PlacementConfig
 from marl_llm.config.experiment import AlarmConfig, Config, EvaluationConfig, StoreConfig
 from marl_llm.config.loading import (
+    flat_settings,
     game_settings,
     load_benchmark,
     load_config,
@@ -97,6 +98,7 @@ __all__ = [
     "TreeConfig",
     "VLLMConfig",
     "WarmupConfig",
+    "flat_settings",
     "game_settings",
     "load_benchmark",
     "load_config",

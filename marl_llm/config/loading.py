@@ -148,7 +148,7 @@ def require_same_settings(wanted: Config, running: Config) -> None:
     Raises:
         ConfigError: names every key that differs, with both values.
     """
-    old, new = _flat(running), _flat(wanted)
+    old, new = flat_settings(running), flat_settings(wanted)
     changed = [f"{key} is {old.get(key)!r}, not {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
     if changed:
         raise ConfigError(f"a run goes on with the settings it began with: {'; '.join(changed)}")
@@ -171,7 +171,8 @@ def require_same_questions(wanted: BenchmarkConfig, begun: BenchmarkConfig) -> N
         )
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def flat_settings(config: Config) -> dict[str, Any]:
+    """Key, as on the command line, to value, without what says where a run goes on; lists are one value."""
     tree = OmegaConf.to_container(
         OmegaConf.structured(replace(config, variants={}, runtime="local", cluster=ClusterConfig()))
     )
