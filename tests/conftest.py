@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from tests.endpoint import Answer, Endpoint
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +35,10 @@ def serve() -> Iterator[Callable[[Callable[[int], Answer]], Endpoint]]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     """A headless Chromium that goes nowhere by itself; each test opens contexts of its own and closes them."""
+    from playwright.sync_api import sync_playwright  # which the environment with vLLM does not have
+
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),

@@ -1,5 +1,7 @@
 """A finished run, and hand-written ones, for the episode browser."""
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from marl_llm.watch.index import Index
 from tests.test_train import Silent
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
+DEMO = Path(__file__).parents[2] / "configs" / "kuhn.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +83,14 @@ def reader(trained: Path, tmp_path: Path) -> Browser:
         pass
     found.curves.refresh()
     return found
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the demo: a short one, or the whole one that is named."""
+    folder = tmp_path_factory.mktemp("demo")
+    if "MARL_LLM_DEMO" in os.environ:
+        return Path(shutil.copytree(os.environ["MARL_LLM_DEMO"], folder / "kuhn"))
+    short = ["run.steps=12", "run.checkpoint_every=4", "policies.agent.warmup.steps=150", "evaluation.games=20"]
+    config = load_config(DEMO, [*short, "run.threads=1", "evaluation.every=4"])
+    return train(config, Silent(), path=folder / "kuhn")
