@@ -93,7 +93,7 @@ def _matches(original: Episode, wish: Wish, play: PlayConfig, taken: set[str]) -
     people = [agent for agent, policy in settled.items() if policy == PERSON]
     if people:
         raise RunError(
-            f"in {original.match.id} a person sat in seat {people[0]}, who is not asked again: branch at one of the "
+            f"seat {people[0]} of {original.match.id} is a person's, who is not asked again: branch at one of the "
             "person's own turns, and say which policy plays on there"
         )
     said = None

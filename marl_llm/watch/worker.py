@@ -123,9 +123,11 @@ def _requests(stdin: TextIO) -> Iterator[Mapping[str, Any]]:
     queue: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
 
     def read() -> None:
-        for line in stdin:
-            queue.put(json.loads(line))
-        os._exit(0)  # in the middle of whatever is done for nobody now
+        try:
+            for line in stdin:
+                queue.put(json.loads(line))
+        finally:
+            os._exit(0)  # in the middle of whatever is done for nobody now
 
     Thread(target=read, name="requests", daemon=True).start()
     while True:
