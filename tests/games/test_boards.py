@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import games
+from games import signals
 from games.base import Board, Cell
 from games.tic_tac_toe import TicTacToe
 from games.turns import in_turns
@@ -15,7 +16,6 @@ from marl_llm.play import play
 from marl_llm.policies.scripted import make_scripted
 from marl_llm.types import Episode, Match
 from marl_llm.watch.boards import about, board, boards
-from tests.games.last_chair import LastChair
 
 ON_BOARDS = ["connect_four", "hanabi", "mini_hanabi", "simple_hanabi", "tic_tac_toe"]
 IN_COLUMNS = [
@@ -153,12 +153,10 @@ def test_a_game_that_raises_or_is_gone_costs_its_boards_alone() -> None:
 
 
 def test_the_board_of_a_game_in_rounds_is_that_of_the_game_inside() -> None:
-    class Inside(LastChair):
-        def board(self, agent: str) -> Board:
-            return [[Cell(agent)]]
-
-    assert board(in_turns(Inside()), "player_1") == {"rows": [[{"text": "player_1", "action": None}]]}
-    assert board(in_turns(LastChair()), "player_1") is None
+    inside = signals.env()
+    assert board(in_turns(inside), "player_1") is None
+    inside.board = lambda agent: [[Cell(agent)]]
+    assert board(in_turns(inside), "player_1") == {"rows": [[{"text": "player_1", "action": None}]]}
 
 
 def test_what_a_page_needs_to_know_of_a_game() -> None:

@@ -172,7 +172,7 @@ def test_a_game_that_does_not_follow_from_its_seed_is_refused(run: Path, actor: 
     (episode,) = play([match], {"random": make_scripted("random", {})})
     (run / "whatif").mkdir()
     (run / "whatif" / "fickle.jsonl").write_text(f"{episode_to_json(episode)}\n")
-    with pytest.raises(RunError, match="f cannot be branched: the game tests.* does not follow from its seed"):
+    with pytest.raises(RunError, match=r"f cannot be branched: the game tests.* does not follow from its seed"):
         branch(actor, file="whatif/fickle.jsonl", turn=0)
 
 
@@ -291,15 +291,21 @@ def test_a_played_game_is_branched_at_the_persons_turn_with_a_policy(run: Path, 
 
 
 def test_all_choose_at_the_same_time_as_the_person(run: Path, actor: Actor) -> None:
-    settings = {"rounds": 2, "end": 0.0} if False else {}
+    settings = {"continuation": 1.0, "max_rounds": 2}
     table = do(actor, "play", game="matrix_game", settings=settings, against="tit_for_tat", seat="player_1", seed=1)
     assert table["legal_actions"] == ("cooperate", "defect")
     assert "so far, you/other: none" in table["observation"]
     table = do(actor, "move", table=table["table"], reply="defect")
     assert "defect/cooperate" in table["observation"]
-    if not table["over"]:
-        table = do(actor, "move", table=table["table"], reply="cooperate")
-        assert "cooperate/defect" in table["observation"]
+    assert not table["over"]
+    table = do(actor, "move", table=table["table"], reply="cooperate")
+    assert table["over"]
+    assert [(turn.agent, turn.action) for turn in kept(run, None)["played/1"].turns] == [
+        ("player_0", "cooperate"),
+        ("player_1", "defect"),
+        ("player_0", "defect"),
+        ("player_1", "cooperate"),
+    ]
 
 
 def test_every_seat_has_a_player_of_its_own(run: Path, actor: Actor) -> None:
@@ -347,7 +353,7 @@ def test_a_game_that_cannot_be_played_is_refused(actor: Actor, request_: dict[st
 
 
 def test_a_table_that_is_not_there_is_refused(actor: Actor) -> None:
-    with pytest.raises(RunError, match="table t99 is gone: .* begin another game"):
+    with pytest.raises(RunError, match=r"table t99 is gone: .* begin another game"):
         do(actor, "move", table="t99", reply="a")
 
 
