@@ -15,7 +15,10 @@ from marl_llm.run import read_episodes, whatif_file
 from marl_llm.watch.acts import ActError, Acts
 from tests.watch.trained import trained
 
-BRANCH = {"do": "branch", "file": "episodes/step_000002.jsonl", "offset": 0, "turn": 2}
+
+def branch(run: Path, **request: Any) -> dict[str, Any]:
+    file = str(run / "episodes" / "step_000002.jsonl")
+    return {"do": "branch", "file": file, "offset": 0, "turn": 2, **request}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def child(acts: Acts) -> "subprocess.Popen[str]":
 def test_it_is_started_when_it_is_first_asked_and_progress_is_told(run: Path, acts: Acts) -> None:
     told: list[dict[str, Any]] = []
     assert acts._child is None
-    result = acts.ask({**BRANCH, "n": 2, "id": "s2/g0/m0"}, told.append)
+    result = acts.ask(branch(run, n=2, id="s2/g0/m0"), told.append)
     assert result["episodes"] == ["s2/g0/m0/t2wn0", "s2/g0/m0/t2wn1"]
     assert [episode.match.id for episode in read_episodes(whatif_file(run, 2))] == result["episodes"]
     assert told[0] == {"doing": "starting the process that plays", "done": 0, "of": 1}
@@ -46,9 +49,9 @@ def test_it_is_started_when_it_is_first_asked_and_progress_is_told(run: Path, ac
     assert told[-1] == {"doing": "playing", "done": 2, "of": 2}
 
 
-def test_what_is_refused_is_an_error_and_the_process_goes_on(acts: Acts) -> None:
+def test_what_is_refused_is_an_error_and_the_process_goes_on(run: Path, acts: Acts) -> None:
     with pytest.raises(ActError, match="turn: 99 is not allowed"):
-        acts.ask({**BRANCH, "turn": 99})
+        acts.ask(branch(run, turn=99))
     before = child(acts)
     assert acts.ask({"do": "play", "game": "game", "against": "random"})["legal_actions"] == list("abcdefghi")
     assert child(acts) is before
@@ -68,14 +71,14 @@ def test_several_threads_wait_for_each_other(acts: Acts) -> None:
     assert len(set(tables)) == 4
 
 
-def test_one_that_is_killed_fails_its_request_and_the_next_one_starts_another(acts: Acts) -> None:
+def test_one_that_is_killed_fails_its_request_and_the_next_one_starts_another(run: Path, acts: Acts) -> None:
     table = acts.ask({"do": "play", "game": "game", "against": "random"})["table"]
 
     def kill(progress: dict[str, Any]) -> None:
         os.kill(child(acts).pid, signal.SIGKILL)
 
     with pytest.raises(ActError, match=r"the process that plays has died \(signal 9.*\), .*: ask again"):
-        acts.ask({**BRANCH, "policy": "mcts:1000", "n": 64}, kill)
+        acts.ask(branch(run, policy="mcts:1000", n=64), kill)
     with pytest.raises(ActError, match=f"table {table} is gone: the process that played there has ended"):
         acts.ask({"do": "move", "table": table, "reply": "a"})
     again = acts.ask({"do": "play", "game": "game", "against": "random"})["table"]
@@ -94,7 +97,7 @@ def test_it_ends_by_itself_when_nobody_can_ask_any_more(run: Path, acts: Acts) -
 
     def begin() -> None:
         try:
-            acts.ask({**BRANCH, "policy": "mcts:20000", "n": 64}, begun.append)
+            acts.ask(branch(run, policy="mcts:20000", n=64), begun.append)
         except ActError as error:
             errors.append(str(error))
 
@@ -107,13 +110,13 @@ def test_it_ends_by_itself_when_nobody_can_ask_any_more(run: Path, acts: Acts) -
     assert process.returncode == 0, "it was not killed, and did not play to the end"
     assert len(errors) == 1
     with pytest.raises(ActError, match="the watcher is closing"):
-        acts.ask(BRANCH)
+        acts.ask(branch(run))
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
     acts = Acts(tmp_path)
     with pytest.raises(ActError, match=r"has died \(exit code 1, .*not a run directory"):
-        acts.ask(BRANCH)
+        acts.ask(branch(tmp_path))
     acts.close()
 
 
