@@ -179,8 +179,8 @@ def _dated_turn(turn: Turn, version: int | None) -> Turn:
 
 
 def scored(seats: Seats, original: Episode, at: int | None, step: int | None, tell: Tell) -> Json:
-    """Of each turn (by its index) of the run's models, and each of its sampled tokens: `entropy` (nats) of the policy at
-    a checkpoint, its `logprob`, and `ratio`, its probability over that with which the token was drawn.
+    """Of each turn (by its index) of the run's models, and each of its sampled tokens: `entropy` (nats) of the policy
+    at a checkpoint, its `logprob`, and `ratio`, its probability over that with which the token was drawn.
 
     `step`: as in `Wish`. What was not sampled in the episode itself, but in the one it was forked from, is null.
 
