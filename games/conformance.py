@@ -223,6 +223,19 @@ def _look(env: AECEnv, agent: str, game: _Game) -> Iterator[str]:
         game.trace.append((seat, observation, info.get("legal_actions"), info.get("state_key")))
     if env.metadata["state_key"] and not isinstance(env.infos[agent].get("state_key"), str):
         yield f"it declares state keys, but infos[{agent!r}]['state_key'] is no text ({game})"
+    yield from _board(env.unwrapped, agent, game)
+
+
+def _board(inner: AECEnv, agent: str, game: _Game) -> Iterator[str]:
+    """Problems in the board that `agent` sees before it moves, of a game that has one."""
+    look = getattr(inner, "board", None)
+    rows = None if look is None else look(agent)
+    if rows is None and inner.metadata.get("form") == "board":
+        yield f"metadata['form'] is 'board', but {agent} sees none ({game})"
+    legal = inner.infos[agent].get("legal_actions")
+    for cell in (cell for row in rows or () for cell in row):
+        if cell.action is not None and legal is not None and cell.action not in legal:
+            yield f"a cell of the board of {agent} means {cell.action!r}, which is not legal ({game})"
 
 
 def _choose(env: AECEnv, agent: str, chooser: random.Random, game: _Game) -> str:

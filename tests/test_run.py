@@ -25,7 +25,16 @@ from marl_llm.checkpoints import checkpoint_path, checkpoint_values, latest_chec
 from marl_llm.config import Config, RunConfig
 from marl_llm.episodes import episode_from_json, episode_to_json
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.run import Run, latest_run, read_episodes, read_evaluation, read_metrics
+from marl_llm.run import (
+    Run,
+    keep_whatif,
+    latest_run,
+    read_episodes,
+    read_evaluation,
+    read_metrics,
+    whatif_file,
+    whatif_ids,
+)
 from marl_llm.types import Branch, Completion, Episode, Match, Turn
 
 MATCH = Match(id="s1/g0/m0", game="kuhn_poker", seed=7, group="s1/g0", seats={"player_*": "agent"})
@@ -329,6 +338,24 @@ def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> Non
         assert latest_checkpoint(run.path) == (2, run.path / "checkpoints" / "step_2")
         play(run, 3, 3)
     assert steps_of(run.path) == [1, 2, 3]
+
+
+def test_what_people_asked_for_is_kept_while_it_is_trained_and_stays_when_it_is_rewound(tmp_path: Path) -> None:
+    branch = replace(EPISODE, match=replace(EPISODE.match, id="s3/g0/m0/t0wn0"))
+    with Run.create(settings(tmp_path)) as run:
+        play(run, 0, 3)
+        assert keep_whatif(run.path, 3, [branch]) == [branch]
+        run.rewind(2)
+    assert list(read_episodes(whatif_file(run.path, 3))) == [branch]
+    assert whatif_ids(run.path, 3) == {"s3/g0/m0/t0wn0"}
+    assert whatif_ids(run.path, None) == set()
+    assert len(list(read_episodes(run.path))) == 2
+
+
+def test_where_branches_cannot_be_written_it_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "whatif").write_text("a file")
+    with pytest.raises(RunError, match=r"could not write .*whatif"):
+        keep_whatif(tmp_path, 3, [replace(EPISODE, match=replace(EPISODE.match, id="x1"))])
 
 
 def test_without_a_checkpoint_everything_is_played_again(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ class Browser:
 
 
 def _known_mean(values: Sequence[float]) -> float | None:
-    known = [value for value in values if value == value]  # NaN: not measured
+    known = [value for value in values if finite(value) is not None]  # else it was not measured
     return fmean(known) if known else None
 
 

@@ -3,10 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 from marl_llm.checkpoints import list_checkpoints, list_snapshots
 from marl_llm.config import (
@@ -29,12 +28,12 @@ from marl_llm.team import Team, found
 PERSON = "you"
 """The name of whoever sits at the page."""
 KEPT = 2
-"""Checkpoints that stay in memory, the latest ones that were asked for; and as many snapshots and scorers."""
+"""Checkpoints that stay in memory, the latest ones that were asked for."""
+OTHERS = 8
+"""Other players that stay in memory."""
 
 SLOTS = 16
 """Sequences that an engine decodes together, at most, and as many whose keys and values it keeps."""
-K = TypeVar("K")
-V = TypeVar("V")
 
 Tell = Callable[[str], None]
 """Told what takes long, in words."""
@@ -99,9 +98,8 @@ class Seats:
         """`device`: of all models; None: where the run has each of them, or the CPU where there is no such device."""
         self.path = path
         self.config = _here(Run.config(path), device)
-        self._teams: OrderedDict[int, Team] = OrderedDict()
-        self._shared: OrderedDict[str, Shared] = OrderedDict()
-        self._learners: OrderedDict[tuple[str, int], Learner] = OrderedDict()
+        self._loaded: OrderedDict[int, Loaded] = OrderedDict()
+        self._others: OrderedDict[str, Shared] = OrderedDict()
 
     @property
     def models(self) -> list[str]:
@@ -175,11 +173,11 @@ class Seats:
         Raises:
             RunError, ModelError, ConfigError: it cannot be loaded.
         """
-        key = policy, step
-        if key not in self._learners:
+        loaded = self._at(step, tell)
+        if policy not in loaded.learners:
             settings = self.config.policies[policy]
-            self._learners[key] = Learner(
-                self._team(step, tell).members[policy].language_model.model,
+            loaded.learners[policy] = Learner(
+                loaded.team.members[policy].language_model.model,
                 LearnerConfig(
                     device=settings.learner.device,
                     dtype=settings.learner.dtype,
@@ -192,66 +190,62 @@ class Seats:
                 total_steps=1,
                 seed=0,
             )
-        return _latest(self._learners, key)
+        return loaded.learners[policy]
 
     def _named(self, name: str, step: int, tell: Tell) -> Shared:
         if name == PERSON:
             raise ConfigError(f"player {PERSON!r}: is the person at the page, and sits where the page says")
-        key = f"{name} at {step}" if name in self.models else name
-        if key not in self._shared:
-            self._shared[key] = Shared(self._made(name, step, tell))
-        return _latest(self._shared, key, keep=2 * KEPT + len(self.config.policies))
+        model = self.model(name)
+        if model is not None and (name == model or self._saved(name)):
+            return self._at(self.version(name, step) or 0, tell).shared[model]
+        if name not in self._others:
+            self._others[name] = Shared(self._made(name, tell))
+            while len(self._others) > OTHERS:
+                self._others.popitem(last=False)
+        self._others.move_to_end(name)
+        return self._others[name]
 
-    def _made(self, name: str, step: int, tell: Tell) -> Policy:
-        if name in self.models:
-            return self._team(step, tell).policies[name]
+    def _saved(self, name: str) -> bool:
+        """Whether there is a checkpoint of one of the run's models as it was."""
+        return (self.path / "checkpoints" / f"step_{name.rpartition('@')[2]}").is_dir()
+
+    def _made(self, name: str, tell: Tell) -> Policy:
         if name in self.config.policies:
             return _made(self.config.policies[name], name)
-        policy, at, number = name.rpartition("@")
-        if at and policy in self.config.policies and number.isdecimal():
-            return self._earlier(policy, int(number), tell)
+        model = self.model(name)
+        if model is not None:  # of the league, since it is no checkpoint's
+            if name not in [folder.name for _, folder in list_snapshots(self.path)]:
+                self.require(int(name.rpartition("@")[2]))
+            tell(f"loading {name}")
+            return frozen_copy(self.config, model, snapshot_path(self.path, name), called=name)
         try:
             return _made(settings_of(name), name)
         except ConfigError as error:
-            known = ", ".join([*self.config.policies, *(f"{policy}@STEP" for policy in self.models)])
+            known = ", ".join([*self.config.policies, *(f"{model}@STEP" for model in self.models)])
             raise ConfigError(f"{error}; and of this run: {known}") from error
 
-    def _earlier(self, policy: str, step: int, tell: Tell) -> Policy:
-        """One of the run's policies as it was: of a checkpoint, or of the league."""
-        if policy not in self.models:
-            raise ConfigError(f"player '{policy}@{step}': {policy} is no language model, and the same at every step")
-        if (self.path / "checkpoints" / f"step_{step}").is_dir():
-            return self._team(step, tell).policies[policy]
-        snapshot = f"{policy}@{step}"
-        if snapshot not in [folder.name for _, folder in list_snapshots(self.path)]:
-            self.require(step)
-        tell(f"loading {snapshot}")
-        return frozen_copy(self.config, policy, snapshot_path(self.path, snapshot), called=snapshot)
-
-    def _team(self, step: int, tell: Tell) -> Team:
-        if step not in self._teams:
+    def _at(self, step: int, tell: Tell) -> "Loaded":
+        if step not in self._loaded:
             tell(f"loading the policies of step {step}")
-            while len(self._teams) >= KEPT:
-                self._forget(next(iter(self._teams)))
-            self._teams[step] = found(self.config, checkpoint_path(self.path, step), learn=False)
-        return _latest(self._teams, step)
-
-    def _forget(self, step: int) -> None:
-        """Let a checkpoint's models go; who plays with them at a table keeps them until it is over."""
-        team = self._teams.pop(step)
-        policies = list(team.policies.values())
-        for key in [key for key, shared in self._shared.items() if shared.policy in policies]:
-            del self._shared[key]
-        for known in [known for known in self._learners if known[1] == step]:
-            del self._learners[known]
+            while len(self._loaded) >= KEPT:  # before another one needs the memory; whoever is at a table stays there
+                self._loaded.popitem(last=False)
+            team = found(self.config, checkpoint_path(self.path, step), learn=False)
+            shared = {name: Shared(member.policy) for name, member in team.members.items()}
+            self._loaded[step] = Loaded(team=team, shared=shared)
+        self._loaded.move_to_end(step)
+        return self._loaded[step]
 
 
-def _latest(kept: "OrderedDict[K, V]", key: K, keep: int = KEPT) -> V:
-    """What is kept under the key, which is now the latest; the oldest ones beyond `keep` go."""
-    kept.move_to_end(key)
-    while len(kept) > keep:
-        kept.popitem(last=False)
-    return kept[key]
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A checkpoint in memory."""
+
+    team: Team
+    """Its policies."""
+    shared: Mapping[str, Shared]
+    """The language models among them, by name: where they sit."""
+    learners: dict[str, Learner] = field(default_factory=dict)
+    """What reads tokens with their weights, by name, of those that were asked for."""
 
 
 def _made(settings: PolicyConfig, name: str) -> Policy:

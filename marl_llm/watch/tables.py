@@ -220,6 +220,8 @@ def _seated(agents: Sequence[str], mine: str, against: str | Mapping[str, str]) 
     others = [agent for agent in agents if agent != mine]
     chosen = dict.fromkeys(others, against) if isinstance(against, str) else dict(against)
     unknown, free = sorted(chosen.keys() - set(others)), [agent for agent in others if agent not in chosen]
+    if PERSON in chosen.values():
+        raise ConfigError(f"against: {PERSON!r} is not allowed; a person sits in one seat")
     if unknown or free:
         raise ConfigError(f"against: {chosen} is not allowed; it must be one player, or one for each of {others}")
     return {agent: PERSON if agent == mine else chosen[agent] for agent in agents}

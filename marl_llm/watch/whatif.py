@@ -18,7 +18,7 @@ from marl_llm.text import is_plain, read_action, without_thoughts
 from marl_llm.types import Episode, Match, Turn
 from marl_llm.watch.seats import PERSON, Seats
 
-MOST = 64
+MOST = 256
 """Branches that may be asked for at once."""
 LARGEST = 700.0
 """Logarithm of the largest ratio that is told, which is still a finite number."""
@@ -93,7 +93,7 @@ def _matches(original: Episode, wish: Wish, play: PlayConfig, taken: set[str]) -
     people = [agent for agent, policy in settled.items() if policy == PERSON]
     if people:
         raise RunError(
-            f"in {original.match.id} a person sat in seat {people[0]}, who is not asked again: branch at one of the "
+            f"seat {people[0]} of {original.match.id} is a person's, who is not asked again: branch at one of the "
             "person's own turns, and say which policy plays on there"
         )
     said = None
@@ -179,8 +179,8 @@ def _dated_turn(turn: Turn, version: int | None) -> Turn:
 
 
 def scored(seats: Seats, original: Episode, at: int | None, step: int | None, tell: Tell) -> Json:
-    """Of each turn of the run's models, and each sampled token: `entropy` (nats) of the policy at a checkpoint, its
-    `logprob`, and `ratio`, its probability over that of the distribution that the token was drawn from.
+    """Of each turn (by its index) of the run's models, and each of its sampled tokens: `entropy` (nats) of the policy
+    at a checkpoint, its `logprob`, and `ratio`, its probability over that with which the token was drawn.
 
     `step`: as in `Wish`. What was not sampled in the episode itself, but in the one it was forked from, is null.
 
@@ -201,7 +201,7 @@ def scored(seats: Seats, original: Episode, at: int | None, step: int | None, te
         )
     tell("scoring", 0, 1)
     told = measured([original], learners, ("entropy", "logprob_now"))[0]
-    turns = [{"index": index, **_scores(turn)} for index, turn in enumerate(told.turns) if turn.policy in learners]
+    turns = {str(index): _scores(turn) for index, turn in enumerate(told.turns) if turn.policy in learners}
     return {"id": original.match.id, "step": step, "turns": turns}
 
 

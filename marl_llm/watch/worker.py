@@ -4,7 +4,7 @@ A request is a line of JSON on the standard input: `{"id": 1, "do": "branch", ..
 standard output: any number of `{"id": 1, "doing": "playing", "done": 3, "of": 8}`, then `{"id": 1, "result": {...}}` or
 `{"id": 1, "error": "one line"}`. Requests are done in their order, one at a time:
 
-- `branch`: `file` and `offset` of the episode's line, and what a `whatif.Wish` has
+- `branch`: `file` and `offset` (bytes) of the episode's line, and what a `whatif.Wish` has
 - `score`: `file`, `offset` and `step`
 - `play`: what a `tables.Game` has
 - `move`: `table` and `reply`
@@ -46,7 +46,6 @@ class Actor:
         Raises:
             RunError, ConfigError: it is no run directory.
         """
-        self._run = run
         self._seats = Seats(run, device=device)
         self._tables = Tables(self._seats, first=first_table)
 
@@ -76,7 +75,7 @@ class Actor:
 
     def _episode(self, request: Mapping[str, Any]) -> tuple[Episode, int | None]:
         """The episode of the line that begins at `offset` in `file`, and the step that it is of; None: no step's."""
-        file, offset = self._run / request["file"], request["offset"]
+        file, offset = Path(request["file"]), request["offset"]
         try:
             with file.open("rb") as lines:
                 lines.seek(offset)
@@ -123,9 +122,11 @@ def _requests(stdin: TextIO) -> Iterator[Mapping[str, Any]]:
     queue: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
 
     def read() -> None:
-        for line in stdin:
-            queue.put(json.loads(line))
-        os._exit(0)  # in the middle of whatever is done for nobody now
+        try:
+            for line in stdin:
+                queue.put(json.loads(line))
+        finally:
+            os._exit(0)  # in the middle of whatever is done for nobody now
 
     Thread(target=read, name="requests", daemon=True).start()
     while True:

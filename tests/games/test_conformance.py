@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
+from games.base import Cell
 from games.conformance import check
 from games.spaces import AnyText
 
@@ -171,12 +172,22 @@ def paid_twice(self, action):
         self._accumulate_rewards()
 
 
+def look_at_four(self, agent):
+    return [[Cell("", "1"), Cell("", "4")]]
+
+
+def declared_board(self):
+    Odds.__init__(self)
+    self.metadata["form"] = "board"
+
+
 def fall_over(self):
     raise KeyError("no such card")
 
 
 def test_a_sound_game_has_no_problems():
     assert check(Odds) == []
+    assert check(broken(board=lambda self, agent: [[Cell("said"), Cell("1", "1")]])) == []
 
 
 @pytest.mark.parametrize(
@@ -209,6 +220,8 @@ def test_a_sound_game_has_no_problems():
         ({"clone": shared_clone}, "a clone is not independent"),
         ({"step": endless_step}, "a random game did not end within"),
         ({"outcome": fall_over}, "a random game (seed 0): raised KeyError: 'no such card' (test_conformance.py, line"),
+        ({"board": look_at_four}, "a cell of the board of player_0 means '4', which is not legal"),
+        ({"__init__": declared_board}, "metadata['form'] is 'board', but player_0 sees none"),
         ({"draw": lambda self, seed: 1 // 0}, "making and resetting the game: raised ZeroDivisionError"),
     ],
 )
