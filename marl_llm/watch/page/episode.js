@@ -13,6 +13,8 @@ import { drawWhatIf, tellProgress } from "./whatif.js";
 const WIDE = matchMedia("(min-width: 70rem)");
 const MEMBERS = 64;
 const READING_MS = 1000;
+// A new episode is found by the server when it next looks at the run directory: how often it is asked for.
+const TRIES = 6;
 const KINDS = { branch: "what if", played: "played here" };
 
 /** Show it in `main`. */
@@ -45,11 +47,13 @@ export function open(main, route) {
 
   put(main, head, tools, layout);
 
-  async function load() {
+  async function load(tries = TRIES) {
     try {
       episode = await get("/api/episode", { id });
     } catch (error) {
+      if (left) return;
       if (error instanceof Gone) onceBack(() => !left && load());
+      else if (error.status === 404 && tries > 1) setTimeout(() => !left && load(tries - 1), READING_MS);
       put(head, h("p", {}, h("a", { href: "#/" }, "All episodes")), h("h1", {}, shown(id)));
       tellError(turnsPlace, error);
       return;
@@ -267,13 +271,16 @@ export function open(main, route) {
     if (turn !== null) article(turn)?.focus({ preventScroll: true });
   }
 
-  async function refresh() {
+  /** List the branches `ids`, which have just been played, with the others. */
+  async function refresh(ids, tries = TRIES) {
     if (left) return;
     try {
       const again = await get("/api/episode", { id });
+      if (left) return;
       episode.branches = again.branches;
-      episode.members = again.members;
-      if (!left) drawFamily(family, episode);
+      drawFamily(family, episode);
+      const listed = new Set(again.branches.map((branch) => branch.id));
+      if (tries > 1 && ids.some((one) => !listed.has(one))) setTimeout(() => refresh(ids, tries - 1), READING_MS);
     } catch {
       // The branches are kept all the same, and stand here when the page is loaded again.
     }
@@ -325,7 +332,7 @@ function drawHead(place, episode) {
   const { original, status, note } = episode;
   const facts = [
     shown(episode.game),
-    `step ${number(episode.step)}`,
+    episode.step === null ? null : `step ${number(episode.step)}`,
     counted(episode.turns.length, "turn"),
     h("span", { class: status === "done" ? "" : "tag bad", id: "status" }, visible(status === "fault" ? "at fault" : status)),
     KINDS[episode.kind] ? h("span", { class: "tag" }, KINDS[episode.kind]) : null,

@@ -116,6 +116,7 @@ function head(view, turn) {
   const more = [
     turn.role === turn.agent ? null : shown(turn.role),
     h("span", { class: "muted" }, shown(turn.policy)),
+    turn.index < (view.episode.original?.turn ?? 0) ? h("span", { class: "tag" }, "as in the original") : null,
     turn.weight === 1 ? null : h("span", { class: "muted" }, `weight ${number(turn.weight)}`),
   ].filter(Boolean);
   return h(

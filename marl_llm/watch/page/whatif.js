@@ -9,7 +9,7 @@ import { number, shown, signed, visible } from "./text.js";
 const MOST = 256;
 const BUTTONS = 40;
 
-/** The form for one turn. `done()`: called when there are new branches. */
+/** The form for one turn. `done(ids)`: called when there are new branches. */
 export function drawWhatIf(place, episode, turn, done) {
   let who = "sample";
   const acts = hasToken();
@@ -71,7 +71,7 @@ export function drawWhatIf(place, episode, turn, done) {
       put(progressPlace);
       tellResult(resultPlace, result, turn.agent);
       say(`${result.episodes.length} branches were played.`);
-      done();
+      done(result.episodes);
     } catch (error) {
       if (error instanceof Gone) put(progressPlace);
       else tellError(progressPlace, error);
