@@ -54,6 +54,11 @@ export function hasToken() {
   return token !== "";
 }
 
+/** Another one with every start of the server. */
+export function whichServer() {
+  return token;
+}
+
 /** `parameters`: those that are null or empty are left out; a list is given once for each. */
 export function get(path, parameters = {}) {
   const query = new URLSearchParams();

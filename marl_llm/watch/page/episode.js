@@ -34,7 +34,7 @@ export function open(main, route) {
     h("header", {}, panelTitle, h("button", { type: "button", class: "quiet", id: "audit-close", "aria-label": "Close", on: { click: close } }, "\u00d7")),
     creditPlace, askPlace,
   );
-  const layout = h("div", { class: "episode" }, h("div", { class: "story" }, scalePlace, turnsPlace, family));
+  const layout = h("div", { class: "episode" }, h("div", { class: "story" }, h("h2", { class: "unseen" }, "Turns"), scalePlace, turnsPlace, family));
   let query = route.query;
   let episode = null;
   let colours = null;
@@ -43,7 +43,7 @@ export function open(main, route) {
   let audited = "";
   let askedTurn = null;
   let left = false;
-  let goTo = null;
+  let goTo = "";
 
   put(main, head, tools, layout);
 
@@ -234,7 +234,7 @@ export function open(main, route) {
     await drawing;
   }
 
-  /** Open a turn's panel; `to`: "title" or "ask", where the focus goes, or null where it stays. */
+  /** Open a turn's panel; `to`: "title" or "ask", where the focus goes, or null where it stays. Afterwards: empty. */
   function openTurn(turn, to = null) {
     goTo = to;
     if (chosen() === turn) drawPanel();
@@ -242,9 +242,10 @@ export function open(main, route) {
   }
 
   function focusPanel() {
+    if (!WIDE.matches && goTo !== "") panel.scrollIntoView({ block: "nearest" });
     if (goTo === "title") panelTitle.focus({ preventScroll: WIDE.matches });
     if (goTo === "ask") (askPlace.querySelector("input:enabled") ?? askPlace.querySelector("h3")).focus();
-    goTo = null;
+    goTo = "";
   }
 
   /** The panel stands beside the turns where there is room, and below its turn where there is none. */
@@ -378,7 +379,8 @@ function drawFamily(place, episode) {
     episode.members.length > 1
       ? h("section", { "aria-labelledby": "members-title" },
           h("h2", { id: "members-title" }, `The group, ${counted(episode.members.length, "episode")} on one deal`),
-          returnsTable(episode, episode.members.slice(0, MEMBERS), "members", []))
+          returnsTable(episode, episode.members.slice(0, MEMBERS), "members", []),
+          episode.members.length > MEMBERS ? h("p", { class: "muted" }, `and ${episode.members.length - MEMBERS} more`) : null)
       : null,
     episode.branches.length
       ? h("section", { "aria-labelledby": "branches-title" },

@@ -8,6 +8,7 @@ import { store } from "./store.js";
 import { counted, number, shown, signed, visible } from "./text.js";
 
 const PAGE = 50;
+const SEATS = 6;
 const TYPING_MS = 300;
 const CURVES_MS = 10000;
 // How the page is kept cheap for a run that goes on: times as long as the last answer took, and at least this long.
@@ -303,7 +304,8 @@ function line(row) {
     h("th", { scope: "row", role: "rowheader" }, h("a", { class: "row-link", href: address }, shown(row.id)),
       row.kind === "logged" ? null : h("span", { class: "tag" }, row.kind === "branch" ? "what if" : "played here")),
     h("td", { role: "cell", class: "game" }, shown(row.game)),
-    h("td", { role: "cell" }, h("ul", { class: "seats" }, row.seats.map(seat))),
+    h("td", { role: "cell" }, h("ul", { class: "seats" }, row.seats.slice(0, SEATS).map(seat),
+      row.seats.length > SEATS ? h("li", { class: "muted" }, `and ${row.seats.length - SEATS} more`) : null)),
     h("td", { role: "cell", class: "turns" }, h("span", { class: "only-narrow" }, "turns "), number(row.turns),
       row.illegal ? h("span", { class: "tag bad" }, `${row.illegal} illegal`) : null,
       row.status === "done" ? null : h("span", { class: "tag bad" }, visible(row.status === "fault" ? "at fault" : row.status))),

@@ -1,6 +1,6 @@
 // Take a seat: choose a game and who else plays, then play it.
 
-import { Gone, NO_TOKEN, get, hasToken, job, onceBack, tellError } from "./api.js";
+import { Gone, NO_TOKEN, get, hasToken, job, onceBack, tellError, whichServer } from "./api.js";
 import { drawBoard } from "./board.js";
 import { choice, field, h, put, say } from "./dom.js";
 import { episodePath } from "./route.js";
@@ -248,7 +248,7 @@ function result({ returns, seat, status }) {
 /** The table outlives a reload of the page, though not the server. */
 function remember(table) {
   try {
-    sessionStorage.setItem(KEY, JSON.stringify(table));
+    sessionStorage.setItem(KEY, JSON.stringify({ server: whichServer(), table }));
   } catch {
     // Then it does not.
   }
@@ -256,7 +256,8 @@ function remember(table) {
 
 function remembered() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+    const { server, table } = JSON.parse(sessionStorage.getItem(KEY));
+    return server === whichServer() ? table : null;
   } catch {
     return null;
   }

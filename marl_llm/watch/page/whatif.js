@@ -103,7 +103,7 @@ export function drawWhatIf(place, episode, turn, done) {
 
 /** How far a job is. */
 export function tellProgress(place, state) {
-  put(place, h("p", { class: "progress" }, h("progress", state.of ? { value: state.done, max: state.of } : {}), " ", progress(state)));
+  put(place, h("p", { class: "progress" }, h("progress", { "aria-label": "progress", ...(state.of ? { value: state.done, max: state.of } : {}) }), " ", progress(state)));
 }
 
 function tellResult(place, result, agent) {
