@@ -7,9 +7,17 @@ export const COLOURINGS = {
   logprob: "log-probability", advantage: "advantage", ratio: "ratio", entropy: "entropy",
 };
 const STRONGEST = 0.5;
+// Tokens that are drawn at once, in one episode and in one reply; further ones when they come into view or are asked for.
+const AT_ONCE = 3000;
+const IN_REPLY = 4000;
 
 /** How numbers become colours. `found`: the answer of /api/colours. */
 export function scale(found) {
+  const tokens = found.turns.reduce((sum, turn) => sum + (turn.tokens?.length ?? 0), 0);
+  return { ...range(found), lazy: tokens > AT_ONCE };
+}
+
+function range(found) {
   const values = found.turns.flatMap((turn) => [turn.value, ...(turn.tokens ?? []).map((token) => token.value)]);
   const known = values.filter((value) => value !== null && Number.isFinite(value));
   const far = (measure) => known.reduce((most, value) => Math.max(most, Math.abs(measure(value))), 1e-9);
@@ -70,7 +78,11 @@ export function valueBar(value, found, colours) {
  */
 export function tokenText(tokens, colours, label) {
   const told = h("p", { class: "token-value", "aria-live": "polite" }, "point at a token, or use the arrow keys");
-  const spans = tokens.map((token, index) => {
+  const block = h("bdi", { class: "text tokens", role: "group", "aria-label": label, dir: "auto" });
+  const spans = [];
+  const more = h("button", { type: "button", class: "quiet", hidden: true, on: { click: drawMore } });
+
+  function draw(token, index) {
     const span = shown(token.text, "span");
     span.className = "token";
     span.removeAttribute("dir");
@@ -80,8 +92,21 @@ export function tokenText(tokens, colours, label) {
     span.tabIndex = index ? -1 : 0;
     paint(span, token.value, colours);
     return span;
-  });
-  const block = h("bdi", { class: "text tokens", role: "group", "aria-label": label, dir: "auto" }, spans);
+  }
+
+  function drawMore() {
+    if (!spans.length) put(block);
+    const from = spans.length;
+    spans.push(...tokens.slice(from, from + IN_REPLY).map((token, index) => draw(token, from + index)));
+    block.append(...spans.slice(from));
+    more.hidden = spans.length === tokens.length;
+    more.textContent = `${(tokens.length - spans.length).toLocaleString("en")} more tokens`;
+  }
+
+  if (colours.lazy) {
+    put(block, visible(tokens.slice(0, IN_REPLY).map((token) => token.text).join("")));
+    onceSeen(block, drawMore);
+  } else drawMore();
   const tell = (span) => put(told, h("b", {}, number(tokens[span.dataset.token].value)), " ", visible(JSON.stringify(tokens[span.dataset.token].text)));
   const at = (event) => event.target.closest?.(".token");
   block.addEventListener("pointerover", (event) => at(event) && tell(at(event)));
@@ -97,7 +122,17 @@ export function tokenText(tokens, colours, label) {
     next.tabIndex = 0;
     next.focus();
   });
-  return h("div", { class: "tokens-block" }, block, told);
+  return h("div", { class: "tokens-block" }, block, more, told);
+}
+
+/** Call `draw` when the element is about to come into view. */
+function onceSeen(element, draw) {
+  const observer = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    draw();
+  }, { rootMargin: "800px" });
+  observer.observe(element);
 }
 
 /** Tokens of the thought, and those of what follows it. */
