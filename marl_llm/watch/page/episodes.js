@@ -83,9 +83,26 @@ export function open(main, route) {
       });
       return field(`filter-${name}`, label, input);
     };
+    const rest = h("div", { class: "rest", id: "filter-rest" });
+    const more = h("button", {
+      type: "button", class: "quiet more-filters", "aria-controls": "filter-rest", "aria-expanded": "false",
+      on: {
+        click: () => {
+          const all = more.getAttribute("aria-expanded") === "false";
+          more.setAttribute("aria-expanded", String(all));
+          rest.classList.toggle("open", all);
+        },
+      },
+    }, "All filters");
+    if (FILTERS.some((name) => name !== "text" && query[name])) more.click();
     put(
       form,
       typed("text", "Text", { type: "search", placeholder: "in what was seen or said", class: "wide" }),
+      more,
+      rest,
+    );
+    put(
+      rest,
       pick("game", "Game", names(games)),
       pick("role", "Role", names(run.roles)),
       pick("policy", "Policy", names(run.seen_policies)),
