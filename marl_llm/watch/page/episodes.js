@@ -43,6 +43,7 @@ export function open(main, route) {
   let drawnAt = -Infinity;
   let drawnStep = null;
   let offered = "";
+  let unfolded = false;
   let left = false;
   let restUntil = 0;
   let alarmsTold = "";
@@ -67,9 +68,12 @@ export function open(main, route) {
     if (telling === offered) return;
     if (form.contains(document.activeElement)) return;
     offered = telling;
-    const pick = (name, label, options) =>
-      choice(`filter-${name}`, label, options, query[name] ?? options[0][0], (value) =>
+    const pick = (name, label, options) => {
+      const unknown = query[name] && !options.some(([value]) => value === query[name]);
+      const all = unknown ? [...options, [query[name], visible(query[name])]] : options;
+      return choice(`filter-${name}`, label, all, query[name] ?? options[0][0], (value) =>
         set({ [name]: value === options[0][0] ? null : value }));
+    };
     const typed = (name, label, attributes) => {
       let wait = 0;
       const input = h("input", {
@@ -85,16 +89,20 @@ export function open(main, route) {
     };
     const rest = h("div", { class: "rest", id: "filter-rest" });
     const more = h("button", {
-      type: "button", class: "quiet more-filters", "aria-controls": "filter-rest", "aria-expanded": "false",
+      type: "button", class: "quiet more-filters", "aria-controls": "filter-rest",
       on: {
         click: () => {
-          const all = more.getAttribute("aria-expanded") === "false";
-          more.setAttribute("aria-expanded", String(all));
-          rest.classList.toggle("open", all);
+          unfolded = !unfolded;
+          unfold();
         },
       },
     }, "All filters");
-    if (FILTERS.some((name) => name !== "text" && query[name])) more.click();
+    const unfold = () => {
+      more.setAttribute("aria-expanded", String(unfolded));
+      rest.classList.toggle("open", unfolded);
+    };
+    unfolded ||= FILTERS.some((name) => name !== "text" && query[name]);
+    unfold();
     put(
       form,
       typed("text", "Text", { type: "search", placeholder: "in what was seen or said", class: "wide" }),
