@@ -3,11 +3,14 @@
 import { h } from "./dom.js";
 import { shown, visible } from "./text.js";
 
+// A mark such as X or 10 is drawn large; a board of longer texts is a table of words.
+const MARK = 2;
+
 /** `played`: the action to point out; `act(action)`: what a click does, null where nothing is to be done. */
 export function drawBoard(board, { caption = "Board", played = null, act = null } = {}) {
   return h(
     "table",
-    { class: "board", "aria-label": caption },
+    { class: board.rows.some((row) => row.some((cell) => cell.text.length > MARK)) ? "board words" : "board", "aria-label": caption },
     h("tbody", {}, board.rows.map((row) => h("tr", {}, row.map((cell) => drawCell(cell, played, act))))),
   );
 }

@@ -93,6 +93,12 @@ export function open(main, route) {
     };
   }
 
+  function again() {
+    const asked = { ...store.table.asked, seed: store.table.asked.seed + 1 };
+    setup.querySelector("#play-seed").value = asked.seed;
+    return start(asked);
+  }
+
   function start(asked) {
     return act("/api/play", asked, (table) => {
       store.table = { ...table, asked };
@@ -172,7 +178,7 @@ export function open(main, route) {
   function moves(legal, can) {
     return h("div", { class: "actions", id: "play-moves", role: "group", "aria-label": "Legal moves" }, legal.map((action, index) =>
       h("button", { type: "button", class: "move", data: { action }, disabled: !can, on: { click: () => move(action) } },
-        index < 9 ? h("kbd", {}, index + 1) : null, shown(action))));
+        index < 9 ? [h("kbd", {}, index + 1), " "] : null, shown(action))));
   }
 
   function writing(table, draft, can) {
@@ -204,7 +210,7 @@ export function open(main, route) {
       h("p", { class: "actions" },
         h("button", {
           type: "button", class: "primary", id: "play-again", disabled: !hasToken(),
-          on: { click: () => start({ ...table.asked, seed: table.asked.seed + 1 }) },
+          on: { click: again },
         }, "Again, on another deal"),
         table.episode ? h("a", { class: "button", id: "play-episode", href: episodePath(table.episode) }, "Look at the episode") : null),
     );
