@@ -348,7 +348,7 @@ function drawHead(place, episode) {
     original ? h("p", { id: "original" }, `Branches off in turn ${original.turn} from `, h("a", { href: episodePath(original.id, { turn: original.turn }) }, shown(original.id))) : null,
     h("ul", { class: "returns", id: "returns" }, agentsOf(episode).map((agent) =>
       h("li", { data: { agent } }, agentName(episode, agent), " ",
-        h("span", { class: "muted" }, policies(agent).map((name) => visible(name)).join(", ")), " ",
+        h("span", { class: "muted" }, policies(agent).map((name, index) => [index ? ", " : "", shown(name)])), " ",
         h("b", {}, agent in episode.returns ? signed(episode.returns[agent]) : "")))),
     more(episode),
   );
