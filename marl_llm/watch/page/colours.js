@@ -4,10 +4,13 @@ import { h, put } from "./dom.js";
 import { number, shown, signed, visible } from "./text.js";
 
 export const COLOURINGS = {
-  logprob: "log-probability", advantage: "advantage", ratio: "ratio", entropy: "entropy",
+  logprob: "log-probability",
+  advantage: "advantage",
+  ratio: "ratio",
+  entropy: "entropy",
 };
 const STRONGEST = 0.5;
-// Tokens that are drawn at once, in one episode and in one reply; further ones when they come into view or are asked for.
+// Tokens that are drawn at once, in an episode and in a reply; others when they come into view or are asked for.
 const AT_ONCE = 3000;
 const IN_REPLY = 4000;
 
@@ -32,7 +35,12 @@ function range(found) {
     return { share: (value) => log(value) / most, low: Math.exp(-most), middle: 1, high: Math.exp(most) };
   }
   const most = far((value) => value);
-  return { share: (value) => Math.abs(value) / most, low: 0, middle: null, high: found.by === "logprob" ? -most : most };
+  return {
+    share: (value) => Math.abs(value) / most,
+    low: 0,
+    middle: null,
+    high: found.by === "logprob" ? -most : most,
+  };
 }
 
 /** Colour an element; null is not coloured. */
@@ -52,11 +60,14 @@ export function legend(found, colours) {
     "div",
     { class: "scale", id: "legend" },
     h("p", {}, shown(found.about)),
-    h("div", { class: "ramp-line" },
+    h(
+      "div",
+      { class: "ramp-line" },
       h("span", {}, `${say(low)}${middle === null ? unit : ""}`),
       h("span", { class: middle === null ? "ramp strong" : "ramp two", "aria-hidden": "true" }),
       middle === null ? null : h("span", { class: "unseen" }, `, ${number(middle)} in the middle, `),
-      h("span", {}, `${say(high)}${unit}`)),
+      h("span", {}, `${say(high)}${unit}`),
+    ),
   );
 }
 
@@ -69,7 +80,13 @@ export function valueBar(value, found, colours) {
     bar.classList.add(colours.middle === null ? "strong" : part < 0 ? "below" : "above");
     bar.style.setProperty("--length", `${Math.min(1, Math.abs(part)) * 100}%`);
   }
-  return h("p", { class: "value", data: { value: String(value) } }, h("span", {}, COLOURINGS[found.by] ?? visible(found.by)), h("b", {}, text), bar);
+  return h(
+    "p",
+    { class: "value", data: { value: String(value) } },
+    h("span", {}, COLOURINGS[found.by] ?? visible(found.by)),
+    h("b", {}, text),
+    bar,
+  );
 }
 
 /**
@@ -104,10 +121,24 @@ export function tokenText(tokens, colours, label) {
   }
 
   if (colours.lazy) {
-    put(block, visible(tokens.slice(0, IN_REPLY).map((token) => token.text).join("")));
+    put(
+      block,
+      visible(
+        tokens
+          .slice(0, IN_REPLY)
+          .map((token) => token.text)
+          .join(""),
+      ),
+    );
     onceSeen(block, drawMore);
   } else drawMore();
-  const tell = (span) => put(told, h("b", {}, number(tokens[span.dataset.token].value)), " ", visible(JSON.stringify(tokens[span.dataset.token].text)));
+  const tell = (span) =>
+    put(
+      told,
+      h("b", {}, number(tokens[span.dataset.token].value)),
+      " ",
+      visible(JSON.stringify(tokens[span.dataset.token].text)),
+    );
   const at = (event) => event.target.closest?.(".token");
   block.addEventListener("pointerover", (event) => at(event) && tell(at(event)));
   block.addEventListener("focusin", (event) => at(event) && tell(at(event)));
@@ -127,11 +158,14 @@ export function tokenText(tokens, colours, label) {
 
 /** Call `draw` when the element is about to come into view. */
 function onceSeen(element, draw) {
-  const observer = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    observer.disconnect();
-    draw();
-  }, { rootMargin: "800px" });
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      draw();
+    },
+    { rootMargin: "800px" },
+  );
   observer.observe(element);
 }
 
