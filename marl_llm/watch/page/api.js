@@ -54,6 +54,11 @@ export function hasToken() {
   return token !== "";
 }
 
+/** Another one with every start of the server. */
+export function whichServer() {
+  return token;
+}
+
 /** `parameters`: those that are null or empty are left out; a list is given once for each. */
 export function get(path, parameters = {}) {
   const query = new URLSearchParams();
@@ -83,7 +88,9 @@ async function ask(address, options) {
     throw new Gone(GONE);
   }
   isBack();
-  const body = await response.json().catch(() => ({ error: `The server answered ${response.status}, and not in JSON.` }));
+  const body = await response
+    .json()
+    .catch(() => ({ error: `The server answered ${response.status}, and not in JSON.` }));
   if (!response.ok) throw new Refused(response.status, body);
   return body;
 }
@@ -104,7 +111,9 @@ export async function job(path, body, tell, stopped = () => false) {
 /** How far a job is, in words. */
 export function progress(state) {
   const done = state.of ? `${state.done} of ${state.of}` : "";
-  return [visible(state.doing) || (state.state === "waiting" ? "waiting" : "working"), done].filter(Boolean).join(", ");
+  return [visible(state.doing) || (state.state === "waiting" ? "waiting" : "working"), done]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /** Call this once the server is back. */

@@ -24,7 +24,8 @@ function pageOf(route) {
   return route.path === "/play" ? play : episodes;
 }
 
-async function show(route) {
+function show(route) {
+  if (store.run === null) return;
   if (route.path === shownPath && page) {
     page.update?.(route);
     return;
@@ -54,7 +55,8 @@ async function poll() {
     store.run = await get("/api/run");
     unnotice("run");
     top();
-    page?.run?.();
+    if (page === null) show(current());
+    else page.run?.();
   } catch (error) {
     if (!(error instanceof Gone)) notice("run", error.message);
   }
@@ -124,9 +126,5 @@ listen(show);
 await poll();
 if (store.run === null) {
   put(main, h("p", { class: "muted" }, "Nothing to show yet."));
-  onceBack(async () => {
-    await poll();
-    show(current());
-  });
+  onceBack(poll);
 }
-if (store.run !== null) show(current());

@@ -4,12 +4,23 @@ import { h, put } from "./dom.js";
 import { number, shown, signed, visible } from "./text.js";
 
 export const COLOURINGS = {
-  logprob: "log-probability", advantage: "advantage", ratio: "ratio", entropy: "entropy",
+  logprob: "log-probability",
+  advantage: "advantage",
+  ratio: "ratio",
+  entropy: "entropy",
 };
 const STRONGEST = 0.5;
+// Tokens that are drawn at once, in an episode and in a reply; others when they come into view or are asked for.
+const AT_ONCE = 3000;
+const IN_REPLY = 4000;
 
 /** How numbers become colours. `found`: the answer of /api/colours. */
 export function scale(found) {
+  const tokens = found.turns.reduce((sum, turn) => sum + (turn.tokens?.length ?? 0), 0);
+  return { ...range(found), lazy: tokens > AT_ONCE };
+}
+
+function range(found) {
   const values = found.turns.flatMap((turn) => [turn.value, ...(turn.tokens ?? []).map((token) => token.value)]);
   const known = values.filter((value) => value !== null && Number.isFinite(value));
   const far = (measure) => known.reduce((most, value) => Math.max(most, Math.abs(measure(value))), 1e-9);
@@ -24,7 +35,12 @@ export function scale(found) {
     return { share: (value) => log(value) / most, low: Math.exp(-most), middle: 1, high: Math.exp(most) };
   }
   const most = far((value) => value);
-  return { share: (value) => Math.abs(value) / most, low: 0, middle: null, high: found.by === "logprob" ? -most : most };
+  return {
+    share: (value) => Math.abs(value) / most,
+    low: 0,
+    middle: null,
+    high: found.by === "logprob" ? -most : most,
+  };
 }
 
 /** Colour an element; null is not coloured. */
@@ -44,11 +60,14 @@ export function legend(found, colours) {
     "div",
     { class: "scale", id: "legend" },
     h("p", {}, shown(found.about)),
-    h("div", { class: "ramp-line" },
+    h(
+      "div",
+      { class: "ramp-line" },
       h("span", {}, `${say(low)}${middle === null ? unit : ""}`),
       h("span", { class: middle === null ? "ramp strong" : "ramp two", "aria-hidden": "true" }),
       middle === null ? null : h("span", { class: "unseen" }, `, ${number(middle)} in the middle, `),
-      h("span", {}, `${say(high)}${unit}`)),
+      h("span", {}, `${say(high)}${unit}`),
+    ),
   );
 }
 
@@ -61,7 +80,13 @@ export function valueBar(value, found, colours) {
     bar.classList.add(colours.middle === null ? "strong" : part < 0 ? "below" : "above");
     bar.style.setProperty("--length", `${Math.min(1, Math.abs(part)) * 100}%`);
   }
-  return h("p", { class: "value", data: { value: String(value) } }, h("span", {}, COLOURINGS[found.by] ?? visible(found.by)), h("b", {}, text), bar);
+  return h(
+    "p",
+    { class: "value", data: { value: String(value) } },
+    h("span", {}, COLOURINGS[found.by] ?? visible(found.by)),
+    h("b", {}, text),
+    bar,
+  );
 }
 
 /**
@@ -70,7 +95,11 @@ export function valueBar(value, found, colours) {
  */
 export function tokenText(tokens, colours, label) {
   const told = h("p", { class: "token-value", "aria-live": "polite" }, "point at a token, or use the arrow keys");
-  const spans = tokens.map((token, index) => {
+  const block = h("bdi", { class: "text tokens", role: "group", "aria-label": label, dir: "auto" });
+  const spans = [];
+  const more = h("button", { type: "button", class: "quiet", hidden: true, on: { click: drawMore } });
+
+  function draw(token, index) {
     const span = shown(token.text, "span");
     span.className = "token";
     span.removeAttribute("dir");
@@ -80,9 +109,36 @@ export function tokenText(tokens, colours, label) {
     span.tabIndex = index ? -1 : 0;
     paint(span, token.value, colours);
     return span;
-  });
-  const block = h("bdi", { class: "text tokens", role: "group", "aria-label": label, dir: "auto" }, spans);
-  const tell = (span) => put(told, h("b", {}, number(tokens[span.dataset.token].value)), " ", visible(JSON.stringify(tokens[span.dataset.token].text)));
+  }
+
+  function drawMore() {
+    if (!spans.length) put(block);
+    const from = spans.length;
+    spans.push(...tokens.slice(from, from + IN_REPLY).map((token, index) => draw(token, from + index)));
+    block.append(...spans.slice(from));
+    more.hidden = spans.length === tokens.length;
+    more.textContent = `${(tokens.length - spans.length).toLocaleString("en")} more tokens`;
+  }
+
+  if (colours.lazy) {
+    put(
+      block,
+      visible(
+        tokens
+          .slice(0, IN_REPLY)
+          .map((token) => token.text)
+          .join(""),
+      ),
+    );
+    onceSeen(block, drawMore);
+  } else drawMore();
+  const tell = (span) =>
+    put(
+      told,
+      h("b", {}, number(tokens[span.dataset.token].value)),
+      " ",
+      visible(JSON.stringify(tokens[span.dataset.token].text)),
+    );
   const at = (event) => event.target.closest?.(".token");
   block.addEventListener("pointerover", (event) => at(event) && tell(at(event)));
   block.addEventListener("focusin", (event) => at(event) && tell(at(event)));
@@ -97,7 +153,20 @@ export function tokenText(tokens, colours, label) {
     next.tabIndex = 0;
     next.focus();
   });
-  return h("div", { class: "tokens-block" }, block, told);
+  return h("div", { class: "tokens-block" }, block, more, told);
+}
+
+/** Call `draw` when the element is about to come into view. */
+function onceSeen(element, draw) {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      draw();
+    },
+    { rootMargin: "800px" },
+  );
+  observer.observe(element);
 }
 
 /** Tokens of the thought, and those of what follows it. */

@@ -1,4 +1,4 @@
-// Small curves of the run: one picture a quantity, a line for each role or policy, and the value under the pointer in words.
+// Small curves of the run: one picture a quantity, a line for each role or policy, and in words what is pointed at.
 
 import { h, put, svg } from "./dom.js";
 import { number, visible } from "./text.js";
@@ -19,7 +19,9 @@ const CHARTS = [
 /** A figure for each quantity that the run has. `curves`: the answer of /api/curves. */
 export function figures({ steps, series }) {
   return CHARTS.map(([id, title, pattern]) => {
-    const names = Object.keys(series).filter((name) => pattern.test(name) && series[name].some((value) => value !== null));
+    const names = Object.keys(series).filter(
+      (name) => pattern.test(name) && series[name].some((value) => value !== null),
+    );
     return names.length ? figure(id, title, steps, names.slice(0, LINES), names.length, series) : null;
   }).filter(Boolean);
 }
@@ -49,8 +51,13 @@ function figure(id, title, steps, names, all, series) {
   const area = h(
     "div",
     {
-      class: "plot", tabIndex: 0, role: "slider", "aria-label": `${title}: value at a step`,
-      "aria-valuemin": steps[0], "aria-valuemax": steps.at(-1), data: { curve: id },
+      class: "plot",
+      tabIndex: 0,
+      role: "slider",
+      "aria-label": `${title}: value at a step`,
+      "aria-valuemin": steps[0],
+      "aria-valuemax": steps.at(-1),
+      data: { curve: id },
     },
     drawing,
     h("span", { class: "bound high" }, number(most)),
@@ -60,12 +67,19 @@ function figure(id, title, steps, names, all, series) {
 
   function tell(index, seen) {
     at = index;
-    const words = names.map((_, line) => `${labels[line] ? `${labels[line]} ` : ""}${number(lately(values[line], index))}`);
+    const words = names.map(
+      (_, line) => `${labels[line] ? `${labels[line]} ` : ""}${number(lately(values[line], index))}`,
+    );
     put(
       told,
       h("span", { class: "at" }, `step ${number(steps[index])}`),
       names.map((_, line) =>
-        h("span", { class: `legend line-${line}` }, labels[line] ? `${labels[line]} ` : "", h("b", {}, number(lately(values[line], index)))),
+        h(
+          "span",
+          { class: `legend line-${line}` },
+          labels[line] ? `${labels[line]} ` : "",
+          h("b", {}, number(lately(values[line], index))),
+        ),
       ),
       all > names.length ? h("span", { class: "muted" }, `and ${all - names.length} more`) : null,
     );
@@ -92,8 +106,14 @@ function figure(id, title, steps, names, all, series) {
   area.addEventListener("keydown", (event) => {
     const far = Math.max(1, Math.round(steps.length / 10));
     const to = {
-      ArrowLeft: at - 1, ArrowRight: at + 1, ArrowDown: at - 1, ArrowUp: at + 1, PageDown: at - far, PageUp: at + far,
-      Home: 0, End: steps.length - 1,
+      ArrowLeft: at - 1,
+      ArrowRight: at + 1,
+      ArrowDown: at - 1,
+      ArrowUp: at + 1,
+      PageDown: at - far,
+      PageUp: at + far,
+      Home: 0,
+      End: steps.length - 1,
     }[event.key];
     if (to === undefined) return;
     event.preventDefault();
@@ -111,7 +131,9 @@ function lately(line, index) {
 
 /** A line through what is known; what was measured rarely is joined over its gaps. */
 function lines(values, x, y, name) {
-  const points = values.map((value, index) => (value === null ? null : `${x(index).toFixed(1)},${y(value).toFixed(1)}`));
+  const points = values.map((value, index) =>
+    value === null ? null : `${x(index).toFixed(1)},${y(value).toFixed(1)}`,
+  );
   const known = points.filter(Boolean);
   if (known.length > 1) return svg("polyline", { class: name, points: known.join(" ") });
   return svg("path", { class: `${name} dot`, d: point(...known[0].split(",")) });

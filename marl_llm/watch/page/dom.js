@@ -1,7 +1,17 @@
 // Elements in one line. Strings become text nodes, and nothing ever becomes HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const AS_PROPERTY = new Set(["value", "checked", "disabled", "hidden", "open", "selected", "tabIndex", "readOnly", "colSpan"]);
+const AS_PROPERTY = new Set([
+  "value",
+  "checked",
+  "disabled",
+  "hidden",
+  "open",
+  "selected",
+  "tabIndex",
+  "readOnly",
+  "colSpan",
+]);
 
 /**
  * h("button", {class: "quiet", data: {turn: 1}, on: {click}}, "Audit"). Children: nodes, strings, numbers, lists of
@@ -19,7 +29,8 @@ export function svg(tag, attributes = {}, ...children) {
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined) continue;
-    if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    if (name === "on")
+      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     else if (name === "data") for (const [key, text] of Object.entries(value)) element.dataset[key] = text;
     else if (AS_PROPERTY.has(name)) element[name] = value;
     else if (value !== false) element.setAttribute(name, value === true ? "" : value);
@@ -64,7 +75,11 @@ export function segments(name, label, options, chosen, onchange) {
         "label",
         {},
         h("input", {
-          type: "radio", name, value, checked: value === chosen, data: { [name]: value },
+          type: "radio",
+          name,
+          value,
+          checked: value === chosen,
+          data: { [name]: value },
           on: { change: () => onchange(value) },
         }),
         h("span", {}, text),

@@ -13,6 +13,8 @@ import { drawWhatIf, tellProgress } from "./whatif.js";
 const WIDE = matchMedia("(min-width: 70rem)");
 const MEMBERS = 64;
 const READING_MS = 1000;
+// A new episode is found by the server when it next looks at the run directory: how often it is asked for.
+const TRIES = 6;
 const KINDS = { branch: "what if", played: "played here" };
 
 /** Show it in `main`. */
@@ -29,10 +31,24 @@ export function open(main, route) {
   const panel = h(
     "aside",
     { class: "audit", id: "audit", "aria-labelledby": "audit-title" },
-    h("header", {}, panelTitle, h("button", { type: "button", class: "quiet", id: "audit-close", "aria-label": "Close", on: { click: close } }, "\u00d7")),
-    creditPlace, askPlace,
+    h(
+      "header",
+      {},
+      panelTitle,
+      h(
+        "button",
+        { type: "button", class: "quiet", id: "audit-close", "aria-label": "Close", on: { click: close } },
+        "\u00d7",
+      ),
+    ),
+    creditPlace,
+    askPlace,
   );
-  const layout = h("div", { class: "episode" }, h("div", { class: "story" }, scalePlace, turnsPlace, family));
+  const layout = h(
+    "div",
+    { class: "episode" },
+    h("div", { class: "story" }, h("h2", { class: "unseen" }, "Turns"), scalePlace, turnsPlace, family),
+  );
   let query = route.query;
   let episode = null;
   let colours = null;
@@ -41,15 +57,17 @@ export function open(main, route) {
   let audited = "";
   let askedTurn = null;
   let left = false;
-  let goTo = null;
+  let goTo = "";
 
   put(main, head, tools, layout);
 
-  async function load() {
+  async function load(tries = TRIES) {
     try {
       episode = await get("/api/episode", { id });
     } catch (error) {
+      if (left) return;
       if (error instanceof Gone) onceBack(() => !left && load());
+      else if (error.status === 404 && tries > 1) setTimeout(() => !left && load(tries - 1), READING_MS);
       put(head, h("p", {}, h("a", { href: "#/" }, "All episodes")), h("h1", {}, shown(id)));
       tellError(turnsPlace, error);
       return;
@@ -94,14 +112,29 @@ export function open(main, route) {
     const ways = layouts();
     put(
       tools,
-      segments("seat", "Seen by", [["", "all seats"], ...agentsOf(episode).map((agent) => [agent, visible(agent)])], seat() ?? "",
-        (value) => choose({ seat: value })),
+      segments(
+        "seat",
+        "Seen by",
+        [["", "all seats"], ...agentsOf(episode).map((agent) => [agent, visible(agent)])],
+        seat() ?? "",
+        (value) => choose({ seat: value }),
+      ),
       ways.length > 1 ? segments("layout", "Shown as", ways, form(), (value) => choose({ layout: value })) : null,
-      choice("colour", "Coloured by", [["", "nothing"], ...episode.colours.map((name) => [name, COLOURINGS[name] ?? visible(name)])], by,
-        (value) => choose({ colour: value })),
+      choice(
+        "colour",
+        "Coloured by",
+        [["", "nothing"], ...episode.colours.map((name) => [name, COLOURINGS[name] ?? visible(name)])],
+        by,
+        (value) => choose({ colour: value }),
+      ),
       by === "advantage"
-        ? choice("colour-recipe", "of recipe", recipes.map((name) => [name, name === own ? `${visible(name)} (this run)` : visible(name)]), query.recipe ?? own,
-            (value) => choose({ recipe: value === own ? null : value }, { replace: true }))
+        ? choice(
+            "colour-recipe",
+            "of recipe",
+            recipes.map((name) => [name, name === own ? `${visible(name)} (this run)` : visible(name)]),
+            query.recipe ?? own,
+            (value) => choose({ recipe: value === own ? null : value }, { replace: true }),
+          )
         : null,
     );
   }
@@ -118,10 +151,18 @@ export function open(main, route) {
     if (now !== drawn) {
       drawn = now;
       panel.remove();
-      put(turnsPlace, drawTurns({
-        episode, seat: seat(), layout: form(), colours, chosen: chosen(),
-        audit: openTurn, ask: (index) => openTurn(index, "ask"),
-      }));
+      put(
+        turnsPlace,
+        drawTurns({
+          episode,
+          seat: seat(),
+          layout: form(),
+          colours,
+          chosen: chosen(),
+          audit: openTurn,
+          ask: (index) => openTurn(index, "ask"),
+        }),
+      );
     }
     await drawPanel();
   }
@@ -142,7 +183,12 @@ export function open(main, route) {
     put(scalePlace);
     if (!by) return;
     try {
-      const found = await get("/api/colours", { id, by, recipe: by === "advantage" ? (query.recipe ?? store.run.recipe) : null, step: query.step });
+      const found = await get("/api/colours", {
+        id,
+        by,
+        recipe: by === "advantage" ? (query.recipe ?? store.run.recipe) : null,
+        step: query.step,
+      });
       if (wanted !== coloured || left) return;
       colours = { found, scale: scale(found) };
       put(scalePlace, legend(found, colours.scale));
@@ -151,7 +197,11 @@ export function open(main, route) {
       if (error.body?.ask) offerScore(error.message);
       else if (error.body?.reading) tellReading(error);
       else {
-        if (error instanceof Gone) onceBack(() => { coloured = ""; draw(); });
+        if (error instanceof Gone)
+          onceBack(() => {
+            coloured = "";
+            draw();
+          });
         tellError(scalePlace, error);
       }
     }
@@ -160,7 +210,11 @@ export function open(main, route) {
   /** A recipe that remembers earlier steps has to read them first. */
   function tellReading({ message, body }) {
     const { done, of } = body.reading;
-    put(scalePlace, h("p", { class: "note" }, visible(message)), h("p", { class: "progress" }, h("progress", { value: done, max: of }), ` ${done} of ${of}`));
+    put(
+      scalePlace,
+      h("p", { class: "note" }, visible(message)),
+      h("p", { class: "progress" }, h("progress", { value: done, max: of }), ` ${done} of ${of}`),
+    );
     const wanted = coloured;
     setTimeout(() => {
       if (left || coloured !== wanted) return;
@@ -174,18 +228,36 @@ export function open(main, route) {
     const steps = store.run.checkpoints;
     const best = steps.filter((step) => step <= episode.step).at(-1) ?? steps[0];
     const state = h("div", {});
-    const pick = choice("score-step", "Checkpoint", steps.map((step) => [String(step), `step ${step}`]), String(best), (value) => {
-      button.textContent = `Compute with checkpoint ${value}`;
-    });
-    const button = h("button", {
-      type: "button", class: "primary", id: "score-run", disabled: !hasToken() || !steps.length,
-      on: { click: compute },
-    }, `Compute with checkpoint ${best}`);
+    const pick = choice(
+      "score-step",
+      "Checkpoint",
+      steps.map((step) => [String(step), `step ${step}`]),
+      String(best),
+      (value) => {
+        button.textContent = `Compute with checkpoint ${value}`;
+      },
+    );
+    const button = h(
+      "button",
+      {
+        type: "button",
+        class: "primary",
+        id: "score-run",
+        disabled: !hasToken() || !steps.length,
+        on: { click: compute },
+      },
+      `Compute with checkpoint ${best}`,
+    );
     async function compute() {
       button.disabled = true;
       try {
         const step = Number(pick.querySelector("select").value);
-        await job("/api/score", { id, step }, (told) => tellProgress(state, told), () => left);
+        await job(
+          "/api/score",
+          { id, step },
+          (told) => tellProgress(state, told),
+          () => left,
+        );
         if (left) return;
         coloured = "";
         choose({ step }, { replace: true });
@@ -195,8 +267,18 @@ export function open(main, route) {
         tellError(state, error);
       }
     }
-    put(scalePlace, h("div", { class: "offer" }, h("p", {}, visible(why)), steps.length ? pick : null, button,
-      hasToken() ? null : h("p", { class: "note" }, NO_TOKEN), state));
+    put(
+      scalePlace,
+      h(
+        "div",
+        { class: "offer" },
+        h("p", {}, visible(why)),
+        steps.length ? pick : null,
+        button,
+        hasToken() ? null : h("p", { class: "note" }, NO_TOKEN),
+        state,
+      ),
+    );
   }
 
   async function drawPanel() {
@@ -230,7 +312,7 @@ export function open(main, route) {
     await drawing;
   }
 
-  /** Open a turn's panel; `to`: "title" or "ask", where the focus goes, or null where it stays. */
+  /** Open a turn's panel; `to`: "title" or "ask", where the focus goes, or null where it stays. Afterwards: empty. */
   function openTurn(turn, to = null) {
     goTo = to;
     if (chosen() === turn) drawPanel();
@@ -238,9 +320,10 @@ export function open(main, route) {
   }
 
   function focusPanel() {
+    if (!WIDE.matches && goTo !== "") panel.scrollIntoView({ block: "nearest" });
     if (goTo === "title") panelTitle.focus({ preventScroll: WIDE.matches });
     if (goTo === "ask") (askPlace.querySelector("input:enabled") ?? askPlace.querySelector("h3")).focus();
-    goTo = null;
+    goTo = "";
   }
 
   /** The panel stands beside the turns where there is room, and below its turn where there is none. */
@@ -267,13 +350,16 @@ export function open(main, route) {
     if (turn !== null) article(turn)?.focus({ preventScroll: true });
   }
 
-  async function refresh() {
+  /** List the branches `ids`, which have just been played, with the others. */
+  async function refresh(ids, tries = TRIES) {
     if (left) return;
     try {
       const again = await get("/api/episode", { id });
+      if (left) return;
       episode.branches = again.branches;
-      episode.members = again.members;
-      if (!left) drawFamily(family, episode);
+      drawFamily(family, episode);
+      const listed = new Set(again.branches.map((branch) => branch.id));
+      if (tries > 1 && ids.some((one) => !listed.has(one))) setTimeout(() => refresh(ids, tries - 1), READING_MS);
     } catch {
       // The branches are kept all the same, and stand here when the page is loaded again.
     }
@@ -307,7 +393,9 @@ export function open(main, route) {
       j: () => move(1),
       k: () => move(-1),
       Enter(event) {
-        const turn = event.target.matches?.("article.turn:not(.unseen-turn)") ? Number(event.target.dataset.turn) : null;
+        const turn = event.target.matches?.("article.turn:not(.unseen-turn)")
+          ? Number(event.target.dataset.turn)
+          : null;
         if (turn === null) return false;
         openTurn(turn, "title");
         return true;
@@ -325,23 +413,55 @@ function drawHead(place, episode) {
   const { original, status, note } = episode;
   const facts = [
     shown(episode.game),
-    `step ${number(episode.step)}`,
+    episode.step === null ? null : `step ${number(episode.step)}`,
     counted(episode.turns.length, "turn"),
-    h("span", { class: status === "done" ? "" : "tag bad", id: "status" }, visible(status === "fault" ? "at fault" : status)),
+    h(
+      "span",
+      { class: status === "done" ? "" : "tag bad", id: "status" },
+      visible(status === "fault" ? "at fault" : status),
+    ),
     KINDS[episode.kind] ? h("span", { class: "tag" }, KINDS[episode.kind]) : null,
   ].filter(Boolean);
-  const policies = (agent) => [...new Set(episode.turns.filter((turn) => turn.agent === agent).map((turn) => turn.policy))];
+  const policies = (agent) => [
+    ...new Set(episode.turns.filter((turn) => turn.agent === agent).map((turn) => turn.policy)),
+  ];
   put(
     place,
     h("p", { class: "back" }, h("a", { href: "#/", on: { click: back } }, "\u2190 Episodes")),
     h("h1", {}, shown(episode.id)),
-    h("p", { class: "facts" }, facts.map((fact) => h("span", {}, fact))),
+    h(
+      "p",
+      { class: "facts" },
+      facts.map((fact) => h("span", {}, fact)),
+    ),
     note ? h("p", { class: "note", id: "note" }, shown(note)) : null,
-    original ? h("p", { id: "original" }, `Branches off in turn ${original.turn} from `, h("a", { href: episodePath(original.id, { turn: original.turn }) }, shown(original.id))) : null,
-    h("ul", { class: "returns", id: "returns" }, agentsOf(episode).map((agent) =>
-      h("li", { data: { agent } }, agentName(episode, agent), " ",
-        h("span", { class: "muted" }, policies(agent).map((name) => visible(name)).join(", ")), " ",
-        h("b", {}, agent in episode.returns ? signed(episode.returns[agent]) : "")))),
+    original
+      ? h(
+          "p",
+          { id: "original" },
+          `Branches off in turn ${original.turn} from `,
+          h("a", { href: episodePath(original.id, { turn: original.turn }) }, shown(original.id)),
+        )
+      : null,
+    h(
+      "ul",
+      { class: "returns", id: "returns" },
+      agentsOf(episode).map((agent) =>
+        h(
+          "li",
+          { data: { agent } },
+          agentName(episode, agent),
+          " ",
+          h(
+            "span",
+            { class: "muted" },
+            policies(agent).map((name, index) => [index ? ", " : "", shown(name)]),
+          ),
+          " ",
+          h("b", {}, agent in episode.returns ? signed(episode.returns[agent]) : ""),
+        ),
+      ),
+    ),
     more(episode),
   );
 }
@@ -356,40 +476,97 @@ function back(event) {
 
 function more(episode) {
   const rows = [
-    ["seats", Object.entries(episode.seats).map(([pattern, policy]) => `${pattern}: ${policy}`).join(", ")],
+    [
+      "seats",
+      Object.entries(episode.seats)
+        .map(([pattern, policy]) => `${pattern}: ${policy}`)
+        .join(", "),
+    ],
     ["seed", String(episode.seed)],
     ["group", `${episode.group}, member ${episode.member}`],
-    ...Object.entries(episode.hidden).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]),
+    ...Object.entries(episode.hidden).map(([name, value]) => [
+      name,
+      typeof value === "string" ? value : JSON.stringify(value),
+    ]),
   ];
-  return h("details", { class: "quiet more" }, h("summary", {}, "seats, seed, and what no seat saw"),
-    h("dl", {}, rows.map(([name, value]) => h("div", {}, h("dt", {}, shown(name)), h("dd", {}, shown(value))))));
+  return h(
+    "details",
+    { class: "quiet more" },
+    h("summary", {}, "seats, seed, and what no seat saw"),
+    h(
+      "dl",
+      {},
+      rows.map(([name, value]) => h("div", {}, h("dt", {}, shown(name)), h("dd", {}, shown(value)))),
+    ),
+  );
 }
 
 function drawFamily(place, episode) {
   put(
     place,
     episode.members.length > 1
-      ? h("section", { "aria-labelledby": "members-title" },
+      ? h(
+          "section",
+          { "aria-labelledby": "members-title" },
           h("h2", { id: "members-title" }, `The group, ${counted(episode.members.length, "episode")} on one deal`),
-          returnsTable(episode, episode.members.slice(0, MEMBERS), "members", []))
+          returnsTable(episode, episode.members.slice(0, MEMBERS), "members", []),
+          episode.members.length > MEMBERS
+            ? h("p", { class: "muted" }, `and ${episode.members.length - MEMBERS} more`)
+            : null,
+        )
       : null,
     episode.branches.length
-      ? h("section", { "aria-labelledby": "branches-title" },
+      ? h(
+          "section",
+          { "aria-labelledby": "branches-title" },
           h("h2", { id: "branches-title" }, "What if, asked of this episode"),
-          returnsTable(episode, episode.branches, "branches", [["Turn", (one) => number(one.turn)], ["Asked", (one) => shown(one.asked)]]))
+          returnsTable(episode, episode.branches, "branches", [
+            ["Turn", (one) => number(one.turn)],
+            ["Asked", (one) => shown(one.asked)],
+          ]),
+        )
       : null,
   );
 }
 
 function returnsTable(episode, rows, name, columns) {
   const agents = [...new Set(rows.flatMap((row) => Object.keys(row.returns)))];
-  return h("div", { class: "wide-table", tabIndex: 0, role: "region", "aria-label": name },
-    h("table", { id: name, class: "family" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Episode"), columns.map(([title]) => h("th", { scope: "col" }, title)),
-        agents.map((agent) => h("th", { scope: "col", class: "number" }, agentName(episode, agent))))),
-      h("tbody", {}, rows.map((row) => h("tr", { data: { id: row.id }, class: row.id === episode.id ? "self" : null },
-        h("th", { scope: "row" }, row.id === episode.id ? [shown(row.id), h("span", { class: "tag" }, "this one")] : h("a", { href: episodePath(row.id) }, shown(row.id))),
-        columns.map(([, value]) => h("td", {}, value(row))),
-        agents.map((agent) => h("td", { class: "number" }, signed(row.returns[agent])))))),
-    ));
+  return h(
+    "div",
+    { class: "wide-table", tabIndex: 0, role: "region", "aria-label": name },
+    h(
+      "table",
+      { id: name, class: "family" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "Episode"),
+          columns.map(([title]) => h("th", { scope: "col" }, title)),
+          agents.map((agent) => h("th", { scope: "col", class: "number" }, agentName(episode, agent))),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            { data: { id: row.id }, class: row.id === episode.id ? "self" : null },
+            h(
+              "th",
+              { scope: "row" },
+              row.id === episode.id
+                ? [shown(row.id), h("span", { class: "tag" }, "this one")]
+                : h("a", { href: episodePath(row.id) }, shown(row.id)),
+            ),
+            columns.map(([, value]) => h("td", {}, value(row))),
+            agents.map((agent) => h("td", { class: "number" }, signed(row.returns[agent]))),
+          ),
+        ),
+      ),
+    ),
+  );
 }

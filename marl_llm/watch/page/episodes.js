@@ -8,6 +8,7 @@ import { store } from "./store.js";
 import { counted, number, shown, signed, visible } from "./text.js";
 
 const PAGE = 50;
+const SEATS = 6;
 const TYPING_MS = 300;
 const CURVES_MS = 10000;
 // How the page is kept cheap for a run that goes on: times as long as the last answer took, and at least this long.
@@ -15,14 +16,27 @@ const REST_TIMES = 100;
 const REST_MS = 2000;
 const PATIENCE_MS = 10000;
 const OUTCOMES = [
-  ["won", "won"], ["drew", "drew"], ["lost", "lost"], ["illegal", "with an illegal move"],
-  ["truncated", "truncated"], ["fault", "at fault"], ["right", "right answer"], ["wrong", "wrong answer"],
+  ["won", "won"],
+  ["drew", "drew"],
+  ["lost", "lost"],
+  ["illegal", "with an illegal move"],
+  ["truncated", "truncated"],
+  ["fault", "at fault"],
+  ["right", "right answer"],
+  ["wrong", "wrong answer"],
 ];
 const ORDERS = [
-  ["newest", "newest first"], ["oldest", "oldest first"], ["best", "best return first"],
-  ["worst", "worst return first"], ["longest", "longest first"],
+  ["newest", "newest first"],
+  ["oldest", "oldest first"],
+  ["best", "best return first"],
+  ["worst", "worst return first"],
+  ["longest", "longest first"],
 ];
-const KINDS = [["logged", "played in training"], ["branch", "what if"], ["played", "played here"]];
+const KINDS = [
+  ["logged", "played in training"],
+  ["branch", "what if"],
+  ["played", "played here"],
+];
 const FILTERS = ["game", "role", "policy", "outcome", "from", "to", "alarm", "text", "kind", "order"];
 export const title = "Episodes";
 
@@ -42,6 +56,7 @@ export function open(main, route) {
   let drawnAt = -Infinity;
   let drawnStep = null;
   let offered = "";
+  let unfolded = false;
   let left = false;
   let restUntil = 0;
   let alarmsTold = "";
@@ -50,7 +65,9 @@ export function open(main, route) {
   put(
     main,
     h("h1", { class: "unseen" }, "Episodes"),
-    curves, alarms, problems,
+    curves,
+    alarms,
+    problems,
     h("section", { "aria-label": "Episodes" }, form, h("div", { class: "over" }, count, fresh), results, pages),
   );
 
@@ -66,13 +83,21 @@ export function open(main, route) {
     if (telling === offered) return;
     if (form.contains(document.activeElement)) return;
     offered = telling;
-    const pick = (name, label, options) =>
-      choice(`filter-${name}`, label, options, query[name] ?? options[0][0], (value) =>
-        set({ [name]: value === options[0][0] ? null : value }));
+    const pick = (name, label, options) => {
+      const unknown = query[name] && !options.some(([value]) => value === query[name]);
+      const all = unknown ? [...options, [query[name], visible(query[name])]] : options;
+      return choice(`filter-${name}`, label, all, query[name] ?? options[0][0], (value) =>
+        set({ [name]: value === options[0][0] ? null : value }),
+      );
+    };
     const typed = (name, label, attributes) => {
       let wait = 0;
       const input = h("input", {
-        id: `filter-${name}`, name, value: query[name] ?? "", autocomplete: "off", ...attributes,
+        id: `filter-${name}`,
+        name,
+        value: query[name] ?? "",
+        autocomplete: "off",
+        ...attributes,
         on: {
           input: () => {
             clearTimeout(wait);
@@ -82,9 +107,36 @@ export function open(main, route) {
       });
       return field(`filter-${name}`, label, input);
     };
+    const rest = h("div", { class: "rest", id: "filter-rest" });
+    const more = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet more-filters",
+        "aria-controls": "filter-rest",
+        on: {
+          click: () => {
+            unfolded = !unfolded;
+            unfold();
+          },
+        },
+      },
+      "All filters",
+    );
+    const unfold = () => {
+      more.setAttribute("aria-expanded", String(unfolded));
+      rest.classList.toggle("open", unfolded);
+    };
+    unfolded ||= FILTERS.some((name) => name !== "text" && query[name]);
+    unfold();
     put(
       form,
       typed("text", "Text", { type: "search", placeholder: "in what was seen or said", class: "wide" }),
+      more,
+      rest,
+    );
+    put(
+      rest,
       pick("game", "Game", names(games)),
       pick("role", "Role", names(run.roles)),
       pick("policy", "Policy", names(run.seen_policies)),
@@ -94,10 +146,16 @@ export function open(main, route) {
       pick("alarm", "Alarm", names(run.alarms.map((alarm) => alarm.name))),
       pick("kind", "Kind", [["", "any"], ...KINDS]),
       pick("order", "Order", ORDERS),
-      h("button", {
-        type: "button", class: "quiet", id: "filter-clear",
-        on: { click: () => set(Object.fromEntries(FILTERS.map((name) => [name, null]))) },
-      }, "Clear"),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          id: "filter-clear",
+          on: { click: () => set(Object.fromEntries(FILTERS.map((name) => [name, null]))) },
+        },
+        "Clear",
+      ),
     );
   }
 
@@ -105,7 +163,8 @@ export function open(main, route) {
   function follow() {
     for (const name of FILTERS) {
       const control = form.querySelector(`#filter-${name}`);
-      if (control && control !== document.activeElement) control.value = query[name] ?? (name === "order" ? "newest" : "");
+      if (control && control !== document.activeElement)
+        control.value = query[name] ?? (name === "order" ? "newest" : "");
     }
     const clear = form.querySelector("#filter-clear");
     if (clear) clear.hidden = !FILTERS.some((name) => query[name]);
@@ -144,7 +203,8 @@ export function open(main, route) {
 
   function told(found, offset) {
     const last = Math.min(offset + PAGE, found.total);
-    const range = found.total > PAGE ? `, ${(offset + 1).toLocaleString("en")} to ${last.toLocaleString("en")} shown` : "";
+    const range =
+      found.total > PAGE ? `, ${(offset + 1).toLocaleString("en")} to ${last.toLocaleString("en")} shown` : "";
     const text = `${counted(found.total, "episode")}${range}`;
     put(count, h("b", { id: "total" }, text), " ", h("span", { id: "indexing", class: "muted" }, indexing()));
     say(text);
@@ -191,10 +251,18 @@ export function open(main, route) {
       if (wait <= 0) load();
     } else if (fresh.dataset.more !== String(more) || !fresh.firstChild) {
       fresh.dataset.more = more;
-      put(fresh, h("button", {
-        type: "button", id: "show-new",
-        on: { click: () => (newest ? load() : choose({ offset: null, order: null })) },
-      }, counted(more, "new episode")));
+      put(
+        fresh,
+        h(
+          "button",
+          {
+            type: "button",
+            id: "show-new",
+            on: { click: () => (newest ? load() : choose({ offset: null, order: null })) },
+          },
+          counted(more, "new episode"),
+        ),
+      );
     }
   }
 
@@ -244,10 +312,15 @@ function tellAlarms(place, alarms, chosen) {
     return h(
       "li",
       { class: alarm.on ? "alarm on" : "alarm", data: { alarm: alarm.name } },
-      h("a", {
-        href: path("/", { ...current().query, alarm: filter ? null : alarm.name, offset: null }),
-        "aria-current": filter ? "true" : null, title: filter ? "show all episodes" : "show the episodes of these steps",
-      }, shown(alarm.name)),
+      h(
+        "a",
+        {
+          href: path("/", { ...current().query, alarm: filter ? null : alarm.name, offset: null }),
+          "aria-current": filter ? "true" : null,
+          title: filter ? "show all episodes" : "show the episodes of these steps",
+        },
+        shown(alarm.name),
+      ),
       h("span", { class: "when" }, when),
       h("p", { class: "meaning" }, visible(alarm.meaning)),
     );
@@ -258,9 +331,17 @@ function tellAlarms(place, alarms, chosen) {
     place,
     on.length ? h("ul", { class: "alarms", "aria-label": "Alarms that are on" }, on.map(item)) : null,
     off.length
-      ? h("details", { class: "quiet", open: off.some((alarm) => alarm.name === chosen) },
-          h("summary", {}, `${counted(off.length, "earlier alarm")}: `, off.map((alarm) => visible(alarm.name)).join(", ")),
-          h("ul", { class: "alarms" }, off.map(item)))
+      ? h(
+          "details",
+          { class: "quiet", open: off.some((alarm) => alarm.name === chosen) },
+          h(
+            "summary",
+            {},
+            `${counted(off.length, "earlier alarm")}: `,
+            off.map((alarm) => visible(alarm.name)).join(", "),
+          ),
+          h("ul", { class: "alarms" }, off.map(item)),
+        )
       : null,
   );
 }
@@ -269,9 +350,16 @@ function tellProblems(place, problems) {
   if (!problems.length) return void put(place);
   put(
     place,
-    h("details", { class: "quiet problems", open: problems.length < 3 },
+    h(
+      "details",
+      { class: "quiet problems", open: problems.length < 3 },
       h("summary", {}, `${counted(problems.length, "problem")} with the run's files`),
-      h("ul", {}, problems.map((problem) => h("li", {}, shown(problem))))),
+      h(
+        "ul",
+        {},
+        problems.map((problem) => h("li", {}, shown(problem))),
+      ),
+    ),
   );
 }
 
@@ -281,11 +369,24 @@ function table(place, rows) {
   const head = ["Episode", "Game", "Who, and how it ended", "Turns", "Last reply"];
   put(
     place,
-    h("table", { class: "results", role: "table" },
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head.map((text) => h("th", { scope: "col", role: "columnheader" }, text)))),
-      h("tbody", { role: "rowgroup" }, rows.map(line))),
+    h(
+      "table",
+      { class: "results", role: "table" },
+      h(
+        "thead",
+        { role: "rowgroup" },
+        h(
+          "tr",
+          { role: "row" },
+          head.map((text) => h("th", { scope: "col", role: "columnheader" }, text)),
+        ),
+      ),
+      h("tbody", { role: "rowgroup" }, rows.map(line)),
+    ),
   );
-  if (focused) for (const row of place.querySelectorAll("tr[data-id]")) if (row.dataset.id === focused) row.querySelector("a").focus();
+  if (focused)
+    for (const row of place.querySelectorAll("tr[data-id]"))
+      if (row.dataset.id === focused) row.querySelector("a").focus();
 }
 
 function line(row) {
@@ -293,20 +394,41 @@ function line(row) {
   return h(
     "tr",
     {
-      data: { id: row.id }, role: "row",
+      data: { id: row.id },
+      role: "row",
       on: {
         click: (event) => {
           if (!event.target.closest("a") && getSelection().isCollapsed) location.hash = address;
         },
       },
     },
-    h("th", { scope: "row", role: "rowheader" }, h("a", { class: "row-link", href: address }, shown(row.id)),
-      row.kind === "logged" ? null : h("span", { class: "tag" }, row.kind === "branch" ? "what if" : "played here")),
+    h(
+      "th",
+      { scope: "row", role: "rowheader" },
+      h("a", { class: "row-link", href: address }, shown(row.id)),
+      row.kind === "logged" ? null : h("span", { class: "tag" }, row.kind === "branch" ? "what if" : "played here"),
+    ),
     h("td", { role: "cell", class: "game" }, shown(row.game)),
-    h("td", { role: "cell" }, h("ul", { class: "seats" }, row.seats.map(seat))),
-    h("td", { role: "cell", class: "turns" }, h("span", { class: "only-narrow" }, "turns "), number(row.turns),
+    h(
+      "td",
+      { role: "cell" },
+      h(
+        "ul",
+        { class: "seats" },
+        row.seats.slice(0, SEATS).map(seat),
+        row.seats.length > SEATS ? h("li", { class: "muted" }, `and ${row.seats.length - SEATS} more`) : null,
+      ),
+    ),
+    h(
+      "td",
+      { role: "cell", class: "turns" },
+      h("span", { class: "only-narrow" }, "turns "),
+      number(row.turns),
       row.illegal ? h("span", { class: "tag bad" }, `${row.illegal} illegal`) : null,
-      row.status === "done" ? null : h("span", { class: "tag bad" }, visible(row.status === "fault" ? "at fault" : row.status))),
+      row.status === "done"
+        ? null
+        : h("span", { class: "tag bad" }, visible(row.status === "fault" ? "at fault" : row.status)),
+    ),
     h("td", { role: "cell", class: "preview" }, shown(row.preview)),
   );
 }
@@ -316,7 +438,9 @@ function seat(one) {
     "li",
     { class: one.outcome ?? "" },
     shown(one.agent === one.role ? one.agent : `${one.agent} (${one.role})`),
-    " ", h("span", { class: "muted" }, shown(one.policy)), " ",
+    " ",
+    h("span", { class: "muted" }, shown(one.policy)),
+    " ",
     h("b", {}, signed(one.return)),
     one.outcome ? ` ${one.outcome}` : "",
   );
@@ -324,13 +448,17 @@ function seat(one) {
 
 function turnPages(place, total, offset) {
   const to = (where, text, rel, id) =>
-    where === null ? h("span", { class: "muted" }, text) : h("a", { href: path("/", { ...current().query, offset: where || null }), rel, id }, text);
+    where === null
+      ? h("span", { class: "muted" }, text)
+      : h("a", { href: path("/", { ...current().query, offset: where || null }), rel, id }, text);
   put(
     place,
-    total > PAGE ? [
-      to(offset > 0 ? Math.max(0, offset - PAGE) : null, "Previous", "prev", "page-previous"),
-      h("span", {}, `page ${Math.floor(offset / PAGE) + 1} of ${Math.ceil(total / PAGE)}`),
-      to(offset + PAGE < total ? offset + PAGE : null, "Next", "next", "page-next"),
-    ] : null,
+    total > PAGE
+      ? [
+          to(offset > 0 ? Math.max(0, offset - PAGE) : null, "Previous", "prev", "page-previous"),
+          h("span", {}, `page ${Math.floor(offset / PAGE) + 1} of ${Math.ceil(total / PAGE)}`),
+          to(offset + PAGE < total ? offset + PAGE : null, "Next", "next", "page-next"),
+        ]
+      : null,
   );
 }

@@ -1,9 +1,8 @@
 // Text that a model or a user wrote, made safe to look at. It is only ever put in as text, never as HTML.
 
-// Control and format characters (bidi controls and zero-width characters among them), lone surrogates, odd line ends, and
-// letters and selectors that have no width.
-const HIDDEN =
-  /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034F\u115F\u1160\u17B4\u17B5\u3164\uFFA0\u{E0100}-\u{E01EF}]/gu;
+// Control and format characters (bidi controls and zero-width characters among them), lone surrogates, odd line ends,
+// and letters and selectors that have no width.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034F\u115F\u1160\u17B4\u17B5\u3164\uFFA0\u{E0100}-\u{E01EF}]/gu;
 const MANY_MARKS = 2000;
 
 function mark(character) {

@@ -9,7 +9,7 @@ import { number, shown, signed, visible } from "./text.js";
 const MOST = 256;
 const BUTTONS = 40;
 
-/** The form for one turn. `done()`: called when there are new branches. */
+/** The form for one turn. `done(ids)`: called when there are new branches. */
 export function drawWhatIf(place, episode, turn, done) {
   let who = "sample";
   const acts = hasToken();
@@ -22,17 +22,51 @@ export function drawWhatIf(place, episode, turn, done) {
     "div",
     { hidden: true },
     field("whatif-reply", "What is said", reply),
-    h("div", { class: "actions" }, (turn.legal_actions ?? []).slice(0, BUTTONS).map((action) =>
-      h("button", { type: "button", class: "move", data: { fill: action }, on: { click: () => { reply.value = action; reply.focus(); } } }, shown(action)))),
+    h(
+      "div",
+      { class: "actions" },
+      (turn.legal_actions ?? []).slice(0, BUTTONS).map((action) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "move",
+            data: { fill: action },
+            on: {
+              click: () => {
+                reply.value = action;
+                reply.focus();
+              },
+            },
+          },
+          shown(action),
+        ),
+      ),
+    ),
   );
-  const checkpoint = choice("whatif-step", "Weights of", [
-    ["", "the latest before this episode"], ...store.run.checkpoints.map((step) => [String(step), `step ${step}`]),
-  ], "");
+  const checkpoint = choice(
+    "whatif-step",
+    "Weights of",
+    [["", "the latest before this episode"], ...store.run.checkpoints.map((step) => [String(step), `step ${step}`])],
+    "",
+  );
   const run = h("button", { type: "submit", class: "primary", id: "whatif-run", disabled: !acts }, "Play");
 
   const way = (value, text) =>
-    h("label", { class: "way" },
-      h("input", { type: "radio", name: "whatif-who", value, checked: value === who, data: { who: value }, on: { change: () => pick(value) } }), " ", text);
+    h(
+      "label",
+      { class: "way" },
+      h("input", {
+        type: "radio",
+        name: "whatif-who",
+        value,
+        checked: value === who,
+        data: { who: value },
+        on: { change: () => pick(value) },
+      }),
+      " ",
+      text,
+    );
 
   function pick(value) {
     who = value;
@@ -45,7 +79,14 @@ export function drawWhatIf(place, episode, turn, done) {
     if (players.firstChild) return;
     try {
       store.players ??= await get("/api/players");
-      put(players, choice("whatif-player", "Player", store.players.players.map((name) => [name, visible(name)])));
+      put(
+        players,
+        choice(
+          "whatif-player",
+          "Player",
+          store.players.players.map((name) => [name, visible(name)]),
+        ),
+      );
     } catch (error) {
       tellError(players, error);
     }
@@ -71,7 +112,7 @@ export function drawWhatIf(place, episode, turn, done) {
       put(progressPlace);
       tellResult(resultPlace, result, turn.agent);
       say(`${result.episodes.length} branches were played.`);
-      done();
+      done(result.episodes);
     } catch (error) {
       if (error instanceof Gone) put(progressPlace);
       else tellError(progressPlace, error);
@@ -82,19 +123,37 @@ export function drawWhatIf(place, episode, turn, done) {
 
   const form = h(
     "form",
-    { id: "whatif", on: { submit: ask, keydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(event); } } },
+    {
+      id: "whatif",
+      on: {
+        submit: ask,
+        keydown: (event) => {
+          if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(event);
+        },
+      },
+    },
     h("h3", { tabIndex: -1 }, "What if"),
     acts ? null : h("p", { class: "note", id: "whatif-token" }, NO_TOKEN),
-    h("fieldset", { class: "ways", disabled: !acts },
+    h(
+      "fieldset",
+      { class: "ways", disabled: !acts },
       h("legend", {}, `In turn ${turn.index}, instead of what was said`),
       way("sample", "another sample of the same policy"),
       way("player", "another player, from here on"),
       players,
       way("reply", "a reply that I write"),
-      written),
-    h("fieldset", { class: "pair", disabled: !acts }, h("legend", { class: "unseen" }, "How"),
-      field("whatif-n", "How often", times), checkpoint),
-    run, progressPlace, resultPlace,
+      written,
+    ),
+    h(
+      "fieldset",
+      { class: "pair", disabled: !acts },
+      h("legend", { class: "unseen" }, "How"),
+      field("whatif-n", "How often", times),
+      checkpoint,
+    ),
+    run,
+    progressPlace,
+    resultPlace,
   );
   if (!acts) for (const control of form.querySelectorAll("input, textarea, select, button")) control.disabled = true;
   pick(who);
@@ -103,26 +162,58 @@ export function drawWhatIf(place, episode, turn, done) {
 
 /** How far a job is. */
 export function tellProgress(place, state) {
-  put(place, h("p", { class: "progress" }, h("progress", state.of ? { value: state.done, max: state.of } : {}), " ", progress(state)));
+  put(
+    place,
+    h(
+      "p",
+      { class: "progress" },
+      h("progress", { "aria-label": "progress", ...(state.of ? { value: state.done, max: state.of } : {}) }),
+      " ",
+      progress(state),
+    ),
+  );
 }
 
 function tellResult(place, result, agent) {
   const agents = Object.keys(result.returns).sort((one, other) => (other === agent) - (one === agent));
   put(
     place,
-    h("table", { class: "members" },
+    h(
+      "table",
+      { class: "members" },
       h("caption", {}, "Returns of the branches, beside the original's"),
-      h("thead", {}, h("tr", {}, ["Agent", "Original", "Mean", "Each"].map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, agents.map((name) => {
-        const values = result.returns[name];
-        const original = result.original?.[name] ?? null;
-        return h("tr", { data: { agent: name } },
-          h("th", { scope: "row" }, shown(name)),
-          h("td", { class: "number" }, original === null ? "?" : signed(original)),
-          h("td", { class: "number" }, h("b", {}, signed(mean(values)))),
-          h("td", {}, strip(values, original)));
-      }))),
-    h("p", { class: "kept" }, "Kept: ", result.episodes.map((id, index) => [index ? ", " : "", h("a", { href: episodePath(id) }, shown(id))])),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["Agent", "Original", "Mean", "Each"].map((text) => h("th", { scope: "col" }, text)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        agents.map((name) => {
+          const values = result.returns[name];
+          const original = result.original?.[name] ?? null;
+          return h(
+            "tr",
+            { data: { agent: name } },
+            h("th", { scope: "row" }, shown(name)),
+            h("td", { class: "number" }, original === null ? "?" : signed(original)),
+            h("td", { class: "number" }, h("b", {}, signed(mean(values)))),
+            h("td", {}, strip(values, original)),
+          );
+        }),
+      ),
+    ),
+    h(
+      "p",
+      { class: "kept" },
+      "Kept: ",
+      result.episodes.map((id, index) => [index ? ", " : "", h("a", { href: episodePath(id) }, shown(id))]),
+    ),
   );
 }
 
@@ -147,9 +238,14 @@ function strip(values, original) {
     heights.set(value, height + 1);
     return svg("circle", { class: "line-0", cx: x(value), cy: 25 - height * step, r: 3 });
   });
-  const told = [...heights].sort(([one], [other]) => one - other).map(([value, times]) => `${number(value)} ${times} times`);
-  return svg("svg", { class: "strip", viewBox: "0 0 120 30", role: "img", "aria-label": told.join(", ") },
+  const told = [...heights]
+    .sort(([one], [other]) => one - other)
+    .map(([value, times]) => `${number(value)} ${times} times`);
+  return svg(
+    "svg",
+    { class: "strip", viewBox: "0 0 120 30", role: "img", "aria-label": told.join(", ") },
     svg("title", {}, told.join(", ")),
     original === null ? null : svg("line", { class: "original", x1: x(original), x2: x(original), y1: 0, y2: 30 }),
-    dots);
+    dots,
+  );
 }
