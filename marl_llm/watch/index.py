@@ -3,6 +3,8 @@
 It is a cache: it may be deleted at any time, and is made again where its form has changed.
 """
 
+import os
+import re
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +13,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock, local
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from marl_llm.episodes import episode_files
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.matchmaking import seat_policy
 from marl_llm.watch.lines import Mark, finished_lines
@@ -28,6 +30,8 @@ PREVIEW = 80
 """Characters of a last reply that are shown in a list."""
 KNOWN_TEXTS = 50_000
 """Texts of which is remembered that they are in the index; small games say the same again and again."""
+LOOK_S = 30.0
+"""Seconds after which files that have been read are looked at again all the same."""
 PROBLEMS = 20
 """Damaged lines of a file that are named."""
 
@@ -94,6 +98,7 @@ class _Episode(msgspec.Struct, gc=False):
     hidden: msgspec.Raw = msgspec.Raw()
 
 
+_NAME = re.compile(r"step_(\d+)\.jsonl|played\.jsonl")
 _read = msgspec.json.Decoder(_Episode).decode
 
 
@@ -124,6 +129,8 @@ class Index:
         self.file = file or run / FILE
         self._writing = Lock()
         self._own = local()
+        self._settled: dict[str, int] = {}
+        self._looked = monotonic()
         self._texts: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._names = _Names(self._number)
         self.indexed = {"files": 0, "of": 0, "episodes": 0}
@@ -167,43 +174,46 @@ class Index:
     def refresh(self) -> Iterator[None]:
         """Read what is new, newest step first, and pause after every file.
 
+        A file that has been read to its end is looked at again where it is the newest, may be added to, or has been put
+        in place of another; all are from time to time.
+
         Raises:
             RunError: the index cannot be written.
         """
         with self._writing, _failing(self.file):
-            files = {file.relative_to(self._run).as_posix(): (kind, step, file) for kind, step, file in self._files()}
-            known = {
-                name: Mark(inode=inode, offset=read, lines=lines)
-                for name, inode, read, lines in self.rows("SELECT name, inode, read, lines FROM files")
-            }
-            for name in known.keys() - files.keys():
-                self._forget(name)
-            self._count(len(files))
-            for name, (kind, step, file) in files.items():
-                mark = known.get(name, Mark())
-                try:
-                    status = file.stat()
-                    if mark.fits(status) and mark.offset == status.st_size:
-                        continue
-                    if not mark.fits(status):
-                        if name in known:
-                            self._forget(name)
-                        mark = Mark(inode=status.st_ino)
-                    self._add(name, kind, step, file, mark)
-                except OSError as error:
-                    self._report(name, kind, step, f"cannot be read: {error.strerror}")
+            if monotonic() - self._looked > LOOK_S:
+                self._settled, self._looked = {}, monotonic()
+            files = {file.name: file for file in _files(self._run)}
+            unsettled = [file for name, file in files.items() if file.grows or self._settled.get(name) != file.inode]
+            if len(unsettled) > 1 or self._settled.keys() - files.keys():
+                for (name,) in self.rows("SELECT name FROM files"):
+                    if name not in files:
+                        self._forget(name)
+                        self._settled.pop(name, None)
                 self._count(len(files))
-                yield
+            for file in unsettled:
+                if self._read(file):
+                    self._count(len(files))
+                    yield
 
-    def _files(self) -> Iterator[tuple[int, int | None, Path]]:
-        """Kind, step and path of all files with episodes, the newest first."""
-        for step, file in reversed(episode_files(self._run / "episodes")):
-            yield LOGGED, step, file
-        for step, file in reversed(episode_files(self._run / "whatif")):
-            yield BRANCH, step, file
-        played = self._run / "whatif" / "played.jsonl"
-        if played.is_file():
-            yield PLAYED, None, played
+    def _read(self, file: "_File") -> bool:
+        """Take in what is new in a file; whether anything was."""
+        found = self.rows("SELECT inode, read, lines FROM files WHERE name = ?", file.name)
+        mark = Mark(inode=found[0][0] or 0, offset=found[0][1] or 0, lines=found[0][2] or 0) if found else Mark()
+        try:
+            status = file.path.stat()
+            if mark.fits(status) and mark.offset == status.st_size:
+                self._settled[file.name] = file.inode
+                return False
+            if not mark.fits(status):
+                if found:
+                    self._forget(file.name)
+                mark = Mark(inode=status.st_ino)
+            if self._add(file, mark) == status.st_size:
+                self._settled[file.name] = file.inode
+        except OSError as error:
+            self._report(file, f"cannot be read: {error.strerror}")
+        return True
 
     def _count(self, total: int) -> None:
         ((files, episodes),) = self.rows("SELECT count(*), coalesce(sum(episodes), 0) FROM files")
@@ -219,10 +229,10 @@ class Index:
             database.execute(f"DELETE FROM episodes WHERE id IN ({gone})", (name,))
             database.execute("DELETE FROM files WHERE name = ?", (name,))
 
-    def _report(self, name: str, kind: int, step: int | None, problem: str) -> None:
+    def _report(self, file: "_File", problem: str) -> None:
         with self._transaction() as database:
-            self._file_id(database, name, kind, step)
-            database.execute("UPDATE files SET problems = ? WHERE name = ?", (problem, name))
+            self._file_id(database, file)
+            database.execute("UPDATE files SET problems = ? WHERE name = ?", (problem, file.name))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -237,30 +247,31 @@ class Index:
             raise
         database.execute("COMMIT")
 
-    def _file_id(self, database: sqlite3.Connection, name: str, kind: int, step: int | None) -> int:
-        database.execute("INSERT OR IGNORE INTO files(name, kind, step) VALUES(?, ?, ?)", (name, kind, step))
-        ((number,),) = self.rows("SELECT id FROM files WHERE name = ?", name)
+    def _file_id(self, database: sqlite3.Connection, file: "_File") -> int:
+        row = (file.name, file.kind, file.step)
+        database.execute("INSERT OR IGNORE INTO files(name, kind, step) VALUES(?, ?, ?)", row)
+        ((number,),) = self.rows("SELECT id FROM files WHERE name = ?", file.name)
         return int(number)
 
-    def _add(self, name: str, kind: int, step: int | None, file: Path, mark: Mark) -> None:
-        """Take in the finished lines of a file after `mark`."""
+    def _add(self, file: "_File", mark: Mark) -> int:
+        """Take in the finished lines of a file after `mark`; the bytes up to where they end."""
         with self._transaction() as database:
-            number = self._file_id(database, name, kind, step)
+            number = self._file_id(database, file)
             ((read, inode),) = self.rows("SELECT read, inode FROM files WHERE id = ?", number)
             if inode == mark.inode and read != mark.offset:
-                return  # another watcher of this run was faster
+                return mark.offset  # another watcher of this run was faster
             ((first,),) = self.rows("SELECT coalesce(max(id), 0) + 1 FROM episodes")
             rows = _Rows(first)
             problems: list[str] = []
             end, lines = mark.offset, mark.lines
-            for offset, line in finished_lines(file, mark):
+            for offset, line in finished_lines(file.path, mark):
                 end, lines = offset + len(line), lines + 1
                 try:
                     episode = _read(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     problems.append(f"line {lines} is not an episode, and is skipped: {error}")
                     continue
-                self._take(rows, episode, number, kind, step, offset)
+                self._take(rows, episode, file, number, offset)
             rows.write(database)
             ((before,),) = self.rows("SELECT problems FROM files WHERE id = ?", number)
             told = [*before.split("\n")[:PROBLEMS], *problems][:PROBLEMS] if before else problems[:PROBLEMS]
@@ -270,8 +281,9 @@ class Index:
                 "UPDATE files SET inode = ?, read = ?, lines = ?, episodes = episodes + ?, problems = ? WHERE id = ?",
                 (mark.inode, end, lines, len(rows.episodes), "\n".join(told), number),
             )
+        return end
 
-    def _take(self, rows: "_Rows", episode: _Episode, file: int, kind: int, step: int | None, offset: int) -> None:
+    def _take(self, rows: "_Rows", episode: _Episode, file: "_File", place: int, offset: int) -> None:
         match, returns, turns, names = episode.match, episode.returns, episode.turns, self._names
         number = rows.first + len(rows.episodes)
         ordered = sorted(returns.values())
@@ -279,11 +291,11 @@ class Index:
         rows.episodes.append(
             (
                 number,
-                file,
+                place,
                 offset,
                 match.id,
-                kind,
-                step,
+                file.kind,
+                file.step,
                 names[match.label or match.game],
                 match.group,
                 names[episode.status],
@@ -345,6 +357,43 @@ class Index:
             return None
         ((name, offset, step, kind),) = found
         return Place(file=self._run / name, offset=offset, step=step, kind=KINDS[kind])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    """A file with episodes."""
+
+    name: str
+    """Its path in the run directory."""
+    path: Path
+    """Where it is."""
+    kind: int
+    """Place in `KINDS`."""
+    step: int | None
+    """Training step; None: of no step."""
+    inode: int
+    """Which file has that name now."""
+    grows: bool
+    """Whether it may be added to."""
+
+
+def _files(run: Path) -> Iterator[_File]:
+    """All of them, the newest step first."""
+    for folder, kind in (("episodes", LOGGED), ("whatif", BRANCH)):
+        try:
+            entries = [(match, entry) for entry in os.scandir(run / folder) if (match := _NAME.fullmatch(entry.name))]
+        except OSError:  # there is none
+            continue
+        steps = sorted(((int(match[1] or -1), entry) for match, entry in entries), key=lambda one: -one[0])
+        for place, (step, entry) in enumerate(steps):
+            yield _File(
+                name=f"{folder}/{entry.name}",
+                path=run / folder / entry.name,
+                kind=kind if step >= 0 else PLAYED,
+                step=step if step >= 0 else None,
+                inode=entry.inode(),
+                grows=kind != LOGGED or place == 0,
+            )
 
 
 class _Names(dict[str, int]):
