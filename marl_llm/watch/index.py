@@ -98,7 +98,7 @@ class _Episode(msgspec.Struct, gc=False):
     hidden: msgspec.Raw = msgspec.Raw()
 
 
-_NAME = re.compile(r"step_(\d+)\.jsonl|played\.jsonl")
+_NAME = re.compile(r"(step_\d+|played)\.jsonl")
 _read = msgspec.json.Decoder(_Episode).decode
 
 
@@ -183,17 +183,16 @@ class Index:
         with self._writing, _failing(self.file):
             if monotonic() - self._looked > LOOK_S:
                 self._settled, self._looked = {}, monotonic()
-            files = {file.name: file for file in _files(self._run)}
-            unsettled = [file for name, file in files.items() if file.grows or self._settled.get(name) != file.inode]
-            if len(unsettled) > 1 or self._settled.keys() - files.keys():
+            names, unsettled = _files(self._run, self._settled)
+            if len(unsettled) > 1 or self._settled.keys() - names:
                 for (name,) in self.rows("SELECT name FROM files"):
-                    if name not in files:
+                    if name not in names:
                         self._forget(name)
                         self._settled.pop(name, None)
-                self._count(len(files))
+                self._count(len(names))
             for file in unsettled:
                 if self._read(file):
-                    self._count(len(files))
+                    self._count(len(names))
                     yield
 
     def _read(self, file: "_File") -> bool:
@@ -373,27 +372,27 @@ class _File:
     """Training step; None: of no step."""
     inode: int
     """Which file has that name now."""
-    grows: bool
-    """Whether it may be added to."""
 
 
-def _files(run: Path) -> Iterator[_File]:
-    """All of them, the newest step first."""
+def _files(run: Path, settled: Mapping[str, int]) -> tuple[set[str], list[_File]]:
+    """The names of all of them; and, the newest step first, those that have to be looked at: not as they are in
+    `settled`, or may be added to."""
+    names: set[str] = set()
+    found = []
     for folder, kind in (("episodes", LOGGED), ("whatif", BRANCH)):
         try:
-            entries = [(match, entry) for entry in os.scandir(run / folder) if (match := _NAME.fullmatch(entry.name))]
+            entries = {f"{folder}/{one.name}": one for one in os.scandir(run / folder) if _NAME.fullmatch(one.name)}
         except OSError:  # there is none
             continue
-        steps = sorted(((int(match[1] or -1), entry) for match, entry in entries), key=lambda one: -one[0])
-        for place, (step, entry) in enumerate(steps):
-            yield _File(
-                name=f"{folder}/{entry.name}",
-                path=run / folder / entry.name,
-                kind=kind if step >= 0 else PLAYED,
-                step=step if step >= 0 else None,
-                inode=entry.inode(),
-                grows=kind != LOGGED or place == 0,
-            )
+        names |= entries.keys()
+        newest = max(entries, default="") if kind == LOGGED else None
+        for name, entry in entries.items():
+            if settled.get(name) != entry.inode() or newest in (name, None):
+                digits = entry.name.removeprefix("step_").removesuffix(".jsonl")
+                step = int(digits) if digits.isdecimal() else None
+                of = PLAYED if step is None else kind
+                found.append(_File(name=name, path=run / name, kind=of, step=step, inode=entry.inode()))
+    return names, sorted(found, key=lambda file: -1 if file.step is None else file.step, reverse=True)
 
 
 class _Names(dict[str, int]):
