@@ -28,8 +28,10 @@ SEARCHED = 20_000
 """Characters of an observation or reply that a search looks at."""
 PREVIEW = 80
 """Characters of a last reply that are shown in a list."""
-KNOWN_TEXTS = 50_000
-"""Texts of which is remembered that they are in the index; small games say the same again and again."""
+KNOWN_COURSES = 20_000
+"""Ways that a game went, of which is remembered that they are in the index."""
+SHORT = 4000
+"""Characters of an episode from which it is not expected to come again."""
 LOOK_S = 30.0
 """Seconds after which files that have been read are looked at again all the same."""
 PROBLEMS = 20
@@ -46,15 +48,17 @@ CREATE TABLE files(
     episodes INTEGER DEFAULT 0, problems TEXT DEFAULT '');
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT UNIQUE);
 CREATE TABLE episodes(
-    id INTEGER PRIMARY KEY, file INTEGER, offset INTEGER, match TEXT, kind INTEGER, step INTEGER, game INTEGER,
-    grp TEXT, status INTEGER, turns INTEGER, illegal INTEGER, correct REAL, best REAL, worst REAL, original TEXT,
+    id INTEGER PRIMARY KEY, file INTEGER, offset INTEGER, match TEXT, kind INTEGER, step INTEGER, grp TEXT,
+    correct REAL, original TEXT, course INTEGER);
+CREATE TABLE courses(
+    id INTEGER PRIMARY KEY, game INTEGER, status INTEGER, turns INTEGER, illegal INTEGER, best REAL, worst REAL,
     preview TEXT);
 CREATE TABLE seats(
-    episode INTEGER, agent INTEGER, role INTEGER, policy INTEGER, return REAL, outcome INTEGER,
-    PRIMARY KEY(episode, agent)) WITHOUT ROWID;
+    course INTEGER, agent INTEGER, role INTEGER, policy INTEGER, return REAL, outcome INTEGER,
+    PRIMARY KEY(course, agent)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5(text, content='');
 CREATE TABLE digests(digest INTEGER PRIMARY KEY, text INTEGER);
-CREATE TABLE said(episode INTEGER, text INTEGER);
+CREATE TABLE said(course INTEGER, text INTEGER);
 CREATE TABLE seen(role INTEGER, policy INTEGER, PRIMARY KEY(role, policy)) WITHOUT ROWID;
 CREATE INDEX by_match ON episodes(match);
 CREATE INDEX by_step ON episodes(step, id);
@@ -131,7 +135,7 @@ class Index:
         self._own = local()
         self._settled: dict[str, int] = {}
         self._looked = monotonic()
-        self._texts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._courses: OrderedDict[object, int] = OrderedDict()
         self._names = _Names(self._number)
         self.indexed = {"files": 0, "of": 0, "episodes": 0}
         """How far it is."""
@@ -222,10 +226,7 @@ class Index:
 
     def _forget(self, name: str) -> None:
         with self._transaction() as database:
-            gone = "SELECT episodes.id FROM episodes JOIN files ON files.id = file WHERE name = ?"
-            for table in ("said", "seats"):
-                database.execute(f"DELETE FROM {table} WHERE episode IN ({gone})", (name,))
-            database.execute(f"DELETE FROM episodes WHERE id IN ({gone})", (name,))
+            database.execute("DELETE FROM episodes WHERE file = (SELECT id FROM files WHERE name = ?)", (name,))
             database.execute("DELETE FROM files WHERE name = ?", (name,))
 
     def _report(self, file: "_File", problem: str) -> None:
@@ -241,7 +242,7 @@ class Index:
             yield database
         except BaseException:
             database.execute("ROLLBACK")
-            self._texts.clear()
+            self._courses.clear()
             self._names.clear()
             raise
         database.execute("COMMIT")
@@ -259,8 +260,7 @@ class Index:
             ((read, inode),) = self.rows("SELECT read, inode FROM files WHERE id = ?", number)
             if inode == mark.inode and read != mark.offset:
                 return mark.offset  # another watcher of this run was faster
-            ((first,),) = self.rows("SELECT coalesce(max(id), 0) + 1 FROM episodes")
-            rows = _Rows(first)
+            rows: list[tuple[Any, ...]] = []
             problems: list[str] = []
             end, lines = mark.offset, mark.lines
             for offset, line in finished_lines(file.path, mark):
@@ -270,43 +270,48 @@ class Index:
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     problems.append(f"line {lines} is not an episode, and is skipped: {error}")
                     continue
-                self._take(rows, episode, file, number, offset)
-            rows.write(database)
+                match, correct = episode.match, _correct(episode.hidden)
+                original = match.branch.episode if match.branch else None
+                course = self._course(database, episode)
+                rows.append((number, offset, match.id, file.kind, file.step, match.group, correct, original, course))
+            database.executemany("INSERT INTO episodes VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             ((before,),) = self.rows("SELECT problems FROM files WHERE id = ?", number)
             told = [*before.split("\n")[:PROBLEMS], *problems][:PROBLEMS] if before else problems[:PROBLEMS]
             if len(problems) > PROBLEMS:
                 told.append(f"{len(problems) - PROBLEMS} more lines are not episodes")
             database.execute(
                 "UPDATE files SET inode = ?, read = ?, lines = ?, episodes = episodes + ?, problems = ? WHERE id = ?",
-                (mark.inode, end, lines, len(rows.episodes), "\n".join(told), number),
+                (mark.inode, end, lines, len(rows), "\n".join(told), number),
             )
         return end
 
-    def _take(self, rows: "_Rows", episode: _Episode, file: "_File", place: int, offset: int) -> None:
+    def _course(self, database: sqlite3.Connection, episode: _Episode) -> int:
+        """Number of how the game went: who sat where, what was seen and said, and what came of it.
+
+        One that has been there lately is kept once: small games go the same way again and again.
+        """
+        match, turns = episode.match, episode.turns
+        said = [(turn.agent, turn.role, turn.policy, turn.observation, turn.reply, turn.legal) for turn in turns]
+        came = (match.label or match.game, episode.status, *match.seats.items(), *episode.returns.items())
+        key = (came, *said)
+        number = self._courses.get(key)
+        if number is None:
+            number = self._new_course(database, episode)
+            if sum(len(turn.observation) + len(turn.reply) for turn in turns) <= SHORT:
+                self._courses[key] = number
+                if len(self._courses) > KNOWN_COURSES:
+                    self._courses.popitem(last=False)
+        return number
+
+    def _new_course(self, database: sqlite3.Connection, episode: _Episode) -> int:
         match, returns, turns, names = episode.match, episode.returns, episode.turns, self._names
-        number = rows.first + len(rows.episodes)
         ordered = sorted(returns.values())
-        best = ordered[-1] if ordered else 0.0
-        rows.episodes.append(
-            (
-                number,
-                place,
-                offset,
-                match.id,
-                file.kind,
-                file.step,
-                names[match.label or match.game],
-                match.group,
-                names[episode.status],
-                len(turns),
-                sum([turn.legal is False for turn in turns]),
-                _correct(episode.hidden),
-                best,
-                ordered[0] if ordered else 0.0,
-                match.branch.episode if match.branch else None,
-                turns[-1].reply[-PREVIEW:] if turns else "",
-            )
-        )
+        best, worst = (ordered[-1], ordered[0]) if ordered else (0.0, 0.0)
+        illegal = sum(turn.legal is False for turn in turns)
+        preview = turns[-1].reply[-PREVIEW:] if turns else ""
+        row = (names[match.label or match.game], names[episode.status], len(turns), illegal, best, worst, preview)
+        number = database.execute("INSERT INTO courses VALUES(NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+        assert number is not None
         last = {turn.agent: turn for turn in turns}
         alone, shared = len(ordered) < 2, ordered[-2:] == [best, best]
         for agent, value in returns.items():
@@ -314,9 +319,12 @@ class Index:
             role = names[turn.role if turn else agent]
             policy = names[turn.policy if turn else _seated(match.seats, agent)]
             outcome = None if alone else LOST if value < best else DREW if shared else WON
-            rows.seats.append((number, names[agent], role, policy, value, outcome))
-            rows.seen.add((role, policy))
-        rows.said += [(number, text) for text in {self._text(turn) for turn in turns}]
+            seat = (number, names[agent], role, policy, value, outcome)
+            database.execute("INSERT INTO seats VALUES(?, ?, ?, ?, ?, ?)", seat)
+            database.execute("INSERT OR IGNORE INTO seen VALUES(?, ?)", (role, policy))
+        for text in {self._text(database, turn) for turn in turns}:
+            database.execute("INSERT INTO said VALUES(?, ?)", (number, text))
+        return number
 
     def _number(self, name: str) -> int:
         """Number of a name that comes again and again."""
@@ -324,23 +332,16 @@ class Index:
         ((number,),) = self.rows("SELECT id FROM names WHERE name = ?", name)
         return int(number)
 
-    def _text(self, turn: _Turn) -> int:
+    def _text(self, database: sqlite3.Connection, turn: _Turn) -> int:
         """Number of what was seen and said in a turn: a text that has been there before is kept once."""
-        key = (turn.observation[:SEARCHED], turn.reply[:SEARCHED])
-        number = self._texts.get(key)
-        if number is None:
-            database = self._database()
-            digest = hash_of(key)
-            found = self.rows("SELECT text FROM digests WHERE digest = ?", digest)
-            if found:
-                ((number,),) = found
-            else:
-                number = database.execute("INSERT INTO texts(text) VALUES(?)", ("\n".join(key),)).lastrowid
-                assert number is not None
-                database.execute("INSERT INTO digests VALUES(?, ?)", (digest, number))
-            self._texts[key] = number
-            if len(self._texts) > KNOWN_TEXTS or sum(map(len, key)) > 2000:
-                self._texts.popitem(last=sum(map(len, key)) > 2000)
+        text = f"{turn.observation[:SEARCHED]}\n{turn.reply[:SEARCHED]}"
+        digest = hash_of(text)
+        found = self.rows("SELECT text FROM digests WHERE digest = ?", digest)
+        if found:
+            return int(found[0][0])
+        number = database.execute("INSERT INTO texts(text) VALUES(?)", (text,)).lastrowid
+        assert number is not None
+        database.execute("INSERT INTO digests VALUES(?, ?)", (digest, number))
         return number
 
     # What is looked up.
@@ -407,26 +408,9 @@ class _Names(dict[str, int]):
         return number
 
 
-class _Rows:
-    """What one file adds, to be written at once."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.episodes: list[tuple[Any, ...]] = []
-        self.seats: list[tuple[Any, ...]] = []
-        self.said: list[tuple[int, int]] = []
-        self.seen: set[tuple[int, int]] = set()
-
-    def write(self, database: sqlite3.Connection) -> None:
-        database.executemany(f"INSERT INTO episodes VALUES({', '.join('?' * 16)})", self.episodes)
-        database.executemany("INSERT INTO seats VALUES(?, ?, ?, ?, ?, ?)", self.seats)
-        database.executemany("INSERT INTO said VALUES(?, ?)", self.said)
-        database.executemany("INSERT OR IGNORE INTO seen VALUES(?, ?)", self.seen)
-
-
-def hash_of(key: tuple[str, str]) -> int:
+def hash_of(text: str) -> int:
     """64 bits by which a text is known again."""
-    digest = blake2b("\n".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

@@ -20,14 +20,9 @@ _ORDERS = {
     "oldest": "e.step, e.id",
     "best": "{value} DESC, e.id DESC",
     "worst": "{value}, e.id DESC",
-    "longest": "e.turns DESC, e.id DESC",
+    "longest": "(SELECT turns FROM courses WHERE id = e.course) DESC, e.id DESC",
 }
-_OUTCOMES = {
-    "illegal": "e.illegal > 0",
-    "right": "e.correct >= 1",
-    "wrong": "e.correct < 1",
-    **{status: f"e.status = (SELECT id FROM names WHERE name = '{status}')" for status in ("truncated", "fault")},
-}
+_NAMED = "(SELECT id FROM names WHERE name = ?)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,14 +72,16 @@ class Search:
 
 def search(index: Index, wanted: Search) -> dict[str, Any]:
     """`total`, how many there are, and `rows`, those of one page, as plain values."""
-    conditions, values = _conditions(wanted)
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    conditions = _conditions(wanted)
+    where = f"WHERE {' AND '.join(text for text, _ in conditions)}" if conditions else ""
+    values = [value for _, filled in conditions for value in filled]
     order, ordering = _order(wanted)
     ((total,),) = index.rows(f"SELECT count(*) FROM episodes e {where}", *values)
+    page = f"SELECT e.id FROM episodes e {where} ORDER BY {order} LIMIT ? OFFSET ?"
     found = index.rows(
-        "SELECT e.id, e.match, e.step, e.kind, game.name, e.grp, status.name, e.turns, e.illegal, e.correct, e.preview "
-        f"FROM (SELECT * FROM episodes e {where} ORDER BY {order} LIMIT ? OFFSET ?) e "
-        f"JOIN names game ON game.id = e.game JOIN names status ON status.id = e.status ORDER BY {order}",
+        "SELECT e.course, e.match, e.step, e.kind, game.name, e.grp, status.name, c.turns, c.illegal, e.correct, "
+        f"c.preview FROM ({page}) page JOIN episodes e ON e.id = page.id JOIN courses c ON c.id = e.course "
+        f"JOIN names game ON game.id = c.game JOIN names status ON status.id = c.status ORDER BY {order}",
         *values,
         *ordering,
         wanted.limit,
@@ -97,40 +94,37 @@ def search(index: Index, wanted: Search) -> dict[str, Any]:
     return {"total": total, "rows": [row | {"kind": KINDS[row["kind"]]} for row in rows]}
 
 
-def _seats(index: Index, episodes: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def _seats(index: Index, courses: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """Course to who sat where, and what they got."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for episode, agent, role, policy, value, outcome in index.rows(
-        "SELECT s.episode, agent.name, role.name, policy.name, s.return, s.outcome FROM seats s "
+    for course, agent, role, policy, value, outcome in index.rows(
+        "SELECT s.course, agent.name, role.name, policy.name, s.return, s.outcome FROM seats s "
         "JOIN names agent ON agent.id = s.agent JOIN names role ON role.id = s.role "
         "JOIN names policy ON policy.id = s.policy "
-        "WHERE s.episode IN (SELECT value FROM json_each(?)) ORDER BY agent.name",
-        json.dumps(episodes),
+        "WHERE s.course IN (SELECT value FROM json_each(?)) ORDER BY agent.name",
+        json.dumps(courses),
     ):
         told = {"agent": agent, "role": role, "policy": policy, "return": value}
-        found.setdefault(episode, []).append(told | {"outcome": None if outcome is None else OUTCOMES[outcome]})
+        found.setdefault(course, []).append(told | {"outcome": None if outcome is None else OUTCOMES[outcome]})
     return found
 
 
-def _conditions(wanted: Search) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-    for condition, value in _plain(wanted):
-        conditions.append(condition)
-        values += value
-    own = wanted.outcome in OUTCOMES
-    seat = [(name, value) for name, value in (("role", wanted.role), ("policy", wanted.policy)) if value]
-    if seat or own:
-        parts = [f"s.{name} = (SELECT id FROM names WHERE name = ?)" for name, _ in seat]
-        parts += ["s.outcome = ?"] if own else []
-        conditions.append(f"e.id IN (SELECT s.episode FROM seats s WHERE {' AND '.join(parts)})")
-        values += [value for _, value in seat] + ([OUTCOMES.index(wanted.outcome)] if own else [])
-    return conditions, values
+Condition = tuple[str, list[Any]]
+"""A condition in SQL, and what it is filled with."""
 
 
-def _plain(wanted: Search) -> Iterator[tuple[str, list[Any]]]:
-    """Conditions on episodes alone, each with what it is filled with."""
-    if wanted.game:
-        yield "e.game = (SELECT id FROM names WHERE name = ?)", [wanted.game]
+def _conditions(wanted: Search) -> list[Condition]:
+    """Those on episodes; all that are on how games went are one."""
+    conditions = list(_of_episodes(wanted))
+    courses = list(_of_courses(wanted))
+    if courses:
+        went = " AND ".join(text for text, _ in courses)
+        values = [value for _, filled in courses for value in filled]
+        conditions.append((f"e.course IN (SELECT c.id FROM courses c WHERE {went})", values))
+    return conditions
+
+
+def _of_episodes(wanted: Search) -> Iterator[Condition]:
     if wanted.kind:
         yield "e.kind = ?", [KINDS.index(wanted.kind)]
     if wanted.group:
@@ -143,22 +137,42 @@ def _plain(wanted: Search) -> Iterator[tuple[str, list[Any]]]:
         yield "e.step <= ?", [wanted.last]
     if wanted.steps is not None:
         yield "e.step IN (SELECT value FROM json_each(?))", [json.dumps(list(wanted.steps))]
-    if wanted.outcome in _OUTCOMES:
-        yield _OUTCOMES[wanted.outcome], []
+    if wanted.outcome in ("right", "wrong"):
+        yield f"e.correct {'>=' if wanted.outcome == 'right' else '<'} 1", []
+
+
+def _of_courses(wanted: Search) -> Iterator[Condition]:
+    if wanted.game:
+        yield f"c.game = {_NAMED}", [wanted.game]
+    if wanted.outcome == "illegal":
+        yield "c.illegal > 0", []
+    if wanted.outcome in ("truncated", "fault"):
+        yield f"c.status = {_NAMED}", [wanted.outcome]
+    own = wanted.outcome in OUTCOMES
+    seat, values = _seat(wanted)
+    if own:
+        seat, values = [*seat, "s.outcome = ?"], [*values, OUTCOMES.index(wanted.outcome)]
+    if seat:
+        yield f"c.id IN (SELECT s.course FROM seats s WHERE {' AND '.join(seat)})", values
     words = re.findall(r"\w+", wanted.text)
     if words:
         phrase = f'"{" ".join(words)}"'
-        within = "SELECT episode FROM said WHERE text IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
-        yield f"e.id IN ({within})", [phrase]
+        yield "c.id IN (SELECT course FROM said WHERE text IN (SELECT rowid FROM texts WHERE texts MATCH ?))", [phrase]
     elif wanted.text.strip():
         yield "0", []  # nothing but punctuation, of which the index knows nothing
 
 
-def _order(wanted: Search) -> tuple[str, list[Any]]:
+def _seat(wanted: Search) -> tuple[list[str], list[Any]]:
+    """Conditions on the seat that is asked for, and what they are filled with."""
+    asked = [(name, value) for name, value in (("role", wanted.role), ("policy", wanted.policy)) if value]
+    return [f"s.{name} = {_NAMED}" for name, _ in asked], [value for _, value in asked]
+
+
+def _order(wanted: Search) -> Condition:
     """How rows are ordered, and what the clause is filled with."""
-    seat = [(name, value) for name, value in (("role", wanted.role), ("policy", wanted.policy)) if value]
+    seat, values = _seat(wanted)
     if not seat or wanted.order not in ("best", "worst"):
-        return _ORDERS[wanted.order].format(value=f"e.{wanted.order}"), []
-    parts = " AND ".join(f"s.{name} = (SELECT id FROM names WHERE name = ?)" for name, _ in seat)
-    value = f"(SELECT max(s.return) FROM seats s WHERE s.episode = e.id AND {parts})"
-    return _ORDERS[wanted.order].format(value=value), [value for _, value in seat]
+        value = f"(SELECT {wanted.order} FROM courses WHERE id = e.course)"
+        return _ORDERS[wanted.order].format(value=value), []
+    value = f"(SELECT max(s.return) FROM seats s WHERE s.course = e.course AND {' AND '.join(seat)})"
+    return _ORDERS[wanted.order].format(value=value), values

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -69,3 +71,12 @@ def shoot(page: Page, folder: Path, name: str, *, whole: bool = False) -> None:
 def fits(page: Page) -> bool:
     """Whether nothing has to be scrolled sideways."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
+
+
+def until(page: Page, expression: str, *, seconds: float = 60.0) -> Any:
+    """The value of an expression, once it has one that is true; the page's own rules forbid to watch it from within."""
+    deadline = monotonic() + seconds
+    while not (value := page.evaluate(expression)):
+        assert monotonic() < deadline, f"{expression} does not come true"
+        page.wait_for_timeout(50)
+    return value

@@ -17,7 +17,7 @@ from marl_llm import cli
 from marl_llm.episodes import read_episodes
 from marl_llm.run import read_metrics
 from tests.watch.conftest import SMALL, episode, lines, step_file, turn
-from tests.watch.pages import fits, opened, shoot, watching
+from tests.watch.pages import fits, opened, shoot, until, watching
 
 LINES = ("abc", "def", "ghi", "adg", "beh", "cfi", "aei", "ceg")
 
@@ -84,7 +84,7 @@ def test_an_episode_is_read_as_a_seat_saw_it(page: Page, server: str, demo: Path
     for index, one in enumerate(known.turns):
         expect(page.locator(f"[data-turn='{index}']")).to_contain_text(one.observation)
     mine, theirs = known.turns[0], known.turns[1]
-    page.locator(f"#view [value='{mine.agent}']").check(force=True)
+    page.locator(f"input[data-seat='{mine.agent}']").check(force=True)
     expect(page.locator("[data-turn='0']")).to_contain_text(mine.observation)
     expect(page.locator("#turns")).not_to_contain_text(theirs.observation)
     shoot(page, tmp_path, "seat")
@@ -97,7 +97,7 @@ def test_a_turns_credit_is_what_the_command_says(page: Page, server: str, demo: 
     audit = page.locator("#audit")
     for recipe in ("self_play", "grpo"):
         if recipe != "self_play":
-            page.select_option("#audit-compare", recipe)
+            page.select_option("#audit-with", recipe)
         asked = ["credit", recipe, str(demo), "--turn", f"{match}#0", "--json"]
         result = CliRunner().invoke(cli.whole(), asked)
         assert result.exit_code == 0, result.output
@@ -167,7 +167,7 @@ def test_tic_tac_toe_is_won_by_clicking(page: Page, server: str, tmp_path: Path)
         page.select_option("#play-game", "tic_tac_toe")
         page.fill("#play-seed", str(seed))
         page.select_option("#play-seat", "player_0")
-        page.select_option("#seat-player_1", "random")
+        page.select_option("select[data-against='player_1']", "random")
         page.click("#play-start")
         expect(page.locator("#table .board")).to_be_visible(timeout=60_000)
         while not page.locator("#play-over").is_visible():
@@ -180,10 +180,10 @@ def test_tic_tac_toe_is_won_by_clicking(page: Page, server: str, tmp_path: Path)
             assert move in free
             before = len(free)
             board.locator(f"button[data-action='{move}']").click()
-            page.wait_for_function(
-                "before => document.querySelector('#play-over') || "
-                "document.querySelectorAll('#table .board button[data-action]').length < before",
-                arg=before,
+            until(
+                page,
+                "document.querySelector('#play-over') || "
+                f"document.querySelectorAll('#table .board button[data-action]').length < {before}",
             )
         if "+1" in page.locator("#play-over [data-agent='player_0']").inner_text():
             shoot(page, tmp_path, "play")
@@ -196,6 +196,7 @@ def test_tic_tac_toe_is_won_by_clicking(page: Page, server: str, tmp_path: Path)
 def test_a_game_that_talks_takes_any_text(page: Page, server: str, tmp_path: Path) -> None:
     go(page, server, "#/play")
     page.select_option("#play-game", "negotiation")
+    page.select_option("select[data-against='player_1']", "bargainer")
     page.click("#play-start")
     expect(page.locator("#play-reply")).to_be_visible(timeout=60_000)
     page.fill("#play-reply", "I would like the books, please.")
@@ -209,7 +210,7 @@ def test_all_of_it_works_by_keyboard(page: Page) -> None:
     page.keyboard.type("bet")
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
-    page.wait_for_function("location.hash.includes('text=bet')")
+    until(page, "location.hash.includes('text=bet')")
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
@@ -305,8 +306,8 @@ def test_a_run_is_followed_while_it_trains(browser: Browser, tmp_path: Path) -> 
             with watching(run) as address, opened(browser, address) as page:
                 expect(page.locator("#live")).to_have_text("live", timeout=60_000)
                 first, newest = shown_step(page), newest_step(page)
-                page.wait_for_function(f"{STEP} > {first} + 3", timeout=60_000)
-                page.wait_for_function(f"{NEWEST} > {newest}", timeout=60_000)
+                until(page, f"{STEP} > {first} + 3")
+                until(page, f"{NEWEST} > {newest}")
                 shoot(page, tmp_path, "live")
                 training.send_signal(signal.SIGKILL)
                 expect(page.locator("#live")).to_have_text("ended", timeout=60_000)
@@ -320,9 +321,9 @@ NEWEST = "Number(/s(\\d+)/.exec(document.querySelector('#results [data-id]')?.da
 
 def shown_step(page: Page) -> int:
     """Step in the head of the page, once there is one."""
-    return int(page.wait_for_function(STEP).json_value())
+    return int(until(page, STEP))
 
 
 def newest_step(page: Page) -> int:
     """Step of the first episode in the list, once there is one."""
-    return int(page.wait_for_function(NEWEST).json_value())
+    return int(until(page, NEWEST))
