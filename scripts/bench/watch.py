@@ -234,7 +234,7 @@ def watch_live(path: Path, steps: int) -> dict[str, Any]:
         watcher.first_page()
         shown, wait_until = 0, 0.0
         while not _ended(training):
-            time.sleep(2)
+            time.sleep(3)
             step = watcher.get("api/run")[0]["step"]
             if step != shown:
                 shown = step
