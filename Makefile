@@ -10,8 +10,9 @@ VLLM_STUBS := build/stubs
 SEED ?= 0
 ARGS ?=
 JOBS ?= 2
+PICTURED ?= runs/pictured
 
-.PHONY: demo test test-vllm setup setup-vllm check format bench bench-vllm constraints constraints-vllm clean
+.PHONY: demo pictures test test-vllm setup setup-vllm check format bench bench-vllm constraints constraints-vllm clean
 
 demo: setup  ## Two agents learn Kuhn poker by self-play (SEED=n, ARGS="key=value ...")
 	@$(BIN)/marl-llm train configs/kuhn.yaml run.seed=$(SEED) $(ARGS)
@@ -31,6 +32,10 @@ format: setup  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+pictures: setup  ## The documentation's pictures anew, from a whole demo run (PICTURED=folder of another one)
+	test -d $(PICTURED) || $(BIN)/marl-llm train configs/kuhn.yaml --into $(PICTURED)
+	MARL_LLM_DEMO=$(PICTURED) MARL_LLM_PICTURES=docs/seeing $(BIN)/pytest tests/watch/test_page.py tests/report
+
 bench: setup  ## Ratios against what one would use instead (transformers generate, a padded loop, TRL, vLLM, games without text)
 	$(BIN)/python scripts/bench/rollout.py
 	$(BIN)/python scripts/bench/learner.py
@@ -38,6 +43,7 @@ bench: setup  ## Ratios against what one would use instead (transformers generat
 	$(BIN)/python scripts/bench/trl.py
 	$(BIN)/python scripts/bench/game_text.py
 	$(BIN)/python scripts/bench/serve.py
+	$(BIN)/python scripts/bench/watch.py
 
 bench-vllm: setup-vllm  ## Ratios of our engines to each other and to vLLM's own batch on the same prompts
 	$(VLLM_BIN)/python scripts/bench/rollout.py --batches 256

@@ -1,6 +1,7 @@
 """What tests of several rooms need."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -39,9 +40,12 @@ def browser() -> Iterator["Browser"]:
     """A headless Chromium that goes nowhere by itself; each test opens contexts of its own and closes them."""
     from playwright.sync_api import sync_playwright  # which the environment with vLLM does not have
 
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("there is no browser to look at pages in: apt install chromium, or set CHROMIUM to its path")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+            executable_path=chromium,
             args=[
                 "--no-sandbox",
                 "--disable-gpu",
