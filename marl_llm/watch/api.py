@@ -151,6 +151,7 @@ def _read(app: FastAPI, browser: Browser, jobs: Jobs) -> None:
 
     @app.get("/api/episode")
     def episode(id: str) -> dict[str, Any]:
+        browser.touch()
         return browser.story(id)
 
     @app.get("/api/text")

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from threading import Event, Thread
-from time import monotonic
 from typing import Any, get_args
 
 import games
@@ -25,10 +24,8 @@ from marl_llm.watch.search import Search, search
 from marl_llm.watch.spelling import Spelling
 from marl_llm.watch.story import FIELDS, PART, field_of, finite, story
 
-PAUSE_S = 1.0
-"""Seconds between two looks at the run directory while somebody looks at the page."""
-AWAY_S = 20.0
-"""Seconds after the last request from which nobody looks at it."""
+PAUSE_S = 0.5
+"""Seconds between two looks at the run directory, at least."""
 SCORED = 100
 """Episodes whose entropies and ratios stay in memory."""
 ABOUT = {
@@ -47,7 +44,7 @@ class MustScoreError(Exception):
 
 
 class Browser:
-    """A run as somebody reads it; looks at the directory again and again for as long as somebody does."""
+    """A run as somebody reads it; looks at the directory whenever somebody does."""
 
     def __init__(self, run: Path, index: Index) -> None:
         """Raises `RunError` and `ConfigError` where it is not a run directory."""
@@ -58,7 +55,6 @@ class Browser:
         self.credits = Credits(run, self.config.credit)
         self._spelling = Spelling(run, self.config)
         self._scores: OrderedDict[tuple[str, int | None], Scores] = OrderedDict()
-        self._asked = monotonic()
         self._woken, self._closing = Event(), Event()
         self._trouble = ""
         self._thread = Thread(target=self._follow, daemon=True, name="index")
@@ -74,14 +70,12 @@ class Browser:
         self._thread.join()
 
     def touch(self) -> None:
-        """Somebody looks at the page."""
-        away = monotonic() - self._asked > AWAY_S
-        self._asked = monotonic()
-        if away:
-            self._woken.set()
+        """Somebody looks at the page: what is new in the directory is read, to be there when they ask again."""
+        self._woken.set()
 
     def _follow(self) -> None:
         while not self._closing.is_set():
+            self._woken.clear()
             try:
                 self.curves.refresh()
                 for _ in self.index.refresh():
@@ -90,9 +84,8 @@ class Browser:
                 self._trouble = ""
             except RunError as error:
                 self._trouble = str(error)
-            self._woken.clear()
-            idle = monotonic() - self._asked > AWAY_S
-            self._woken.wait(None if idle else PAUSE_S)
+            self._closing.wait(PAUSE_S)
+            self._woken.wait()
 
     # The run.
 
