@@ -53,7 +53,6 @@ from marl_llm.config import Config, load_config, to_yaml
 from marl_llm.episodes import episode_files, episode_to_json, read_episodes
 from marl_llm.errors import RunError
 from marl_llm.files import append, remove_folder, replace, sync, writing
-from marl_llm.scalars import Scalars
 from marl_llm.types import Episode
 
 __all__ = [
@@ -92,6 +91,8 @@ class Run:
         self.path = path
         self._lock = lock
         self._keep_checkpoints = keep_checkpoints
+        from marl_llm.scalars import Scalars  # TensorBoard takes a while to import, and who only reads does without
+
         self._scalars = Scalars(path / "tensorboard")
         self._unsynced: list[Path] = []
         self._metrics: FileIO | None = None
