@@ -47,7 +47,8 @@ def lines(
     value itself, drawn faintly behind the smoothed one."""
     several = len(names) > 1
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1]) if shares else alt.Scale(zero=zero)
-    axis = alt.Axis(title=y, format=".0%" if shares else "~g" if not log else ".0e", tickCount=5)
+    form = {"format": ".0%"} if shares else {"format": ".0e"} if log else {}
+    axis = alt.Axis(title=y, tickCount=5, **form)
     colour = _colour(names)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("x:Q", title=x, axis=alt.Axis(tickMinStep=1, format="~d"), scale=alt.Scale(nice=False, zero=False))
@@ -144,7 +145,7 @@ def heat(rows: Rows, *, value: str, across: str, down: str) -> Spec:
         "v:Q",
         title=value,
         legend=None,
-        scale=alt.Scale(domain=[-most, 0, most], range=["#c4551a", "#f1efe9", "#1f6fb2"]),
+        scale=alt.Scale(domain=[-most, 0, most], range=["#c4551a", "#f1efe9", "#1f6fb2"], interpolate="rgb"),
     )
     strong = f"abs(datum.v) > {0.6 * most}"
     ink = alt.condition(strong, alt.value("#ffffff"), alt.value("#1c1c1c"))

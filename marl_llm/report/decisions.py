@@ -29,6 +29,8 @@ NEARLY_ALL = 0.9
 """Two answers that make up this share are all that counts."""
 RARE = 0.02
 """What is no choice and came less often than this is not drawn."""
+LEAST = 0.005
+"""Share of an action from which on it is named in the table of all decisions."""
 FEW = 20
 """Below this number of draws of either action nothing is concluded."""
 OTHER = "other actions"
@@ -100,6 +102,11 @@ class State:
     """What the numbers say."""
     examples: tuple[tuple[int, int], ...]
     """Rows of `Sample.places` and turns that show it."""
+
+    @property
+    def main(self) -> tuple[Action, ...]:
+        """The few actions that fit one line."""
+        return self.actions[:1] + tuple(a for a in self.actions[1:4] if (a.late or 0.0) >= LEAST)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -532,6 +532,7 @@ def html(report: Report) -> str:
     return environment.get_template("index.html").render(
         report=report,
         several=len(report.groups) > 1,
+        compared=_compared(report.headlines),
         specs=script(specs),
         looks=script({"light": settings(dark=False), "dark": settings(dark=True)}),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -540,6 +541,13 @@ def html(report: Report) -> str:
         thirds=thirds,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # ours
     )
+
+
+def _compared(headlines: Mapping[str, Sequence[Told]]) -> list[dict[str, Any]]:
+    """The headlines as a table: a row for each number, a cell for each variant."""
+    names = list(dict.fromkeys(told.name for found in headlines.values() for told in found))
+    by_variant = [{told.name: told for told in found} for found in headlines.values()]
+    return [{"name": name, "cells": [found.get(name) for found in by_variant]} for name in names]
 
 
 def _finalized(value: Any) -> Any:
