@@ -47,8 +47,8 @@ def lines(
     value itself, drawn faintly behind the smoothed one."""
     several = len(names) > 1
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1]) if shares else alt.Scale(zero=zero)
-    form = {"format": ".0%"} if shares else {"format": ".0e"} if log else {}
-    axis = alt.Axis(title=y, tickCount=5, **form)
+    form: Any = ".0%" if shares else ".0e" if log else alt.Undefined
+    axis = alt.Axis(title=y, tickCount=5, format=form)
     colour = _colour(names)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("x:Q", title=x, axis=alt.Axis(tickMinStep=1, format="~d"), scale=alt.Scale(nice=False, zero=False))

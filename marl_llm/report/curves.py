@@ -219,7 +219,7 @@ def measured(log: RunLog) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
-def _told(games: Mapping[str, Any]) -> Iterator[Any] | dict[str, float]:
+def _told(games: Mapping[str, Any]) -> dict[str, float]:
     told: dict[str, float] = {}
     for game, result in games.items():
         start = f"eval/{game}/" if len(games) > 1 else "eval/"

@@ -332,7 +332,8 @@ def _what_followed(action: Action) -> str:
 
 
 def _which_is_better(one: Action, other: Action) -> str:
-    assert one.value is not None and other.value is not None
+    assert one.value is not None
+    assert other.value is not None
     difference = one.value.mean - other.value.mean
     half = sqrt(one.value.half**2 + other.value.half**2)
     if min(one.value.count, other.value.count) < FEW:
@@ -359,7 +360,8 @@ def _break_even(action: Action, other: Action) -> str:
     if len(answers) < 2 or sum(follow.share for follow in answers) < NEARLY_ALL or action.late is None:
         return ""
     good, bad = sorted(answers, key=lambda follow: -(follow.value.mean if follow.value else 0))
-    assert good.value is not None and bad.value is not None
+    assert good.value is not None
+    assert bad.value is not None
     gain = good.value.mean - bad.value.mean
     if gain < 4 * (good.value.half + bad.value.half) or gain < 0.1:  # the answer is not what decides
         return ""

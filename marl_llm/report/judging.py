@@ -40,8 +40,9 @@ class Judge:
         if any(_remembers(step) for step in recipe.stages):
             judge._states = list_checkpoints(log.path / "checkpoints")
             judge.notes.append(
-                "The recipe remembers earlier steps. What it remembered is taken from the nearest checkpoint before each "
-                "sampled step, where there is one; else it begins fresh, and its numbers are not quite those of training."
+                "The recipe remembers earlier steps. What it remembered is taken from the nearest checkpoint before "
+                "each sampled step, where there is one; else it begins fresh. Its numbers are not quite those of "
+                "training then."
             )
         return judge
 

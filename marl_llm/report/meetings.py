@@ -83,7 +83,7 @@ def _trained(game: str, meetings: Sequence[Met], several: bool) -> Chart:
     return Chart(
         name=f"payoffs-trained-{slug(game)}",
         title="Games of training" + (f": {game}" if several else ""),
-        about="Mean return in the last third of the sampled steps, by who sits where and who sits in the other seats, ± 95 %.",
+        about="Mean return in the last third of the sampled steps, by who sits where and who else plays, ± 95 %.",
         spec=heat(rows, value="mean return", across="others", down="policy and seat"),
     )
 

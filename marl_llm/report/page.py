@@ -124,7 +124,7 @@ class Report:
     """By variant."""
     samples: Sequence[tuple[str, Sample]]
     differences: Sequence[Difference]
-    others: Sequence[tuple[str, str, str, str, str]]
+    others: Sequence[tuple[str, ...]]
     """Metrics without a chart, of the first run: key, first, last, least, greatest."""
     damage: tuple[str, ...]
 
@@ -357,8 +357,8 @@ def _who(looked: Sequence[Looked], most: int, names: _Unique) -> Iterator[Who]:
 
 def _about(one: Looked, decider: Decider, several: bool) -> str:
     told = (
-        f"{decider.count:,} decisions in {decider.different:,} different states; {decider.recurring:,} of them recur and "
-        f"hold {numbers.percent(decider.covered)} of the decisions."
+        f"{decider.count:,} decisions in {decider.different:,} different states; {decider.recurring:,} of them recur "
+        f"and hold {numbers.percent(decider.covered)} of the decisions."
     )
     if decider.recurring > len(decider.states):
         told += f" The {len(decider.states)} most frequent are shown."
@@ -499,7 +499,7 @@ def _credit(sample: Sample) -> list[Chart]:
     return charts
 
 
-def _others(log: RunLog, drawn: set[str]) -> list[tuple[str, str, str, str, str]]:
+def _others(log: RunLog, drawn: set[str]) -> list[tuple[str, ...]]:
     return [
         (
             shortened(key, 100),

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,9 @@ def test_a_recurring_decision_is_counted_and_explained(tmp_path: Path) -> None:
     assert "At the end it chose “bet” 55\u00a0%, “check” 45\u00a0% of the time" in jack.sentence
     assert "“bet” brings 0.50 ±" in jack.sentence
     # 1 * p - 2 * (1 - p) = -1
-    assert "“bet” is worth as much as “check” when “fold” is the answer 33\u00a0% of the time; it was 50" in jack.sentence
+    assert (
+        "“bet” is worth as much as “check” when “fold” is the answer 33\u00a0% of the time; it was 50" in jack.sentence
+    )
     assert {point.step for point in jack.shares} == {1, 2, 3, 4, 5, 6}
     assert [p.value for p in jack.shares if p.name == "bet"] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert len(second.states) == 2
@@ -108,7 +111,9 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line_with_a_band(tmp_path: P
     assert [d.key for d in differences(logs)] == ["run.name", "run.seed", "credit"]
     report = made(tmp_path / "report", *(log.path for log in logs))
     (name,) = [name for name in specs(report) if name.startswith("curve-return-by-role")]
-    band = [(row["x"], row["y"], row["lo"], row["hi"]) for row in rows(specs(report)[name]) if row["c"] == "credit=mars"]
+    band = [
+        (row["x"], row["y"], row["lo"], row["hi"]) for row in rows(specs(report)[name]) if row["c"] == "credit=mars"
+    ]
     assert band == [(1, 2, 1, 3), (2, 4, 2, 6), (3, 6, 3, 9)]
     assert [row["y"] for row in rows(specs(report)[name]) if row["c"] == "credit=rae"] == [9]
     assert "<code>credit</code>" in page(report)
@@ -126,14 +131,18 @@ def test_one_run_alone_has_no_band_and_no_differences(tmp_path: Path) -> None:
 def test_damage_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     path = kuhn(tmp_path / "run", evaluations={0: evaluation(0.4, {"random": {"player_0": 0.5}})})
     with (path / "metrics.jsonl").open("a") as file:
-        file.write('not json\n[]\n{"step": "x"}\n{"step": 7, "time_s": 7.0, "play/return/player_0": 2.5}\n{"step": 8, "ti')
+        file.write(
+            'not json\n[]\n{"step": "x"}\n{"step": 7, "time_s": 7.0, "play/return/player_0": 2.5}\n{"step": 8, "ti'
+        )
     episodes = path / "episodes" / "step_000002.jsonl"
     lines = episodes.read_text().splitlines(keepends=True)
     wrong = lines[1].replace('"reply":"<answer>bet</answer>"', '"reply":5')
     episodes.write_text("".join([lines[0], "{}\n", wrong, *lines[2:], lines[0][:50]]))
     (path / "episodes" / "step_000003.jsonl").write_bytes(b"\xff\xfe\n")
     (path / "evaluations" / "step_3.json").write_text("{")
-    (path / "evaluations" / "step_6.json").write_text('{"games": {"game": {"opponents": {"random": {"player_0": {}}}}}}')
+    (path / "evaluations" / "step_6.json").write_text(
+        '{"games": {"game": {"opponents": {"random": {"player_0": {}}}}}}'
+    )
     report = made(tmp_path / "report", path)
     assert [line.split(":")[0] for line in report.report.damage] == [
         *["run/metrics.jsonl"] * 3,
@@ -218,7 +227,9 @@ def test_a_reply_of_a_megabyte_is_cut_with_its_length(tmp_path: Path) -> None:
 
 def test_states_that_do_not_come_back_are_summed_up_by_role(tmp_path: Path) -> None:
     episodes = {
-        step: [bluff(step, n, bets=n % 4 == 0, folds=True, state_key=None, observation=f"{step} {n}") for n in range(40)]
+        step: [
+            bluff(step, n, bets=n % 4 == 0, folds=True, state_key=None, observation=f"{step} {n}") for n in range(40)
+        ]
         for step in (1, 2, 3)
     }
     report = made(tmp_path / "report", run(tmp_path / "run", episodes=episodes))
@@ -264,7 +275,12 @@ def test_alarms_are_told_with_their_steps_and_meaning(tmp_path: Path) -> None:
 
 def test_a_league_has_ratings_and_win_rates(tmp_path: Path) -> None:
     lines = [
-        {"step": step, "league/rating/agent": 25.0 + step, "league/rating/agent@0": 20.0, "league/win_rate/agent@0": 0.7}
+        {
+            "step": step,
+            "league/rating/agent": 25.0 + step,
+            "league/rating/agent@0": 20.0,
+            "league/win_rate/agent@0": 0.7,
+        }
         for step in (1, 2)
     ]
     found = specs(made(tmp_path / "report", run(tmp_path / "run", rows=lines)))
@@ -319,7 +335,7 @@ def test_the_sample_is_even_and_small(tmp_path: Path) -> None:
     files = [(step, tmp_path) for step in range(1, 1001)]
     steps = [step for step, _ in even(files, MOST_FILES)]
     assert (len(steps), steps[0], steps[-1]) == (24, 1, 1000)
-    assert {b - a for a, b in zip(steps, steps[1:])} <= {43, 44}
+    assert {b - a for a, b in pairwise(steps)} <= {43, 44}
     assert even(files[:3], MOST_FILES) == files[:3]
 
 

@@ -94,7 +94,7 @@ def test_a_decision_is_found_and_reached_by_keyboard(opened: tuple[Page, list[st
     page.locator("#find").fill("")
     page.get_by_role("link", name="Moves so far: bet.").focus()
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#d1-0"
+    assert page.evaluate("location.hash") == "#d1-1"
     assert page.locator(":target").is_visible()
 
 
