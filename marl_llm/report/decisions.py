@@ -176,7 +176,7 @@ def _observation(sample: Sample, state: int) -> str:
 def _labels(observations: Sequence[str]) -> list[str]:
     """What is particular about each text: its sentences without those that all have, and without the list of what is
     legal."""
-    pieces = [[p.strip() for p in re.split(r"(?<=[.!?;])\s+|\n+", text) if p.strip()] for text in observations]
+    pieces = [[p.strip() for p in re.split(r"(?<=[.!?])\s+|\n+", text) if p.strip()] for text in observations]
     common = set.intersection(*map(set, pieces)) if len(pieces) > 1 else set()
     found = []
     for own, text in zip(pieces, observations, strict=True):
@@ -323,12 +323,10 @@ def _how_often(actions: Sequence[Action]) -> str:
 
 
 def _what_followed(action: Action) -> str:
-    parts = [
-        f"“{follow.name}” {percent(follow.share)} ({signed(follow.value.mean if follow.value else None)})"
-        for follow in action.follows[:3]
-    ]
+    shown = [follow for rank, follow in enumerate(action.follows) if not rank or follow.share >= 2 * LEAST][:3]
+    parts = [f"“{one.name}” {percent(one.share)} ({signed(one.value.mean if one.value else None)})" for one in shown]
     mean = signed(action.value.mean if action.value else None)
-    return f"After “{action.name}” came {', '.join(parts)}: {mean} on average."
+    return f"Its “{action.name}” was followed by {', '.join(parts)}, which returned {mean} on average."
 
 
 def _which_is_better(one: Action, other: Action) -> str:

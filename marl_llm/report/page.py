@@ -372,7 +372,6 @@ def _about(one: Looked, decider: Decider, several: bool) -> str:
 def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool, *, examples: bool) -> Shown:
     drawn = {point.name for point in state.shares}
     actions = [action.name for action in state.actions if action.name in drawn]
-    judged = {point.name for point in state.advantages}
     of = f" ({one.variant.name})" if several else ""
     stem = slug(f"{label} {one.variant.name if several else ''}")
     charts = [
@@ -389,9 +388,7 @@ def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool,
                 name=names.name(f"advantage-{stem}"),
                 title=f"How it was judged{of}",
                 about="Mean advantage of each action over stretches of training, ± 95 %.",
-                spec=means(
-                    _points(state.advantages), y="advantage", names=[name for name in actions if name in judged]
-                ),
+                spec=means(_points(state.advantages), y="advantage", names=actions),
             )
         )
     shown = [transcript(one.sample, place, title="", turn=turn) for place, turn in state.examples] if examples else []

@@ -19,7 +19,7 @@ from marl_llm.report.make import MARK, Made, make_report
 from marl_llm.report.page import script
 from marl_llm.report.sample import read_sample
 from marl_llm.report.transcripts import thought_of
-from tests.report.runs import bluff, bluffs, evaluation, run
+from tests.report.runs import SMALL, bluff, bluffs, evaluation, run
 
 
 def made(into: Path, *runs: Path) -> Made:
@@ -401,3 +401,21 @@ def test_nothing_heavy_is_imported() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_real_run_of_two_games_has_everything(tmp_path: Path) -> None:
+    games = "games={one: {name: kuhn_poker}, two: {name: leduc_poker, share: 1.0}}"
+    settings = ["run.steps=3", "evaluation.every=1", "evaluation.games=2", "run.threads=1", games]
+    trained = CliRunner().invoke(cli.app, ["train", str(SMALL), *settings, "--into", str(tmp_path / "run")])
+    assert trained.exit_code == 0, trained.output
+    report = made(tmp_path / "report", tmp_path / "run")
+    assert report.report.damage == ()
+    ((_, sample),) = report.report.samples
+    assert (sample.steps, sample.of) == ((1, 2, 3), 3)
+    assert {game for game, _, _ in sample.who} == {"one", "two"}
+    wanted = {"curve-exploitability", "curve-return-by-role", "curve-entropy", "curve-gap-between-engine-and-learner",
+              "curve-tokens-sampled-by-role", "curve-loss", "payoffs-one-3", "payoffs-two-0", "payoffs-trained-two",
+              "reply-length", "advantages-player-0-one"}  # fmt: skip
+    assert wanted <= specs(report).keys()
+    assert {row["c"] for row in rows(specs(report)["curve-exploitability"])} == {"one", "two"}
+    assert len(report.report.transcripts[0][1]) >= 2
