@@ -57,7 +57,7 @@ class Judge:
             return {}
         try:
             credited = credit(episodes, self.recipe, self._state(step))
-        except MarlError as error:
+        except (MarlError, ValueError, TypeError, OverflowError) as error:  # an episode may hold anything
             note = f"Advantages of some steps are not known: {error}"
             if note not in self.notes:
                 self.notes.append(note)
