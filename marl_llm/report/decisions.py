@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -29,6 +29,10 @@ NEARLY_ALL = 0.9
 """Two answers that make up this share are all that counts."""
 RARE = 0.02
 """What is no choice and came less often than this is not drawn."""
+FREE = 0.05
+"""Where the most frequent action has a smaller share than this, actions are texts of their own."""
+FREE_TEXT, WHATEVER = "a text of its own", "whatever others did"
+KINDS = ("(illegal)", "(unreadable)", "(cut off)")
 LEAST = 0.005
 """Share of an action from which on it is named in the table of all decisions."""
 FEW = 20
@@ -158,10 +162,19 @@ def deciders(sample: Sample, most: int = MOST_STATES) -> tuple[Decider, ...]:
                     _state(sample, np.flatnonzero(rows.state == state), label, _observation(sample, state))
                     for (state, _), label in zip(recurring[:most], labels, strict=True)
                 ),
-                summary=_state(sample, mine, "", "") if covered < COVERED and len(mine) else None,
+                summary=_summary(sample, mine) if covered < COVERED and len(mine) else None,
             )
         )
     return tuple(found)
+
+
+def _summary(sample: Sample, rows: IntArray) -> State:
+    """All decisions of a role; where hardly any action comes twice, told apart by whether they could be read alone."""
+    _, counts = np.unique(sample.decisions.action[rows], return_counts=True)
+    if counts.max() >= FREE * len(rows):
+        return _state(sample, rows, "", "")
+    kinds = [next((end for end in KINDS if name.endswith(end)), FREE_TEXT) for name in sample.actions]
+    return _state(replace(sample, actions=kinds, follows=[WHATEVER] * len(sample.follows)), rows, "", "")
 
 
 def _in_several_steps(sample: Sample, state: int) -> bool:
@@ -231,16 +244,15 @@ def _name(sample: Sample, row: int, names: Sequence[str]) -> str:
 
 def _told_apart(sample: Sample, rows: IntArray, window: BoolArray) -> list[str]:
     """The actions that are named: the most frequent ones, late and in all."""
-    late = Counter(sample.decisions.action[rows[window]].tolist())
-    all_ = Counter(sample.decisions.action[rows].tolist())
+    late = Counter(sample.actions[code] for code in sample.decisions.action[rows[window]].tolist())
+    all_ = Counter(sample.actions[code] for code in sample.decisions.action[rows].tolist())
     if len(all_) <= MOST_ACTIONS:
-        chosen = [code for code, _ in all_.most_common()]
-        return [sample.actions[code] for code in chosen]
-    chosen = [code for code, _ in late.most_common(MOST_ACTIONS - 1)]
-    for code, _ in all_.most_common():
-        if len(chosen) < MOST_ACTIONS - 1 and code not in chosen:
-            chosen.append(code)
-    return [*(sample.actions[code] for code in chosen), OTHER]
+        return [name for name, _ in all_.most_common()]
+    chosen = [name for name, _ in late.most_common(MOST_ACTIONS - 1)]
+    for name, _ in all_.most_common():
+        if len(chosen) < MOST_ACTIONS - 1 and name not in chosen:
+            chosen.append(name)
+    return [*chosen, OTHER]
 
 
 def _action(
@@ -267,12 +279,14 @@ def _action(
 
 
 def _follows(sample: Sample, rows: IntArray) -> Iterable[Follow]:
-    codes = sample.decisions.follow[rows]
+    known = {name: number for number, name in enumerate(dict.fromkeys(sample.follows))}
+    names = list(known)
+    codes = np.array([known[sample.follows[code]] for code in sample.decisions.follow[rows]], dtype=np.int64)
     common = Counter(codes.tolist()).most_common()
     rest = np.isin(codes, [code for code, _ in common[MOST_FOLLOWS:]])
     for code, count in common[:MOST_FOLLOWS]:
         value = interval(sample.decisions.value[rows[codes == code]])
-        yield Follow(name=sample.follows[code], count=count, share=count / len(rows), value=value)
+        yield Follow(name=names[code], count=count, share=count / len(rows), value=value)
     if rest.any():
         value, count = interval(sample.decisions.value[rows[rest]]), int(rest.sum())
         yield Follow(name="something else", count=count, share=count / len(rows), value=value)
@@ -304,7 +318,7 @@ def _sentence(actions: Sequence[Action]) -> str:
     told = [_how_often(shown[:4])]
     compared = [action for action in shown if action.value is not None and not action.name.endswith(UNCOMPARED)][:2]
     for action in compared:
-        if [follow.name for follow in action.follows] != [THE_END]:
+        if [follow.name for follow in action.follows] not in ([THE_END], [WHATEVER]):
             told.append(_what_followed(action))
     if len(compared) == 2:
         told.append(_which_is_better(*compared))

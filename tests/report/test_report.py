@@ -274,6 +274,31 @@ def test_states_that_do_not_come_back_are_summed_up_by_role(tmp_path: Path) -> N
     assert "most states do not come back" in page(report)
 
 
+def test_actions_that_are_free_texts_are_told_apart_by_whether_they_were_legal(tmp_path: Path) -> None:
+    free = {"legal_actions": None, "state_key": None}
+    episodes = {
+        step: [
+            bluff(step, n, bets=True, folds=True, observation=f"{step} {n}",
+                  action=None if n < 10 else f"{step} says {n}", legal=n >= 10, **free)
+            for n in range(40)
+        ]
+        for step in (1, 2, 3)
+    }  # fmt: skip
+    sample = read_sample(read_run(run(tmp_path / "run", episodes=episodes)))
+    assert [(a.name, a.late) for a in deciders(sample)[0].summary.actions] == [  # type: ignore[union-attr]
+        ("(unreadable)", 0.25),
+        *[(f"3 says {n}", 1 / 40) for n in range(10, 14)],
+        ("other actions", 26 / 40),
+    ]
+    for step, found in episodes.items():
+        episodes[step] = found[9:]
+    path = run(tmp_path / "free", episodes=episodes)
+    told = deciders(read_sample(read_run(path)))[0].summary
+    assert told is not None
+    assert [(a.name, a.late_count) for a in told.actions] == [("a text of its own", 30), ("(unreadable)", 1)]
+    assert told.sentence.startswith("At the end it chose “a text of its own” 97")
+
+
 def test_several_games_are_kept_apart(tmp_path: Path) -> None:
     episodes = {
         step: bluffs(step, bets=10, folds=5, of=20, label="one")
