@@ -154,7 +154,7 @@ def compose(logs: Sequence[RunLog], refused: Sequence[str], tell: Tell) -> Repor
         if section in by_section
     }
     alarms = tuple(alarm for log in logs for alarm in _alarms(log, len(logs) > 1))
-    most = MOST_STATES if len(groups) == 1 else max(12, MOST_STATES // len(groups))
+    most = max(6, MOST_STATES // len(groups))
     several = len(groups) > 1
     return Report(
         title=_title(logs),

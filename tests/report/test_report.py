@@ -413,10 +413,10 @@ def test_thoughts_are_told_from_replies(reply: str, thought: str | None, rest: s
 
 def test_the_command_prints_where_the_report_is(tmp_path: Path) -> None:
     path = kuhn(tmp_path / "run")
-    said = CliRunner().invoke(cli.app, ["report", str(path)])
+    said = CliRunner().invoke(cli.whole(), ["report", str(path)])
     assert said.exit_code == 0, said.output
     assert f"report: {path}/report/index.html" in said.output
-    told = json.loads(CliRunner().invoke(cli.app, ["report", str(path), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(cli.whole(), ["report", str(path), "--json"]).stdout)
     assert told["index"] == f"{path}/report/index.html"
     (variant,) = told["variants"]
     assert (variant["runs"], variant["steps"]) == ([str(path)], [6])
@@ -454,7 +454,7 @@ def test_a_recipe_that_remembers_says_where_its_memory_is_from(tmp_path: Path) -
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, marl_llm.report.make, marl_llm.visible;"
+        "import sys, marl_llm.cli, marl_llm.report.make; marl_llm.cli.register(['report']);"
         "print([m for m in ('torch', 'transformers', 'pandas', 'ray', 'vllm') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -465,7 +465,7 @@ def test_a_real_run_of_two_games_has_everything(tmp_path: Path) -> None:
     games = "games={one: {name: kuhn_poker}, two: {name: tic_tac_toe}}"
     settings = ["run.steps=3", "evaluation.every=1", "evaluation.games=2", "play.context_tokens=640", games]
     settings += ["policies.agent.warmup.teachers={two: random}"]
-    trained = CliRunner().invoke(cli.app, ["train", str(SMALL), *settings, "--into", str(tmp_path / "run")])
+    trained = CliRunner().invoke(cli.whole(), ["train", str(SMALL), *settings, "--into", str(tmp_path / "run")])
     assert trained.exit_code == 0, trained.output
     report = made(tmp_path / "report", tmp_path / "run")
     assert report.report.damage == ()
