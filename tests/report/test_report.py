@@ -478,3 +478,17 @@ def test_a_real_run_of_two_games_has_everything(tmp_path: Path) -> None:
     assert wanted <= specs(report).keys()
     assert {row["c"] for row in rows(specs(report)["curve-exploitability"])} == {"one"}
     assert len(report.report.transcripts[0][1]) >= 2
+
+
+def test_a_run_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
+    path = run(tmp_path / "run")
+    assert "No step has been finished yet" in page(made(tmp_path / "report", path))
+    (path / "metrics.jsonl").unlink()
+    (path / "episodes").rmdir()
+    assert made(tmp_path / "report", path).report.damage == ("run/metrics.jsonl: is missing",)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MarlError, match="could not write"):
+        made(tmp_path / "file" / "report", run(tmp_path / "run"))

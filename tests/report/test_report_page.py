@@ -72,6 +72,11 @@ def _light(colour: str) -> bool:
 def test_hostile_text_made_no_element(opened: tuple[Page, list[str]]) -> None:
     page, _ = opened
     assert page.evaluate("document.body.id") == ""
+    cell = page.locator('[data-chart="payoffs-game-0"] svg .mark-rect path').first
+    cell.hover(force=True)
+    told = page.locator("#vg-tooltip-element.visible")
+    assert "</script><img" in told.inner_text()
+    assert told.locator("img").count() == 0
     assert page.locator("main img, main script, iframe").count() == 0
     thought = page.locator("#transcripts .thought").first
     thought.locator("summary").click()
