@@ -97,5 +97,7 @@ def test_openspiel_is_used_by_games_scripted_players_and_evaluation_only(package
 
 
 def test_torch_is_not_needed_to_read_a_run() -> None:
-    light = [file for file in MARL_LLM if room_of(file) in ("types", "errors", "seeds", "config", "run")]
+    light = [
+        file for file in MARL_LLM if room_of(file) in ("types", "errors", "seeds", "visible", "config", "run", "report")
+    ]
     assert imports_of("torch", light) == imports_of("transformers", light) == set()

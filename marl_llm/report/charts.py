@@ -13,6 +13,9 @@ Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
 HEIGHT = 220
+CELL = 84
+"""Width of a column of a matrix that has more than `FEW_COLUMNS`."""
+FEW_COLUMNS = 4
 MOST_POINTS = 300
 """Of one line."""
 
@@ -30,6 +33,8 @@ class Chart:
     about: str
     """One sentence below it; may be empty."""
     spec: Spec
+    wide: bool = False
+    """Whether it needs a line of the page for itself, and scrolls where that is too narrow."""
 
 
 def lines(
@@ -47,7 +52,8 @@ def lines(
     value itself, drawn faintly behind the smoothed one."""
     several = len(names) > 1
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1]) if shares else alt.Scale(zero=zero)
-    axis = alt.Axis(title=y, format=".0%" if shares else "~g" if not log else ".0e", tickCount=5)
+    form: Any = ".0%" if shares else ".0e" if log else alt.Undefined
+    axis = alt.Axis(title=y, tickCount=5, format=form)
     colour = _colour(names)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("x:Q", title=x, axis=alt.Axis(tickMinStep=1, format="~d"), scale=alt.Scale(nice=False, zero=False))
@@ -74,7 +80,11 @@ def lines(
 
 
 def means(rows: Rows, *, y: str, names: Sequence[str], x: str = "step") -> Spec:
-    """Means with intervals at a few places, joined by lines, and the line of 0; rows as in `lines`."""
+    """Means with intervals at a few places, joined by lines, and the line of 0; rows as in `lines`.
+
+    `names`: also of lines that are not there, whose colours are left out.
+    """
+    drawn = {row["c"] for row in rows}
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X(
             "x:Q",
@@ -82,7 +92,7 @@ def means(rows: Rows, *, y: str, names: Sequence[str], x: str = "step") -> Spec:
             axis=alt.Axis(tickMinStep=1, format="~d"),
             scale=alt.Scale(nice=False, zero=False, padding=8),
         ),
-        color=_colour(names),
+        color=_colour(names, [name for name in names if name in drawn]),
     )
     value = alt.Y("y:Q", title=y, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True))
     tips = [
@@ -128,8 +138,11 @@ def heat(rows: Rows, *, value: str, across: str, down: str) -> Spec:
     """A matrix: rows have `row`, `col`, `v`, `lo`, `hi`, `t` (what is written) and `n`."""
     most = max((abs(float(row["v"])) for row in rows), default=1.0) or 1.0
     count = len(dict.fromkeys(row["row"] for row in rows))
+    across_count = len(dict.fromkeys(row["col"] for row in rows))
+    width = CELL * across_count if across_count > FEW_COLUMNS else None
+    axis = alt.Axis(orient="top", labelAngle=0 if width is None else -30, labelLimit=140)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
-        x=alt.X("col:N", title=across, sort=None, axis=alt.Axis(orient="top", labelAngle=0, labelLimit=140)),
+        x=alt.X("col:N", title=across, sort=None, axis=axis),
         y=alt.Y("row:N", title=down, sort=None, axis=alt.Axis(labelLimit=180)),
         tooltip=[
             alt.Tooltip("row:N", title=down),
@@ -144,7 +157,7 @@ def heat(rows: Rows, *, value: str, across: str, down: str) -> Spec:
         "v:Q",
         title=value,
         legend=None,
-        scale=alt.Scale(domain=[-most, 0, most], range=["#c4551a", "#f1efe9", "#1f6fb2"]),
+        scale=alt.Scale(domain=[-most, 0, most], range=["#c4551a", "#f1efe9", "#1f6fb2"], interpolate="rgb"),
     )
     strong = f"abs(datum.v) > {0.6 * most}"
     ink = alt.condition(strong, alt.value("#ffffff"), alt.value("#1c1c1c"))
@@ -152,7 +165,7 @@ def heat(rows: Rows, *, value: str, across: str, down: str) -> Spec:
         base.mark_rect(cornerRadius=3).encode(color=colour),
         base.mark_text(fontSize=12, lineBreak="\n").encode(text="t:N", color=ink),
     )
-    return _finished(chart, height=max(60, 46 * count))
+    return _finished(chart, height=max(60, 46 * count), width=width)
 
 
 def periods(rows: Rows, last: int) -> Spec:
@@ -162,7 +175,12 @@ def periods(rows: Rows, last: int) -> Spec:
         alt.Chart(alt.InlineData(values=list(rows)))
         .mark_bar(height=12, cornerRadius=2)
         .encode(
-            x=alt.X("from:Q", title="step", scale=alt.Scale(domain=[0, max(1, last)], nice=False)),
+            x=alt.X(
+                "from:Q",
+                title="step",
+                axis=alt.Axis(tickMinStep=1, format="~d"),
+                scale=alt.Scale(domain=[0, max(1, last) + 0.5], nice=False),
+            ),
             x2="to:Q",
             y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=240)),
             tooltip=[alt.Tooltip("name:N"), alt.Tooltip("from:Q"), alt.Tooltip("to:Q")],
@@ -173,7 +191,7 @@ def periods(rows: Rows, last: int) -> Spec:
 
 def sized(spec: Spec, width: int) -> Spec:
     """The same chart for a figure of that width."""
-    return {**spec, "width": width}
+    return {**spec, "width": width} if spec["width"] == "container" else spec
 
 
 def settings(*, dark: bool) -> Spec:
@@ -203,16 +221,20 @@ def settings(*, dark: bool) -> Spec:
     }
 
 
-def _colour(names: Sequence[str]) -> Any:
-    legend = alt.Legend(symbolOpacity=1) if len(names) > 1 else None  # the colours come from `settings`, by scheme
+def _colour(names: Sequence[str], told: Sequence[str] | None = None) -> Any:
+    """Colours by line; they come from `settings`, by scheme. `told`: those that the legend names."""
+    several = len(names) > 1
+    values = alt.Undefined if told is None else list(told)
+    legend = alt.Legend(symbolOpacity=1, values=values) if several else None
     return alt.Color("c:N", scale=alt.Scale(domain=list(names)), sort=None, legend=legend)
 
 
-def _finished(chart: Any, height: int = HEIGHT) -> Spec:
-    """The specification, as wide as its place."""
-    spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
+def _finished(chart: Any, height: int = HEIGHT, width: int | None = None) -> Spec:
+    """The specification, as wide as its place unless a width is given."""
+    spec: Spec = chart.properties(width=width or "container", height=height).to_dict(validate=False)
     spec.pop("config", None)
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    if width is None:
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return spec
 
 

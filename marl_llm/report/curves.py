@@ -118,20 +118,24 @@ FAMILIES = (
     Family(
         section=DOES,
         title="Entropy",
-        pattern=r"learn/(.+)/entropy",
+        pattern=r"learn/([^/]+)/entropy",
         y="nats per token",
         about="How much replies vary, by policy; towards 0 nothing new is tried.",
         zero=True,
     ),
-    Family(section=LEARNS, title="Loss", pattern=r"learn/(.+)/(loss|policy_loss)", y="loss"),
+    Family(section=LEARNS, title="Loss", pattern=r"learn/([^/]+)/(loss|policy_loss)", y="loss"),
     Family(
-        section=LEARNS, title="KL divergence to the reference", pattern=r"learn/(.+)/kl", y="nats per token", zero=True
+        section=LEARNS,
+        title="KL divergence to the reference",
+        pattern=r"learn/([^/]+)/kl",
+        y="nats per token",
+        zero=True,
     ),
-    Family(section=LEARNS, title="Norm of the gradient", pattern=r"learn/(.+)/grad_norm", y="norm", zero=True),
+    Family(section=LEARNS, title="Norm of the gradient", pattern=r"learn/([^/]+)/grad_norm", y="norm", zero=True),
     Family(
         section=LEARNS,
         title="Gap between engine and learner",
-        pattern=r"learn/(.+)/(gap_mean|gap_max)",
+        pattern=r"learn/([^/]+)/(gap_mean|gap_max)",
         y="nats",
         about="How far the two differ about the probability of what was sampled.",
         log=True,
@@ -139,14 +143,14 @@ FAMILIES = (
     Family(
         section=LEARNS,
         title="Ratio",
-        pattern=r"learn/(.+)/ratio_max",
+        pattern=r"learn/([^/]+)/ratio_max",
         y="greatest ratio",
         about="The greatest ratio of a token's probabilities, new to old.",
     ),
     Family(
         section=LEARNS,
         title="Clipped and masked",
-        pattern=r"learn/(.+)/(clip_fraction|masked_fraction)",
+        pattern=r"learn/([^/]+)/(clip_fraction|masked_fraction)",
         y="share of tokens",
         zero=True,
     ),
@@ -166,7 +170,7 @@ FAMILIES = (
         about="Turns whose advantage is 0, or of which the recipe cannot tell anything.",
         shares=True,
     ),
-    Family(section=LEARNS, title="Learning rate", pattern=r"learn/(.+)/lr", y="learning rate", zero=True),
+    Family(section=LEARNS, title="Learning rate", pattern=r"learn/([^/]+)/lr", y="learning rate", zero=True),
     Family(section=LEARNS, title="Critic", pattern=r"learn/(.+/critic/.+)", y="value", apart=True),
     Family(
         section=COSTS, title="Tokens sampled by role", pattern=r"play/cost/(.+)/tokens", y="tokens a step", zero=True
@@ -219,7 +223,7 @@ def measured(log: RunLog) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
-def _told(games: Mapping[str, Any]) -> Iterator[Any] | dict[str, float]:
+def _told(games: Mapping[str, Any]) -> dict[str, float]:
     told: dict[str, float] = {}
     for game, result in games.items():
         start = f"eval/{game}/" if len(games) > 1 else "eval/"

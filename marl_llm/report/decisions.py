@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -29,6 +29,12 @@ NEARLY_ALL = 0.9
 """Two answers that make up this share are all that counts."""
 RARE = 0.02
 """What is no choice and came less often than this is not drawn."""
+FREE = 0.05
+"""Where the most frequent action has a smaller share than this, actions are texts of their own."""
+FREE_TEXT, WHATEVER = "a text of its own", "whatever others did"
+KINDS = ("(illegal)", "(unreadable)", "(cut off)")
+LEAST = 0.005
+"""Share of an action from which on it is named in the table of all decisions."""
 FEW = 20
 """Below this number of draws of either action nothing is concluded."""
 OTHER = "other actions"
@@ -101,6 +107,11 @@ class State:
     examples: tuple[tuple[int, int], ...]
     """Rows of `Sample.places` and turns that show it."""
 
+    @property
+    def main(self) -> tuple[Action, ...]:
+        """The few actions that fit one line."""
+        return self.actions[:1] + tuple(a for a in self.actions[1:4] if (a.late or 0.0) >= LEAST)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
@@ -151,10 +162,19 @@ def deciders(sample: Sample, most: int = MOST_STATES) -> tuple[Decider, ...]:
                     _state(sample, np.flatnonzero(rows.state == state), label, _observation(sample, state))
                     for (state, _), label in zip(recurring[:most], labels, strict=True)
                 ),
-                summary=_state(sample, mine, "", "") if covered < COVERED and len(mine) else None,
+                summary=_summary(sample, mine) if covered < COVERED and len(mine) else None,
             )
         )
     return tuple(found)
+
+
+def _summary(sample: Sample, rows: IntArray) -> State:
+    """All decisions of a role; where hardly any action comes twice, told apart by whether they could be read alone."""
+    _, counts = np.unique(sample.decisions.action[rows], return_counts=True)
+    if counts.max() >= FREE * len(rows):
+        return _state(sample, rows, "", "")
+    kinds = [next((end for end in KINDS if name.endswith(end)), FREE_TEXT) for name in sample.actions]
+    return _state(replace(sample, actions=kinds, follows=[WHATEVER] * len(sample.follows)), rows, "", "")
 
 
 def _in_several_steps(sample: Sample, state: int) -> bool:
@@ -169,7 +189,7 @@ def _observation(sample: Sample, state: int) -> str:
 def _labels(observations: Sequence[str]) -> list[str]:
     """What is particular about each text: its sentences without those that all have, and without the list of what is
     legal."""
-    pieces = [[p.strip() for p in re.split(r"(?<=[.!?;])\s+|\n+", text) if p.strip()] for text in observations]
+    pieces = [[p.strip() for p in re.split(r"(?<=[.!?])\s+|\n+", text) if p.strip()] for text in observations]
     common = set.intersection(*map(set, pieces)) if len(pieces) > 1 else set()
     found = []
     for own, text in zip(pieces, observations, strict=True):
@@ -224,16 +244,15 @@ def _name(sample: Sample, row: int, names: Sequence[str]) -> str:
 
 def _told_apart(sample: Sample, rows: IntArray, window: BoolArray) -> list[str]:
     """The actions that are named: the most frequent ones, late and in all."""
-    late = Counter(sample.decisions.action[rows[window]].tolist())
-    all_ = Counter(sample.decisions.action[rows].tolist())
+    late = Counter(sample.actions[code] for code in sample.decisions.action[rows[window]].tolist())
+    all_ = Counter(sample.actions[code] for code in sample.decisions.action[rows].tolist())
     if len(all_) <= MOST_ACTIONS:
-        chosen = [code for code, _ in all_.most_common()]
-        return [sample.actions[code] for code in chosen]
-    chosen = [code for code, _ in late.most_common(MOST_ACTIONS - 1)]
-    for code, _ in all_.most_common():
-        if len(chosen) < MOST_ACTIONS - 1 and code not in chosen:
-            chosen.append(code)
-    return [*(sample.actions[code] for code in chosen), OTHER]
+        return [name for name, _ in all_.most_common()]
+    chosen = [name for name, _ in late.most_common(MOST_ACTIONS - 1)]
+    for name, _ in all_.most_common():
+        if len(chosen) < MOST_ACTIONS - 1 and name not in chosen:
+            chosen.append(name)
+    return [*chosen, OTHER]
 
 
 def _action(
@@ -260,12 +279,14 @@ def _action(
 
 
 def _follows(sample: Sample, rows: IntArray) -> Iterable[Follow]:
-    codes = sample.decisions.follow[rows]
+    known = {name: number for number, name in enumerate(dict.fromkeys(sample.follows))}
+    names = list(known)
+    codes = np.array([known[sample.follows[code]] for code in sample.decisions.follow[rows]], dtype=np.int64)
     common = Counter(codes.tolist()).most_common()
     rest = np.isin(codes, [code for code, _ in common[MOST_FOLLOWS:]])
     for code, count in common[:MOST_FOLLOWS]:
         value = interval(sample.decisions.value[rows[codes == code]])
-        yield Follow(name=sample.follows[code], count=count, share=count / len(rows), value=value)
+        yield Follow(name=names[code], count=count, share=count / len(rows), value=value)
     if rest.any():
         value, count = interval(sample.decisions.value[rows[rest]]), int(rest.sum())
         yield Follow(name="something else", count=count, share=count / len(rows), value=value)
@@ -297,7 +318,7 @@ def _sentence(actions: Sequence[Action]) -> str:
     told = [_how_often(shown[:4])]
     compared = [action for action in shown if action.value is not None and not action.name.endswith(UNCOMPARED)][:2]
     for action in compared:
-        if [follow.name for follow in action.follows] != [THE_END]:
+        if [follow.name for follow in action.follows] not in ([THE_END], [WHATEVER]):
             told.append(_what_followed(action))
     if len(compared) == 2:
         told.append(_which_is_better(*compared))
@@ -316,16 +337,15 @@ def _how_often(actions: Sequence[Action]) -> str:
 
 
 def _what_followed(action: Action) -> str:
-    parts = [
-        f"“{follow.name}” {percent(follow.share)} ({signed(follow.value.mean if follow.value else None)})"
-        for follow in action.follows[:3]
-    ]
+    shown = [follow for rank, follow in enumerate(action.follows) if not rank or follow.share >= 2 * LEAST][:3]
+    parts = [f"“{one.name}” {percent(one.share)} ({signed(one.value.mean if one.value else None)})" for one in shown]
     mean = signed(action.value.mean if action.value else None)
-    return f"After “{action.name}” came {', '.join(parts)}: {mean} on average."
+    return f"Its “{action.name}” was followed by {', '.join(parts)}, which returned {mean} on average."
 
 
 def _which_is_better(one: Action, other: Action) -> str:
-    assert one.value is not None and other.value is not None
+    assert one.value is not None
+    assert other.value is not None
     difference = one.value.mean - other.value.mean
     half = sqrt(one.value.half**2 + other.value.half**2)
     if min(one.value.count, other.value.count) < FEW:
@@ -352,7 +372,8 @@ def _break_even(action: Action, other: Action) -> str:
     if len(answers) < 2 or sum(follow.share for follow in answers) < NEARLY_ALL or action.late is None:
         return ""
     good, bad = sorted(answers, key=lambda follow: -(follow.value.mean if follow.value else 0))
-    assert good.value is not None and bad.value is not None
+    assert good.value is not None
+    assert bad.value is not None
     gain = good.value.mean - bad.value.mean
     if gain < 4 * (good.value.half + bad.value.half) or gain < 0.1:  # the answer is not what decides
         return ""

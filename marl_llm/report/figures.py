@@ -24,5 +24,5 @@ def write_figure(chart: Chart, folder: Path) -> None:
 
 def library() -> str:
     """JavaScript that defines `vegaEmbed`, to stand beside the page; it asks for nothing from elsewhere."""
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle

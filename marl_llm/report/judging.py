@@ -40,8 +40,9 @@ class Judge:
         if any(_remembers(step) for step in recipe.stages):
             judge._states = list_checkpoints(log.path / "checkpoints")
             judge.notes.append(
-                "The recipe remembers earlier steps. What it remembered is taken from the nearest checkpoint before each "
-                "sampled step, where there is one; else it begins fresh, and its numbers are not quite those of training."
+                "The recipe remembers earlier steps. What it remembered is taken from the nearest checkpoint before "
+                "each sampled step, where there is one; else it begins fresh. Its numbers are not quite those of "
+                "training then."
             )
         return judge
 
@@ -56,7 +57,7 @@ class Judge:
             return {}
         try:
             credited = credit(episodes, self.recipe, self._state(step))
-        except MarlError as error:
+        except (MarlError, ValueError, TypeError, OverflowError) as error:  # an episode may hold anything
             note = f"Advantages of some steps are not known: {error}"
             if note not in self.notes:
                 self.notes.append(note)

@@ -4,10 +4,9 @@ A last line without its end is no damage: somebody may be writing it at this mom
 """
 
 import json
-import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from marl_llm.types import Episode
 
 MOST_FILES = 24
 """Steps whose episodes are read, however long a run is."""
+GREATEST = 1e100
+"""What is further from 0 was not measured: its square would not be a number."""
 MOST_LINES = 5
 """Damaged lines of one file that are named."""
 
@@ -148,21 +149,43 @@ def _checked(episode: Episode) -> Episode:
         ValueError: something in it has another type.
     """
     for turn in episode.turns:
-        texts = (turn.agent, turn.role, turn.policy, turn.observation, turn.reply, turn.action or "")
-        if not all(isinstance(text, str) for text in (*texts, turn.state_key or "")):
+        maybe = tuple(text for text in (turn.action, turn.state_key) if text is not None)
+        texts = (turn.agent, turn.role, turn.policy, turn.observation, turn.reply, *maybe)
+        if not _texts((*texts, *(turn.legal_actions or ()))):
             raise ValueError("a turn has something else where a text belongs")
-        if not isinstance(turn.rewards, dict) or not all(map(_number_or_none, turn.rewards.values())):
-            raise ValueError("a reward is no number")
+        if not _numbers(turn.rewards, _number_or_none) or not _numbers(turn.probes, _number):
+            raise ValueError("a reward or a probe is no number")
+        if not _number(turn.weight) or type(turn.begun) is not int or turn.legal not in (True, False, None):
+            raise ValueError("a turn has something else where a number belongs")
+        done = turn.completion
+        if done is not None and not (_all_numbers(done.tokens) and _all_numbers(done.logprobs)):
+            raise ValueError("what was sampled is no row of numbers")
     match = episode.match
-    if not all(isinstance(text, str) for text in (match.id, match.game, match.group, match.label)):
+    if not _texts((match.id, match.game, match.group, match.label, episode.status, episode.note)):
         raise ValueError("its match has something else where a text belongs")
-    if not isinstance(episode.returns, dict) or not all(map(_number, episode.returns.values())):
+    if not isinstance(match.seats, dict) or not _texts(tuple(match.seats.values())):
+        raise ValueError("its seats are no policies")
+    if type(match.begins) is not int or (match.branch is not None and not _texts((match.branch.episode,))):
+        raise ValueError("its branch is none")
+    if not _numbers(episode.returns, _number):
         raise ValueError("a return is no number")
     return episode
 
 
+def _texts(values: tuple[object, ...]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _numbers(values: object, right: Callable[[object], bool]) -> bool:
+    return isinstance(values, dict) and all(map(right, values.values()))
+
+
+def _all_numbers(values: tuple[object, ...]) -> bool:
+    return all(map(_number, values))
+
+
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -GREATEST < value < GREATEST
 
 
 def _number_or_none(value: object) -> bool:

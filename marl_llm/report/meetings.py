@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from marl_llm.ratings import Rating, ratings
-from marl_llm.report.charts import Chart, Spec, heat, lines
+from marl_llm.report.charts import FEW_COLUMNS, Chart, Spec, heat, lines
 from marl_llm.report.curves import measured, slug
 from marl_llm.report.decisions import thirds
 from marl_llm.report.logs import RunLog
@@ -37,6 +37,7 @@ def payoffs(log: RunLog, sample: Sample) -> list[Chart]:
                         title=f"Evaluation of step {step}" + (f": {game}" if len(log.evaluations[step]) > 1 else ""),
                         about="Mean return of the trained policy in each seat against each opponent, ± 95 %.",
                         spec=heat(rows, value="mean return", across="opponent", down="seat"),
+                        wide=len(result["opponents"]) > FEW_COLUMNS,
                     )
                 )
     late = thirds(sample.steps)[1]
@@ -56,7 +57,7 @@ def _scored(seat: str, opponent: str, score: dict[str, Any]) -> dict[str, Any]:
         "lo": score["low"],
         "hi": score["high"],
         "n": score["games"],
-        "t": f"{signed(score['mean'])} ± {half:.2f}",
+        "t": f"{signed(score['mean'])}\n± {half:.2f}",
     }
 
 
@@ -77,14 +78,15 @@ def _trained(game: str, meetings: Sequence[Met], several: bool) -> Chart:
                         "lo": found.low,
                         "hi": found.high,
                         "n": found.count,
-                        "t": f"{signed(found.mean)} ± {found.half:.2f}",
+                        "t": f"{signed(found.mean)}\n± {found.half:.2f}",
                     }
                 )
     return Chart(
         name=f"payoffs-trained-{slug(game)}",
         title="Games of training" + (f": {game}" if several else ""),
-        about="Mean return in the last third of the sampled steps, by who sits where and who sits in the other seats, ± 95 %.",
+        about="Mean return in the last third of the sampled steps, by who sits where and who else plays, ± 95 %.",
         spec=heat(rows, value="mean return", across="others", down="policy and seat"),
+        wide=len(opponents) > FEW_COLUMNS,
     )
 
 

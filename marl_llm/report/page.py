@@ -124,7 +124,7 @@ class Report:
     """By variant."""
     samples: Sequence[tuple[str, Sample]]
     differences: Sequence[Difference]
-    others: Sequence[tuple[str, str, str, str, str]]
+    others: Sequence[tuple[str, ...]]
     """Metrics without a chart, of the first run: key, first, last, least, greatest."""
     damage: tuple[str, ...]
 
@@ -154,7 +154,7 @@ def compose(logs: Sequence[RunLog], refused: Sequence[str], tell: Tell) -> Repor
         if section in by_section
     }
     alarms = tuple(alarm for log in logs for alarm in _alarms(log, len(logs) > 1))
-    most = MOST_STATES if len(groups) == 1 else max(12, MOST_STATES // len(groups))
+    most = max(6, MOST_STATES // len(groups))
     several = len(groups) > 1
     return Report(
         title=_title(logs),
@@ -357,8 +357,8 @@ def _who(looked: Sequence[Looked], most: int, names: _Unique) -> Iterator[Who]:
 
 def _about(one: Looked, decider: Decider, several: bool) -> str:
     told = (
-        f"{decider.count:,} decisions in {decider.different:,} different states; {decider.recurring:,} of them recur and "
-        f"hold {numbers.percent(decider.covered)} of the decisions."
+        f"{decider.count:,} decisions in {decider.different:,} different states; {decider.recurring:,} of them recur "
+        f"and hold {numbers.percent(decider.covered)} of the decisions."
     )
     if decider.recurring > len(decider.states):
         told += f" The {len(decider.states)} most frequent are shown."
@@ -372,7 +372,6 @@ def _about(one: Looked, decider: Decider, several: bool) -> str:
 def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool, *, examples: bool) -> Shown:
     drawn = {point.name for point in state.shares}
     actions = [action.name for action in state.actions if action.name in drawn]
-    judged = {point.name for point in state.advantages}
     of = f" ({one.variant.name})" if several else ""
     stem = slug(f"{label} {one.variant.name if several else ''}")
     charts = [
@@ -389,9 +388,7 @@ def _shown(one: Looked, state: State, label: str, names: _Unique, several: bool,
                 name=names.name(f"advantage-{stem}"),
                 title=f"How it was judged{of}",
                 about="Mean advantage of each action over stretches of training, ± 95 %.",
-                spec=means(
-                    _points(state.advantages), y="advantage", names=[name for name in actions if name in judged]
-                ),
+                spec=means(_points(state.advantages), y="advantage", names=actions),
             )
         )
     shown = [transcript(one.sample, place, title="", turn=turn) for place, turn in state.examples] if examples else []
@@ -499,7 +496,7 @@ def _credit(sample: Sample) -> list[Chart]:
     return charts
 
 
-def _others(log: RunLog, drawn: set[str]) -> list[tuple[str, str, str, str, str]]:
+def _others(log: RunLog, drawn: set[str]) -> list[tuple[str, ...]]:
     return [
         (
             shortened(key, 100),
@@ -532,6 +529,7 @@ def html(report: Report) -> str:
     return environment.get_template("index.html").render(
         report=report,
         several=len(report.groups) > 1,
+        compared=_compared(report.headlines),
         specs=script(specs),
         looks=script({"light": settings(dark=False), "dark": settings(dark=True)}),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -540,6 +538,13 @@ def html(report: Report) -> str:
         thirds=thirds,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # ours
     )
+
+
+def _compared(headlines: Mapping[str, Sequence[Told]]) -> list[dict[str, Any]]:
+    """The headlines as a table: a row for each number, a cell for each variant."""
+    names = list(dict.fromkeys(told.name for found in headlines.values() for told in found))
+    by_variant = [{told.name: told for told in found} for found in headlines.values()]
+    return [{"name": name, "cells": [found.get(name) for found in by_variant]} for name in names]
 
 
 def _finalized(value: Any) -> Any:

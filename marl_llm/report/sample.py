@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marl_llm.config import Config
+from marl_llm.errors import ConfigError
+from marl_llm.matchmaking import seat_policy
 from marl_llm.report.judging import Advantages, Judge
 from marl_llm.report.logs import RunLog, episodes_of
 from marl_llm.types import Episode, Turn
@@ -262,8 +264,9 @@ def _followed(turns: Sequence[Turn], index: int) -> str:
 
 
 def _meet(notes: _Notes, step: int, episode: Episode) -> None:
-    seats = {turn.agent: turn.policy for turn in episode.turns}
-    returns: Mapping[str, float] = {agent: episode.returns[agent] for agent in seats if agent in episode.returns}
+    sits = {turn.agent: turn.policy for turn in episode.turns}
+    seats = {agent: sits.get(agent) or _seated(episode.match.seats, agent) for agent in episode.returns}
+    returns: Mapping[str, float] = episode.returns
     if len(returns) < 2:
         return
     total = sum(returns.values())
@@ -281,3 +284,11 @@ def _meet(notes: _Notes, step: int, episode: Episode) -> None:
                 lead=float(value - (total - value) / (len(returns) - 1)),
             )
         )
+
+
+def _seated(seats: Mapping[str, str], agent: str) -> str:
+    """The policy of an agent that had no turn."""
+    try:
+        return seat_policy(seats, agent)
+    except ConfigError:
+        return "?"

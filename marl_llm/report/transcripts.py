@@ -19,6 +19,8 @@ EXCERPT = 600
 BEFORE, AFTER = 3, 6
 """Turns around the decision in these."""
 MOST_TURNS = 60
+LONG = 2
+"""A reply is shown for its length where it is longer than the median by this factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,8 @@ def of_last_step(sample: Sample) -> list[Transcript]:
         chosen.append(("Greatest advantage, up or down", int(rows[np.argmax(advantages)])))
     chosen += [("An illegal move", int(row)) for row in rows[table.illegal[rows] == 1][:1]]
     longest = int(rows[np.argmax(table.length[rows])])
-    chosen.append(("Longest reply", longest))
+    if table.length[longest] > LONG * np.median(table.length[rows]):
+        chosen.append(("Longest reply", longest))
     found: dict[int, list[str]] = {}
     for title, row in chosen:
         found.setdefault(int(table.episode[row]), []).append(title)
