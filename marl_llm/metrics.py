@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from marl_llm.types import Episode, Turn
+from marl_llm.types import Completion, Episode, Turn
 
 FEW_ACTIONS = 4
 """Where turns offer more actions than these, shares of single ones say little."""
@@ -30,8 +30,27 @@ def play_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         **({} if identical is None else {"play/identical_replies": identical}),
         **{f"play/return/{role}": value for role, value in returns_by_role(episodes).items()},
         **{f"play/win_rate/{role}": value for role, value in _by_role(episodes, win_rates).items()},
+        **_replies_by_role(episodes),
         **_told(episodes),
     }
+
+
+def _replies_by_role(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Of each role, or of `GAME/ROLE`: `play/length/ROLE`, tokens of a reply, and `play/entropy/ROLE`, the mean of
+    -log p of its sampled tokens (nats), an estimate of the entropy of the distribution that they are drawn from."""
+    replies: dict[str, list[Completion]] = defaultdict(list)
+    for episode in episodes:
+        game = f"{episode.match.label}/" if episode.match.label else ""
+        for turn in episode.turns[episode.match.begins :]:
+            if turn.completion is not None:
+                replies[f"{game}{turn.role}"].append(turn.completion)
+    told: dict[str, float] = {}
+    for role, completions in sorted(replies.items()):
+        count = sum(len(completion.tokens) for completion in completions)
+        told[f"play/length/{role}"] = count / len(completions)
+        if count:
+            told[f"play/entropy/{role}"] = -sum(sum(completion.logprobs) for completion in completions) / count
+    return told
 
 
 def cost_metrics(episodes: Iterable[Episode], seconds: Mapping[str, float]) -> dict[str, float]:

@@ -18,10 +18,6 @@ class _Signs(dict[int, str]):
         char = chr(code)
         if char in _KEPT or unicodedata.category(char) not in _SHOWN:
             sign = char
-        elif code < 0x20:
-            sign = chr(0x2400 + code)
-        elif code == 0x7F:
-            sign = "␡"
         else:
             sign = f"⟨U+{code:04X}⟩"
         self[code] = sign
@@ -32,8 +28,8 @@ _SIGNS = _Signs()
 
 
 def visible(text: str) -> str:
-    """The text with every control character as its picture (`␀`), and every other character that is not seen, or that
-    changes how others are seen, as `⟨U+202E⟩`; line breaks and tabs stay. What comes back can be encoded as UTF-8."""
+    """The text with every character that is not seen, or that changes how others are seen, as `⟨U+202E⟩`; line breaks
+    and tabs stay. What comes back can be encoded as UTF-8."""
     return text if text.isascii() and text.isprintable() else text.translate(_SIGNS)
 
 

@@ -81,6 +81,14 @@ def test_returns_and_win_rates_are_means_per_role() -> None:
     assert metrics["play/identical_replies"] == 0.5
 
 
+def test_length_and_entropy_of_replies_are_told_by_role() -> None:
+    long = Completion(tokens=(1, 2, 3, 4), logprobs=(-1.0, -2.0, -3.0, 0.0), stop="eos", versions=(0, 0, 0, 0))
+    turns = [replace(turn("x", "call"), completion=long), turn("y", "call"), turn("z", "call", agent="b")]
+    metrics = play_metrics([episode({"a": 0.0, "b": 0.0}, turns)])
+    assert (metrics["play/length/role of a"], metrics["play/length/role of b"]) == (3.0, 2.0)
+    assert (metrics["play/entropy/role of a"], metrics["play/entropy/role of b"]) == (1.0, 0.0)
+
+
 def test_identical_replies_weigh_observations_alike() -> None:
     # call: all of x, half of y, none of z; fold: half of y, all of z.
     turns = [turn("x", "call")] * 10 + [turn("y", "call"), turn("y", "fold")] + [turn("z", "fold")]

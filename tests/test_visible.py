@@ -13,8 +13,8 @@ from marl_llm.visible import cut, shortened, visible
         ("plain", "plain"),
         ("a\nb\tc", "a\nb\tc"),
         ("é 漢 🙂 ±", "é 漢 🙂 ±"),
-        ("\x00\x1b[31m\r", "␀␛[31m␍"),
-        ("\x7f\x85", "␡⟨U+0085⟩"),
+        ("\x00\x1b[31m\r", "⟨U+0000⟩⟨U+001B⟩[31m⟨U+000D⟩"),
+        ("\x7f\x85", "⟨U+007F⟩⟨U+0085⟩"),
         ("a\u202eb\u2066c", "a⟨U+202E⟩b⟨U+2066⟩c"),
         ("zero\u200bwidth\ufeff", "zero⟨U+200B⟩width⟨U+FEFF⟩"),
         ("\u2028\u2029", "⟨U+2028⟩⟨U+2029⟩"),
@@ -39,5 +39,5 @@ def test_texts_are_cut_with_how_much_is_missing() -> None:
     assert cut("abc", 4) == ("abc", 0)
     assert shortened("a  b\n c", 10) == "a b c"
     assert shortened("abcdefghij" * 100, 10) == "abcdefghi…"
-    assert shortened("ab\x00", 10) == "ab␀"
+    assert shortened("ab\x00", 10) == "ab⟨U+0000⟩"
     assert shortened(" " * 100 + "hidden", 10) == "…"

@@ -107,6 +107,15 @@ FAMILIES = (
         zero=True,
     ),
     Family(section=DOES, title="Tokens of a reply", pattern=r"play/reply_tokens", y="tokens", zero=True),
+    Family(section=DOES, title="Tokens of a reply by role", pattern=r"play/length/(.+)", y="tokens", zero=True),
+    Family(
+        section=DOES,
+        title="Entropy by role",
+        pattern=r"play/entropy/(.+)",
+        y="nats per token",
+        about="Mean of -log p of the sampled tokens: an estimate.",
+        zero=True,
+    ),
     Family(
         section=DOES,
         title="Identical replies",

@@ -282,7 +282,7 @@ def test_hostile_text_is_shown_as_text(browser: Browser, written: Path, tmp_path
         page.click("[data-id='s1/g0/m0'] a")
         expect(page.locator("[data-turn='0']")).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>")
         expect(page.locator("[data-turn='0']")).to_contain_text("⟨U+202E⟩evil")
-        expect(page.locator("[data-turn='0']")).to_contain_text("␀")
+        expect(page.locator("[data-turn='0']")).to_contain_text("⟨U+0000⟩⟨U+0007⟩")
         shoot(page, tmp_path, "hostile")
         go(page, address, "#/episode/s1/g0/m1")
         expect(page.locator("[data-turn='0']")).to_contain_text("<img src=x onerror=alert(4)>")

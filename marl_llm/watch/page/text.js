@@ -8,8 +8,6 @@ const MANY_MARKS = 2000;
 function mark(character) {
   const code = character.codePointAt(0);
   if (character === "\n" || character === "\t") return character;
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return "\u2421";
   return `\u27E8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27E9`;
 }
 
