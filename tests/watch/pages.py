@@ -57,7 +57,7 @@ def opened(
     page.goto(address)
     yield page
     context.close()
-    own = address.partition("#")[0]
+    own = address.partition("#")[0].rpartition("/")[0]
     assert [url for url in asked if not url.startswith(own)] == []
     assert [told for told in complaints if ASKED_AGAIN not in told] == []
 

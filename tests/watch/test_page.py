@@ -138,6 +138,7 @@ def test_a_turn_is_played_otherwise_and_the_branch_is_kept(page: Page, server: s
     page.fill("#whatif-n", "4")
     page.click("#whatif-run")
     expect(page.locator("#whatif-result [data-agent]").first).to_be_visible(timeout=60_000)
+    top(page, "#whatif-n")
     shoot(page, tmp_path, "whatif")
     last = match.partition("/")[0].removeprefix("s")
     kept = list(read_episodes(demo / "whatif" / f"step_{int(last):06d}.jsonl"))
@@ -159,6 +160,54 @@ def choice(cells: dict[str, str]) -> str:
             if marks.count(mark) == 2 and marks.count("") == 1:
                 return line[marks.index("")]
     return next(name for name in "eacgibdfh" if name in free)
+
+
+def test_why_the_policy_bluffs_with_a_jack_is_told_by_the_report_alone(
+    browser: Browser, demo: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(cli.whole(), ["report", str(demo), "--into", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    index = tmp_path / "report" / "index.html"
+    with opened(browser, index.as_uri()) as page:
+        expect(page.locator("#overview svg, #overview canvas").first).to_be_visible()
+        shoot(page, tmp_path, "why-1-overview")
+        page.locator("#why-h").scroll_into_view_if_needed()
+        page.fill("#find", "card: J")
+        jack = page.locator("article.decision", has_text="Your card: J. Moves so far: none.").first
+        expect(jack).to_be_visible()
+        expect(page.locator("article.decision", has_text="Your card: Q. Moves so far: none.").first).to_be_hidden()
+        top(page, "#why-h")
+        shoot(page, tmp_path, "why-2-find")
+        expect(jack.locator("svg, canvas").first).to_be_visible()
+        top(page, "article.decision:visible h4")
+        shoot(page, tmp_path, "why-3-decision")
+        bet = jack.locator("table tr", has_text="bet").filter(has=page.locator("th", has_text=re.compile("^bet$")))
+        if (
+            "MARL_LLM_DEMO" not in os.environ
+        ):  # of a short run every step is looked at, so that its numbers can be known
+            assert f"{share_of_bets(demo):.0%}".replace("%", " %") in bet.inner_text().replace("\xa0", " ")
+        expect(bet).to_contain_text("call")
+        expect(bet).to_contain_text("fold")
+        top(page, "article.decision:visible table")
+        shoot(page, tmp_path, "why-4-what-came-next")
+        jack.locator("summary").first.click()
+        expect(jack.locator("details")).to_contain_text("advantage")
+        top(page, "article.decision:visible details")
+        shoot(page, tmp_path, "why-5-examples")
+
+
+def share_of_bets(demo: Path) -> float:
+    """Of the first player with a jack, in the last third of the steps."""
+    steps = len(read_metrics(demo))
+    played = [one for one in read_episodes(demo) if int(step_of(one.match.id)) > steps - steps // 3]
+    jacks = [one.turns[0].action for one in played if "Your card: J" in one.turns[0].observation]
+    return jacks.count("bet") / len(jacks)
+
+
+def top(page: Page, selector: str) -> None:
+    """Scroll until something is at the top."""
+    page.locator(selector).first.evaluate("it => it.scrollIntoView({block: 'start'})")
+    page.wait_for_timeout(500)
 
 
 def test_tic_tac_toe_is_won_by_clicking(page: Page, server: str, tmp_path: Path) -> None:
@@ -322,6 +371,10 @@ NEWEST = "Number(/s(\\d+)/.exec(document.querySelector('#results [data-id]')?.da
 def shown_step(page: Page) -> int:
     """Step in the head of the page, once there is one."""
     return int(until(page, STEP))
+
+
+def step_of(match: str) -> str:
+    return re.findall(r"s(\d+)", match)[0]
 
 
 def newest_step(page: Page) -> int:
