@@ -70,6 +70,8 @@ def train(
     else:
         policy = trained_policy(settings)
         show.print("\nnext:")
+        show.print(f"  marl-llm report {path}              # what it does and why, as a folder of HTML", markup=False)
+        show.print(f"  marl-llm watch {path}               # every episode in the browser", markup=False)
         show.print(f"  marl-llm play {path}                # sit down against {policy}", markup=False)
         show.print(f"  marl-llm evaluate {path} --json     # the numbers above, from the saved weights", markup=False)
         show.print(f"  marl-llm credit mars {path} --compare grpo   # who was praised for what", markup=False)
