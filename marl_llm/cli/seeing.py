@@ -45,6 +45,9 @@ def report(
 def watch(
     run: Annotated[Path, typer.Argument(help="Run directory, of a run that is over or still goes on")],
     port: Annotated[int, typer.Option(help="0: any that is free")] = 8321,
+    device: Annotated[
+        str | None, typer.Option(help="Of the models that play what is asked, such as cpu; default: the run's")
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser of this machine")] = False,
 ) -> None:
     """Browse a run's episodes: who saw, thought and said what, why it was praised, and what would have been otherwise.
@@ -65,4 +68,4 @@ def watch(
         if open_:
             typer.launch(address)
 
-    watch_run(run, port=port, started=started)
+    watch_run(run, port=port, device=device, started=started)

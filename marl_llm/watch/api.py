@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
-from marl_llm.errors import ConfigError, MarlError
+from marl_llm.errors import MarlError
 from marl_llm.watch.acts import Acts
 from marl_llm.watch.browser import Browser, MustScoreError
 from marl_llm.watch.credits import ReadingError
@@ -30,7 +30,7 @@ class _Asked(BaseModel):
 
 
 class BranchRequest(_Asked):
-    """From a turn on."""
+    """From a turn on: with a reply it is said in the turn, and the policy, if one is named, plays on."""
 
     id: str
     turn: int = Field(ge=0)
@@ -55,6 +55,7 @@ class PlayRequest(_Asked):
     seat: str | None = None
     against: str | dict[str, str] = "random"
     seed: int = 0
+    step: int | None = None
 
 
 class MoveRequest(_Asked):
@@ -184,8 +185,6 @@ def _act(app: FastAPI, browser: Browser, acts: Acts, jobs: Jobs) -> None:
 
     @app.post("/api/branch")
     def branch(asked: BranchRequest) -> dict[str, str]:
-        if asked.policy is not None and asked.reply is not None:
-            raise ConfigError("branch: either a policy or a reply, since the reply takes the turn's place")
         browser.touch()
         return begin(of_episode(asked, "branch"))
 

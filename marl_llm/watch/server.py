@@ -20,12 +20,13 @@ HOST = "127.0.0.1"
 SHUTDOWN_S = 2.0
 
 
-def watch_run(run: Path, *, port: int = 8321, started: Callable[[str], None]) -> None:
+def watch_run(run: Path, *, port: int = 8321, device: str | None = None, started: Callable[[str], None]) -> None:
     """Show a run until SIGTERM or Ctrl-C.
 
     Args:
         run: its directory; training may go on there.
         port: 0: any that is free.
+        device: of the models that play what is asked; None: where the run has them.
         started: called with the address, token included, once requests are taken.
 
     Raises:
@@ -35,7 +36,7 @@ def watch_run(run: Path, *, port: int = 8321, started: Callable[[str], None]) ->
     try:
         with TemporaryDirectory(prefix="marl-llm-watch-") as elsewhere:
             browser = Browser(run, _index(run, Path(elsewhere)))
-            asyncio.run(_serve(socket, browser, started))
+            asyncio.run(_serve(socket, browser, Acts(run, device=device), started))
     finally:
         socket.close()
 
@@ -48,9 +49,9 @@ def _index(run: Path, elsewhere: Path) -> Index:
         return Index(run, elsewhere / FILE)
 
 
-async def _serve(socket: Socket, browser: Browser, started: Callable[[str], None]) -> None:
+async def _serve(socket: Socket, browser: Browser, acts: Acts, started: Callable[[str], None]) -> None:
     token = secrets.token_urlsafe(24)
-    acts, jobs = Acts(browser.run), Jobs()
+    jobs = Jobs()
     app = make_app(browser, acts, jobs, token=token, port=socket.getsockname()[1])
     server = Server(app, shutdown_s=SHUTDOWN_S)
     server.stop_on_signals()

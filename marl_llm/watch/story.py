@@ -29,8 +29,8 @@ def story(episode: Episode) -> dict[str, Any]:
         "rules_of": match.game,
         "settings": dict(match.settings),
         "group": match.group,
-        "member": match.member,
-        "seed": str(match.seed),  # more digits than a number of JavaScript has
+        "member": str(match.member),
+        "seed": str(match.seed),  # like the member's it may have more digits than a number of JavaScript
         "status": episode.status,
         "note": episode.note,
         "seats": dict(match.seats),

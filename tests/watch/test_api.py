@@ -164,7 +164,6 @@ def test_a_branch_is_asked_for_and_waited_for(client: TestClient, acts: FakeActs
     [
         ({"id": "s2/g0/m1", "turn": 0, "n": 0}, "n: "),
         ({"id": "s2/g0/m1", "turn": -1}, "turn: "),
-        ({"id": "s2/g0/m1", "turn": 0, "policy": "random", "reply": "bet"}, "either a policy or a reply"),
         ({"id": "nobody", "turn": 0}, "no episode 'nobody'"),
         ({"id": "s2/g0/m1", "turn": 0, "more": 1}, "more: "),
     ],
