@@ -88,9 +88,9 @@ def serve(
     ] = None,
     max_body: Annotated[int, typer.Option(help="Bytes of a request; more get status 413", min=1)] = 2**20,
 ) -> None:
-    """Serve the policies of a run, and teams of them, behind an OpenAI-compatible API (docs/serving.md).
+    r"""Serve the policies of a run, and teams of them, behind an OpenAI-compatible API (docs/serving.md).
 
-    SIGTERM or Ctrl-C ends it: no new requests, those in flight are finished. Needs pip install 'marl-llm[serve]'.
+    SIGTERM or Ctrl-C ends it: no new requests, those in flight are finished. Needs pip install 'marl-llm\[serve]'.
 
     Example: marl-llm serve runs/debate_tiny-seed0-1 --port 8000
     """

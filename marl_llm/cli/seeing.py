@@ -50,9 +50,9 @@ def watch(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser of this machine")] = False,
 ) -> None:
-    """Browse a run's episodes: who saw, thought and said what, why it was praised, and what would have been otherwise.
+    r"""Browse a run's episodes: who saw, thought and said what, why it was praised, and what would have been otherwise.
 
-    A page for this machine alone, live while training goes on; Ctrl-C ends it. Needs pip install 'marl-llm[watch]'.
+    A page for this machine alone, live while training goes on; Ctrl-C ends it. Needs pip install 'marl-llm\[watch]'.
 
     Example: marl-llm watch runs/kuhn-seed0-1
     """

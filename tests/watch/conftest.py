@@ -75,10 +75,10 @@ def read(run: Path) -> Index:
     return index
 
 
-@pytest.fixture
-def reader(trained: Path, tmp_path: Path) -> Browser:
+@pytest.fixture(scope="session")
+def reader(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Browser:
     """The trained run as somebody reads it, read in full; nothing is written to it."""
-    found = Browser(trained, Index(trained, tmp_path / "index.sqlite"))
+    found = Browser(trained, Index(trained, tmp_path_factory.mktemp("index") / "index.sqlite"))
     for _ in found.index.refresh():
         pass
     found.curves.refresh()
