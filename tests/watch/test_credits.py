@@ -77,10 +77,10 @@ def test_advantages_colour_turns_and_of_a_recipe_over_tokens_the_tokens(reader: 
 
 def test_entropy_is_asked_of_a_model_once(reader: Browser) -> None:
     with pytest.raises(MustScoreError, match="entropy is not in the log"):
-        reader.colours("s2/g0/m1", "entropy", "", 2)
-    reader.keep_scores("s2/g0/m1", 2, {0: {"entropy": (0.5,), "ratio": (1.5,)}})
-    assert reader.colours("s2/g0/m1", "entropy", "", 2)["turns"][0]["value"] == 0.5
-    assert reader.colours("s2/g0/m1", "ratio", "", 2)["turns"][0]["tokens"][0]["value"] == 1.5
+        reader.colours("s1/g0/m1", "entropy", "", 2)
+    reader.keep_scores("s1/g0/m1", 2, {0: {"entropy": (0.5,), "ratio": (1.5,)}})
+    assert reader.colours("s1/g0/m1", "entropy", "", 2)["turns"][0]["value"] == 0.5
+    assert reader.colours("s1/g0/m1", "ratio", "", 2)["turns"][0]["tokens"][0]["value"] == 1.5
 
 
 @pytest.mark.parametrize(
