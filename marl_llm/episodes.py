@@ -8,7 +8,7 @@ them comes back as a list.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from marl_llm.errors import RunError
 from marl_llm.types import Branch, Completion, Episode, Match, Turn
 
 Json = dict[str, Any]
+GREATEST = 1e100
+"""What is further from 0 was not measured: its square would not be a number."""
 
 
 def episode_to_json(episode: Episode, *, tokens: bool = True) -> str:
@@ -84,6 +86,58 @@ def episode_files(folder: Path) -> list[tuple[int, Path]]:
     """Step and file of what is called `step_000012.jsonl` in a folder, in the order of steps; the rest is not ours."""
     named = ((re.fullmatch(r"step_(\d+)\.jsonl", file.name), file) for file in folder.glob("step_*.jsonl"))
     return sorted((int(match[1]), file) for match, file in named if match)
+
+
+def checked(episode: Episode) -> Episode:
+    """The episode, if its texts are texts and its numbers numbers.
+
+    Raises:
+        ValueError: something in it has another type.
+    """
+    for turn in episode.turns:
+        maybe = tuple(text for text in (turn.action, turn.state_key) if text is not None)
+        texts = (turn.agent, turn.role, turn.policy, turn.observation, turn.reply, *maybe)
+        if not _texts((*texts, *(turn.legal_actions or ()))):
+            raise ValueError("a turn has something else where a text belongs")
+        if not _numbers(turn.rewards, is_number_or_none) or not _numbers(turn.probes, is_number):
+            raise ValueError("a reward or a probe is no number")
+        if not is_number(turn.weight) or type(turn.begun) is not int or turn.legal not in (True, False, None):
+            raise ValueError("a turn has something else where a number belongs")
+        done = turn.completion
+        if done is not None and not (_all_numbers(done.tokens) and _all_numbers(done.logprobs)):
+            raise ValueError("what was sampled is no row of numbers")
+    match = episode.match
+    if not _texts((match.id, match.game, match.group, match.label, episode.status, episode.note)):
+        raise ValueError("its match has something else where a text belongs")
+    if not isinstance(match.seats, dict) or not _texts(tuple(match.seats.values())):
+        raise ValueError("its seats are no policies")
+    if type(match.begins) is not int or (match.branch is not None and not _texts((match.branch.episode,))):
+        raise ValueError("its branch is none")
+    if not _numbers(episode.returns, is_number):
+        raise ValueError("a return is no number")
+    return episode
+
+
+def _texts(values: tuple[object, ...]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _numbers(values: object, right: Callable[[object], bool]) -> bool:
+    return isinstance(values, dict) and all(map(right, values.values()))
+
+
+def _all_numbers(values: tuple[object, ...]) -> bool:
+    return all(map(is_number, values))
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number, and one that may have been measured."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -GREATEST < value < GREATEST
+
+
+def is_number_or_none(value: object) -> bool:
+    """The same; None is what could not be measured."""
+    return value is None or is_number(value)
 
 
 def _read(file: Path) -> Iterator[Episode]:

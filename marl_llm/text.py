@@ -29,6 +29,22 @@ SYSTEM, FIRST, SECOND, THIRD = "zqsystemzq", "zqfirstzq", "zqsecondzq", "zqthird
 REPLIES = ("zqreplyazq", "zqreplybzq")
 
 
+def parted(reply: str) -> tuple[str | None, str]:
+    """What a reply thinks first, and the rest; None: it does not begin with a thought.
+
+    A thought that nothing ends is all of the reply, and a `</think>` that nothing opened ends one that a template has
+    begun in the prompt.
+    """
+    tags = [tag for tag in TAG.finditer(reply) if tag["name"].lower() == "think"]
+    if not tags or (not tags[0]["close"] and reply[: tags[0].start()].strip()):
+        return None, reply
+    begin = 0 if tags[0]["close"] else tags[0].end()
+    end = next((tag for tag in tags if tag["close"]), None)
+    if end is None:
+        return reply[begin:].strip(), ""
+    return reply[begin : end.start()].strip(), reply[end.end() :].lstrip()
+
+
 class Chat:
     """Prompts of one tokenizer, in the form of its chat template."""
 

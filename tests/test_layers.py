@@ -34,7 +34,7 @@ ORDER = (
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The parts of one room that are files side by side.
-ROOM = {"episodes": "run", "checkpoints": "run", "files": "run", "scalars": "run"}
+ROOM = {"episodes": "run", "checkpoints": "run", "files": "run", "lines": "run", "scalars": "run"}
 
 
 def room_of(file: Path) -> str:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from marl_llm.errors import ModelError
-from marl_llm.text import Chat, answer_instruction, canonical_reply, is_plain, read_action, without_thoughts
+from marl_llm.text import Chat, answer_instruction, canonical_reply, is_plain, parted, read_action, without_thoughts
 
 CHATML = """
 {%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}
@@ -344,3 +344,20 @@ def test_thoughts_without_end_are_read_in_no_time() -> None:
     for tag in ("<think>", "</think>", "< think >x</think>"):
         assert without_thoughts(tag * 20_000) == ""
     assert time.process_time() - began < 5.0, "a second or two at most; what is quadratic takes minutes"
+
+
+@pytest.mark.parametrize(
+    ("reply", "thought", "rest"),
+    [
+        ("<think>a</think> <answer>b</answer>", "a", "<answer>b</answer>"),
+        (" < think >\na\n</ think >b", "a", "b"),
+        ("<answer>b</answer>", None, "<answer>b</answer>"),
+        ("<think>never ends", "never ends", ""),
+        ("begun in the prompt</think>b", "begun in the prompt", "b"),
+        ("say <think> aloud", None, "say <think> aloud"),
+        ("b <think>a</think>", None, "b <think>a</think>"),
+        ("<think></think>", "", ""),
+    ],
+)
+def test_a_thought_is_parted_from_what_is_said(reply: str, thought: str | None, rest: str) -> None:
+    assert parted(reply) == (thought, rest)

@@ -1,15 +1,14 @@
 """Advantages of logged episodes, by the recipe that the run learns by."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from marl_llm.checkpoints import checkpoint_values, list_checkpoints
-from marl_llm.credit.load import REMEMBERING, Recipe, Step
-from marl_llm.credit.recipe import State, credit, load_recipe
+from marl_llm.credit.recipe import Recipe, State, credit, load_recipe, remembers
 from marl_llm.errors import MarlError
 from marl_llm.report.logs import RunLog
 from marl_llm.types import Episode
@@ -37,7 +36,7 @@ class Judge:
         except (MarlError, OSError) as error:
             return Judge(recipe=None, notes=[f"Advantages are not known, since the recipe cannot be read: {error}"])
         judge = Judge(recipe=recipe)
-        if any(_remembers(step) for step in recipe.stages):
+        if remembers(recipe):
             judge._states = list_checkpoints(log.path / "checkpoints")
             judge.notes.append(
                 "The recipe remembers earlier steps. What it remembered is taken from the nearest checkpoint before "
@@ -76,12 +75,3 @@ class Judge:
                     continue
                 return state if isinstance(state, dict) else None
         return None
-
-
-def _remembers(step: Step) -> bool:
-    return step.stage in REMEMBERING or any(_remembers(inner) for inner in _inner(step))
-
-
-def _inner(step: Step) -> Iterator[Step]:
-    for term in step.terms:
-        yield from term.steps

@@ -6,21 +6,20 @@ A last line without its end is no damage: somebody may be writing it at this mom
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from marl_llm.config import Config
-from marl_llm.episodes import episode_files, episode_from_json
+from marl_llm.episodes import checked, episode_files, episode_from_json, is_number, is_number_or_none
 from marl_llm.errors import MarlError, RunError
+from marl_llm.lines import finished_lines
 from marl_llm.run import Run, list_evaluations
 from marl_llm.types import Episode
 
 MOST_FILES = 24
 """Steps whose episodes are read, however long a run is."""
-GREATEST = 1e100
-"""What is further from 0 was not measured: its square would not be a number."""
 MOST_LINES = 5
 """Damaged lines of one file that are named."""
 
@@ -112,20 +111,17 @@ def even(items: Sequence[tuple[int, Path]], most: int) -> list[tuple[int, Path]]
 
 def episodes_of(file: Path, damage: list[str]) -> Iterator[tuple[int, Episode]]:
     """Where its line begins (bytes), and the episode, of each line of a file that is one; the rest goes to `damage`."""
-    name, bad, offset = f"{file.parent.parent.name}/episodes/{file.name}", 0, 0
+    name, bad = f"{file.parent.parent.name}/episodes/{file.name}", 0
     try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    episode = _checked(episode_from_json(line))
-                except (ValueError, RecursionError) as error:
-                    if line.endswith(b"\n"):
-                        bad += 1
-                        if bad <= MOST_LINES:
-                            damage.append(f"{name}: line {number} is not an episode: {str(error)[:200]}")
-                else:
-                    yield offset, episode
-                offset += len(line)
+        for number, (offset, line) in enumerate(finished_lines(file), start=1):
+            try:
+                episode = checked(episode_from_json(line))
+            except (ValueError, RecursionError) as error:
+                bad += 1
+                if bad <= MOST_LINES:
+                    damage.append(f"{name}: line {number} is not an episode: {str(error)[:200]}")
+            else:
+                yield offset, episode
     except OSError as error:
         damage.append(f"{name}: could not be read: {error.strerror or error}")
     if bad > MOST_LINES:
@@ -137,83 +133,30 @@ def episode_at(file: Path, offset: int) -> Episode | None:
     try:
         with file.open("rb") as lines:
             lines.seek(offset)
-            return _checked(episode_from_json(lines.readline()))
+            return checked(episode_from_json(lines.readline()))
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _checked(episode: Episode) -> Episode:
-    """The episode, if its texts are texts and its numbers numbers.
-
-    Raises:
-        ValueError: something in it has another type.
-    """
-    for turn in episode.turns:
-        maybe = tuple(text for text in (turn.action, turn.state_key) if text is not None)
-        texts = (turn.agent, turn.role, turn.policy, turn.observation, turn.reply, *maybe)
-        if not _texts((*texts, *(turn.legal_actions or ()))):
-            raise ValueError("a turn has something else where a text belongs")
-        if not _numbers(turn.rewards, _number_or_none) or not _numbers(turn.probes, _number):
-            raise ValueError("a reward or a probe is no number")
-        if not _number(turn.weight) or type(turn.begun) is not int or turn.legal not in (True, False, None):
-            raise ValueError("a turn has something else where a number belongs")
-        done = turn.completion
-        if done is not None and not (_all_numbers(done.tokens) and _all_numbers(done.logprobs)):
-            raise ValueError("what was sampled is no row of numbers")
-    match = episode.match
-    if not _texts((match.id, match.game, match.group, match.label, episode.status, episode.note)):
-        raise ValueError("its match has something else where a text belongs")
-    if not isinstance(match.seats, dict) or not _texts(tuple(match.seats.values())):
-        raise ValueError("its seats are no policies")
-    if type(match.begins) is not int or (match.branch is not None and not _texts((match.branch.episode,))):
-        raise ValueError("its branch is none")
-    if not _numbers(episode.returns, _number):
-        raise ValueError("a return is no number")
-    return episode
-
-
-def _texts(values: tuple[object, ...]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _numbers(values: object, right: Callable[[object], bool]) -> bool:
-    return isinstance(values, dict) and all(map(right, values.values()))
-
-
-def _all_numbers(values: tuple[object, ...]) -> bool:
-    return all(map(_number, values))
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -GREATEST < value < GREATEST
-
-
-def _number_or_none(value: object) -> bool:
-    return value is None or _number(value)
 
 
 def _series(file: Path, damage: list[str]) -> dict[str, Series]:
     found: dict[str, Series] = defaultdict(Series)
     name, bad = f"{file.parent.name}/{file.name}", 0
     try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    row = json.loads(line)
-                    step = row["step"]
-                    if not isinstance(row, dict) or not isinstance(step, int):
-                        raise ValueError
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    bad += 1
-                    if bad <= MOST_LINES:
-                        damage.append(f"{name}: line {number} is not the metrics of a step")
-                    continue
-                for key, value in row.items():
-                    if key != "step" and _number(value):
-                        found[key].steps.append(step)
-                        found[key].values.append(float(value))
+        for number, (_, line) in enumerate(finished_lines(file), start=1):
+            try:
+                row = json.loads(line)
+                step = row["step"]
+                if not isinstance(row, dict) or not isinstance(step, int):
+                    raise ValueError
+            except (ValueError, TypeError, KeyError, RecursionError):
+                bad += 1
+                if bad <= MOST_LINES:
+                    damage.append(f"{name}: line {number} is not the metrics of a step")
+                continue
+            for key, value in row.items():
+                if key != "step" and is_number(value):
+                    found[key].steps.append(step)
+                    found[key].values.append(float(value))
     except FileNotFoundError:
         damage.append(f"{name}: is missing")
     except OSError as error:
@@ -231,9 +174,9 @@ def _evaluations(path: Path, damage: list[str]) -> dict[int, Mapping[str, Any]]:
             for measured in data["games"].values():
                 for seats in measured["opponents"].values():
                     for score in seats.values():
-                        if not all(_number(score[key]) for key in ("mean", "low", "high", "games", "win_rate")):
+                        if not all(is_number(score[key]) for key in ("mean", "low", "high", "games", "win_rate")):
                             raise ValueError("a score is no number")
-                if not _number_or_none(measured["exploitability"]):
+                if not is_number_or_none(measured["exploitability"]):
                     raise ValueError("the exploitability is no number")
             found[step] = data["games"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from marl_llm.report.logs import episode_at
 from marl_llm.report.sample import Sample, action_name
-from marl_llm.text import TAG
+from marl_llm.text import parted
 from marl_llm.types import Turn
 from marl_llm.visible import cut
 
@@ -99,7 +99,7 @@ def transcript(sample: Sample, place: int, *, title: str, turn: int | None = Non
 
 
 def _line(index: int, turn: Turn, advantage: float | None, longest: int, here: bool) -> Line:
-    thought, reply = thought_of(turn.reply)
+    thought, reply = parted(turn.reply)
     return Line(
         number=index,
         agent=turn.agent,
@@ -115,22 +115,6 @@ def _line(index: int, turn: Turn, advantage: float | None, longest: int, here: b
         advantage=advantage if advantage is not None and isfinite(advantage) else None,
         here=here,
     )
-
-
-def thought_of(reply: str) -> tuple[str | None, str]:
-    """What a reply thinks first, and the rest; None where it does not begin with a thought.
-
-    A thought that nothing ends is all of the reply, and a `</think>` that nothing opened ends one.
-    """
-    tags = [tag for tag in TAG.finditer(reply) if tag["name"].lower() == "think"]
-    if tags and not tags[0]["close"] and not reply[: tags[0].start()].strip():
-        end = next((tag for tag in tags[1:] if tag["close"]), None)
-        if end is None:
-            return reply[tags[0].end() :], ""
-        return reply[tags[0].end() : end.start()], reply[end.end() :]
-    if tags and tags[0]["close"]:
-        return reply[: tags[0].start()], reply[tags[0].end() :]
-    return None, reply
 
 
 def _said(text: str, longest: int) -> Said:

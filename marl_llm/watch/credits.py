@@ -14,10 +14,10 @@ from marl_llm.credit.needs import lacking, needs, refused
 from marl_llm.credit.origin import Origin, origins
 from marl_llm.credit.recipe import Credited, Recipe, State, credit, credit_table, load_recipe, remembers
 from marl_llm.credit.table import turn_table
-from marl_llm.episodes import episode_files, episode_from_json
+from marl_llm.episodes import checked, episode_files, episode_from_json
 from marl_llm.errors import ConfigError, MarlError, RunError
+from marl_llm.lines import Mark, finished_lines
 from marl_llm.types import Episode
-from marl_llm.watch.lines import Mark, finished_lines
 
 KEPT = 8
 """Steps and recipes whose numbers stay in memory."""
@@ -159,9 +159,9 @@ class Credits:
 def read_whole(file: Path) -> list[Episode]:
     """The episodes of one file; damaged lines, which the index names, are passed over."""
     episodes = []
-    for _, line in finished_lines(file, Mark()):
+    for _, line in finished_lines(file):
         try:
-            episodes.append(episode_from_json(line))
+            episodes.append(checked(episode_from_json(line)))
         except ValueError:
             continue
     return episodes
@@ -175,7 +175,7 @@ def read_one(file: Path, offset: int) -> Episode:
     """
     try:
         _, line = next(finished_lines(file, Mark(offset=offset)))
-        return episode_from_json(line)
+        return checked(episode_from_json(line))
     except (OSError, StopIteration, ValueError) as error:
         raise RunError(
             f"{file}: there is no episode at byte {offset} any more; the run has been resumed or damaged"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.alarms import MEANING
-from marl_llm.watch.lines import Mark, finished_lines
+from marl_llm.lines import Mark, finished_lines
 
 POINTS = 300
 """Steps that a curve has at most; each stands for the mean of those around it."""

@@ -20,8 +20,8 @@ from zlib import crc32
 import msgspec
 
 from marl_llm.errors import ConfigError, RunError
+from marl_llm.lines import Mark, finished_lines
 from marl_llm.matchmaking import seat_policy
-from marl_llm.watch.lines import Mark, finished_lines
 
 FILE = "watch.sqlite"
 SEARCHED = 20_000

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from marl_llm.text import TAG
+from marl_llm.text import parted
 from marl_llm.types import Episode, Turn
 
 SHOWN = 20_000
@@ -49,16 +49,6 @@ def field_of(turn: Turn, name: str) -> str:
         return turn.observation
     thought, reply = parted(turn.reply)
     return reply if name == "reply" else thought or ""
-
-
-def parted(reply: str) -> tuple[str | None, str]:
-    """Thought and the rest of a reply; None: it has no thought. One that does not end has no rest."""
-    tags = [tag for tag in TAG.finditer(reply) if tag["name"].lower() == "think"]
-    begin = tags[0].end() if tags and not tags[0]["close"] and not reply[: tags[0].start()].strip() else 0
-    end = next((tag for tag in tags if tag["close"]), None)
-    if end is not None:  # a template may have begun the thought in the prompt
-        return reply[begin : end.start()].strip(), reply[end.end() :].lstrip()
-    return (reply[begin:].strip(), "") if begin else (None, reply)
 
 
 def _turn(index: int, turn: Turn, number: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from marl_llm.report.logs import MOST_FILES, even, read_run
 from marl_llm.report.make import MARK, Made, make_report
 from marl_llm.report.page import script
 from marl_llm.report.sample import read_sample
-from marl_llm.report.transcripts import thought_of
 from tests.report.runs import SMALL, bluff, bluffs, evaluation, run
 
 
@@ -395,20 +394,6 @@ def test_the_sample_is_even_and_small(tmp_path: Path) -> None:
     assert (len(steps), steps[0], steps[-1]) == (24, 1, 1000)
     assert {b - a for a, b in pairwise(steps)} <= {43, 44}
     assert even(files[:3], MOST_FILES) == files[:3]
-
-
-@pytest.mark.parametrize(
-    ("reply", "thought", "rest"),
-    [
-        ("<think>a</think>b", "a", "b"),
-        ("a</think>b", "a", "b"),
-        ("<think>a", "a", ""),
-        ("b <think>a</think>", None, "b <think>a</think>"),
-        ("b", None, "b"),
-    ],
-)
-def test_thoughts_are_told_from_replies(reply: str, thought: str | None, rest: str) -> None:
-    assert thought_of(reply) == (thought, rest)
 
 
 def test_the_command_prints_where_the_report_is(tmp_path: Path) -> None:

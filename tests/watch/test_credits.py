@@ -12,7 +12,6 @@ from marl_llm import cli
 from marl_llm.episodes import read_episodes
 from marl_llm.watch import credits
 from marl_llm.watch.browser import Browser, MustScoreError
-from marl_llm.watch.story import parted
 
 
 def through_the_command(recipe: str, run: Path, turn: str) -> Any:
@@ -81,19 +80,3 @@ def test_entropy_is_asked_of_a_model_once(reader: Browser) -> None:
     reader.keep_scores("s1/g0/m1", 2, {0: {"entropy": (0.5,), "ratio": (1.5,)}})
     assert reader.colours("s1/g0/m1", "entropy", "", 2)["turns"][0]["value"] == 0.5
     assert reader.colours("s1/g0/m1", "ratio", "", 2)["turns"][0]["tokens"][0]["value"] == 1.5
-
-
-@pytest.mark.parametrize(
-    ("reply", "thought", "rest"),
-    [
-        ("<think>a</think> <answer>b</answer>", "a", "<answer>b</answer>"),
-        (" < think >\na\n</ think >b", "a", "b"),
-        ("<answer>b</answer>", None, "<answer>b</answer>"),
-        ("<think>never ends", "never ends", ""),
-        ("begun in the prompt</think>b", "begun in the prompt", "b"),
-        ("say <think> aloud", None, "say <think> aloud"),
-        ("<think></think>", "", ""),
-    ],
-)
-def test_a_thought_is_parted_from_what_is_said(reply: str, thought: str | None, rest: str) -> None:
-    assert parted(reply) == (thought, rest)

@@ -22,7 +22,10 @@ class Mark:
         return status.st_ino == self.inode and status.st_size >= self.offset
 
 
-def finished_lines(path: Path, mark: Mark) -> Iterator[tuple[int, bytes]]:
+BEGINNING = Mark()
+
+
+def finished_lines(path: Path, mark: Mark = BEGINNING) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each finished line after `mark`, one in memory at a time; what follows the last newline is
     still being written.
 
