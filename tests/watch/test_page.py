@@ -176,6 +176,8 @@ def test_why_the_policy_bluffs_with_a_jack_is_told_by_the_report_alone(
         jack = page.locator("article.decision", has_text="Your card: J. Moves so far: none.").first
         expect(jack).to_be_visible()
         expect(page.locator("article.decision", has_text="Your card: Q. Moves so far: none.").first).to_be_hidden()
+        expect(page.locator("[data-decision]:visible").first).to_contain_text("card: J")
+        assert page.locator("[data-decision]:visible", has_text="card: Q").count() == 0
         top(page, "#why-h")
         shoot(page, tmp_path, "why-2-find")
         expect(jack.locator("svg, canvas").first).to_be_visible()

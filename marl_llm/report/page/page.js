@@ -44,6 +44,7 @@ if (find) {
     decisions.forEach((one, number) => {
       one.hidden = !texts[number].includes(wanted);
       count += one.hidden ? 0 : 1;
+      for (const rows of document.querySelectorAll(`[data-decision="${one.id}"]`)) rows.hidden = one.hidden;
     });
     document.getElementById("found").textContent = wanted ? `${count} of ${decisions.length}` : "";
   });
