@@ -148,11 +148,7 @@ def compose(logs: Sequence[RunLog], refused: Sequence[str], tell: Tell) -> Repor
     tell("drawing")
     by_section, drawn = curves(groups)
     names = _Unique()
-    by_section = {
-        section: names.charts([*by_section.get(section, ()), *(_lengths(looked) if section == "What it does" else ())])
-        for section in SECTIONS
-        if section in by_section
-    }
+    by_section = {section: names.charts(by_section[section]) for section in SECTIONS if section in by_section}
     alarms = tuple(alarm for log in logs for alarm in _alarms(log, len(logs) > 1))
     most = max(6, MOST_STATES // len(groups))
     several = len(groups) > 1
@@ -410,33 +406,6 @@ def _points(points: Sequence[Point]) -> list[dict[str, Any]]:
 def _matrices(one: Looked) -> list[Chart]:
     chart = rated(one.variant.first, one.sample)
     return [*payoffs(one.variant.first, one.sample), *([chart] if chart else [])]
-
-
-def _lengths(looked: Sequence[Looked]) -> list[Chart]:
-    """Length of replies by role, from the sampled episodes."""
-    rows: list[dict[str, Any]] = []
-    for one in looked:
-        table = one.sample.decisions
-        for code, (game, role, policy) in enumerate(one.sample.who):
-            games = len({name for name, _, _ in one.sample.who}) > 1
-            label = f"{shortened(game, LABEL)} {shortened(role, LABEL)}" if games else shortened(role, LABEL)
-            label = label if len({p for _, _, p in one.sample.who}) == 1 else f"{label}, {shortened(policy, LABEL)}"
-            label = label if len(looked) == 1 else f"{label} ({one.variant.name})"
-            for step in one.sample.steps:
-                lengths = table.length[(table.who == code) & (table.step == step)]
-                if len(lengths):
-                    rows.append({"c": label, "x": step, "y": round(float(lengths.mean()), 2)})
-    names = list(dict.fromkeys(row["c"] for row in rows))[:8]
-    if not names:
-        return []
-    return [
-        Chart(
-            name="reply-length",
-            title="Length of replies by role",
-            about="Mean over the sampled steps, thoughts included.",
-            spec=lines([row for row in rows if row["c"] in names], y="characters", names=names, zero=True),
-        )
-    ]
 
 
 def _credit(sample: Sample) -> list[Chart]:

@@ -459,7 +459,7 @@ def test_a_real_run_of_two_games_has_everything(tmp_path: Path) -> None:
     assert {game for game, _, _ in sample.who} == {"one", "two"}
     wanted = {"curve-exploitability", "curve-return-by-role", "curve-entropy", "curve-gap-between-engine-and-learner",
               "curve-tokens-sampled-by-role", "curve-loss", "payoffs-one-3", "payoffs-two-0", "payoffs-trained-two",
-              "reply-length", "advantages-player-0-one"}  # fmt: skip
+              "curve-tokens-of-a-reply-by-role", "curve-entropy-by-role", "advantages-player-0-one"}  # fmt: skip
     assert wanted <= specs(report).keys()
     assert {row["c"] for row in rows(specs(report)["curve-exploitability"])} == {"one"}
     assert len(report.report.transcripts[0][1]) >= 2
