@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from marl_llm import cli
 from marl_llm.episodes import read_episodes
 from marl_llm.run import read_metrics
+from marl_llm.types import Episode, Turn
 from tests.watch.conftest import SMALL, episode, lines, step_file, turn
 from tests.watch.pages import fits, opened, shoot, until, watching
 
@@ -240,6 +242,7 @@ def test_tic_tac_toe_is_won_by_clicking(page: Page, server: str, tmp_path: Path)
             shoot(page, tmp_path, "play")
             page.click("#play-episode")
             expect(page.locator("#returns [data-agent='player_0']")).to_contain_text("+1")
+            expect(page.locator("#turns .board").first).to_be_visible()
             return
     raise AssertionError("ten games, and none was won")
 
@@ -345,6 +348,34 @@ def test_hostile_text_is_shown_as_text(browser: Browser, written: Path, tmp_path
         assert page.evaluate("document.body.textContent.length") < 1_000_000
         assert page.locator("#injected, main img, main script, main style").count() == 0
         assert fits(page)
+
+
+def test_debates_are_columns_and_calls_are_a_tree(browser: Browser, written: Path) -> None:
+    def told(game: str, name: str, *turns: Turn) -> Episode:
+        one = episode(0, *turns)
+        returns = {turn.agent: 1.0 for turn in turns}
+        return replace(one, match=replace(one.match, id=name, game=game), returns=returns)
+
+    speakers = [f"debater_{number}" for number in range(3)]
+    debate = [turn(who, f"{who} says {rounds}") for rounds in range(2) for who in speakers]
+    main, *found = (
+        turn("planner", "ask"),
+        turn("searcher_0", "look"),
+        turn("searcher_1", "look"),
+        turn("planner", "done"),
+    )
+    calls = [main, replace(found[0], parent=0), replace(found[1], parent=0), found[2]]
+    step_file(written, 1).write_bytes(lines([told("debate", "talk", *debate), told("deep_research", "calls", *calls)]))
+    with watching(written) as address, opened(browser, address) as page:
+        go(page, address, "#/episode/talk")
+        expect(page.locator("input[data-layout='columns']")).to_be_checked()
+        places = [page.locator(f"[data-turn='{index}']").bounding_box() for index in range(6)]
+        across, down = [{round(box[side]) for box in places if box} for side in ("x", "y")]
+        assert (len(across), len(down)) == (3, 2)
+        go(page, address, "#/episode/calls")
+        expect(page.locator("input[data-layout='tree']")).to_be_checked()
+        expect(page.locator(".calls [data-turn]")).to_have_count(2)
+        expect(page.locator(".calls [data-turn='1']")).to_contain_text("searcher_0")
 
 
 def test_a_run_is_followed_while_it_trains(browser: Browser, tmp_path: Path) -> None:
