@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -308,6 +309,14 @@ def test_who_has_no_token_reads_and_cannot_act(browser: Browser, server: str, de
         page.click("[data-ask='0']")
         expect(page.locator("#whatif-token")).to_be_visible()
         assert page.locator("#whatif-run").is_disabled()
+
+
+def test_nothing_but_one_address_of_this_machine_is_listened_at(server: str) -> None:
+    port = int(re.findall(r":(\d+)/", server)[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
 def test_the_token_is_not_left_in_the_address(page: Page, server: str) -> None:
