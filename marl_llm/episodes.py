@@ -94,7 +94,7 @@ def checked(episode: Episode) -> Episode:
     Raises:
         ValueError: something in it has another type.
     """
-    for turn in episode.turns:
+    for index, turn in enumerate(episode.turns):
         maybe = tuple(text for text in (turn.action, turn.state_key) if text is not None)
         texts = (turn.agent, turn.role, turn.policy, turn.observation, turn.reply, *maybe)
         if not _texts((*texts, *(turn.legal_actions or ()))):
@@ -106,13 +106,27 @@ def checked(episode: Episode) -> Episode:
         done = turn.completion
         if done is not None and not (_all_numbers(done.tokens) and _all_numbers(done.logprobs)):
             raise ValueError("what was sampled is no row of numbers")
+        if done is not None and not (_tokens(done.tokens) and len(done.tokens) == len(done.logprobs)):
+            raise ValueError("what was sampled is no row of tokens with a log-probability each")
+        if done is not None and not (_all_numbers(done.versions) and len(done.tokens) == len(done.versions)):
+            raise ValueError("what was sampled does not have a version for each token")
+        if not _tokens(turn.prompt or ()) or not _numbers(turn.token_probes, _is_row):
+            raise ValueError("a prompt or a probe is no row of numbers")
+        if turn.parent is not None and not (type(turn.parent) is int and 0 <= turn.parent < index):
+            raise ValueError("a turn is called by one that is not before it")
     match = episode.match
+    if type(match.seed) is not int or type(match.member) is not int:
+        raise ValueError("its seed or member is no whole number")
+    if not isinstance(match.settings, dict) or not isinstance(episode.hidden, dict):
+        raise ValueError("its settings or what is hidden are no mapping")
     if not _texts((match.id, match.game, match.group, match.label, episode.status, episode.note)):
         raise ValueError("its match has something else where a text belongs")
     if not isinstance(match.seats, dict) or not _texts(tuple(match.seats.values())):
         raise ValueError("its seats are no policies")
     if type(match.begins) is not int or (match.branch is not None and not _texts((match.branch.episode,))):
         raise ValueError("its branch is none")
+    if match.branch is not None and match.branch.episode == match.id:
+        raise ValueError("it is forked from itself")
     if not _numbers(episode.returns, is_number):
         raise ValueError("a return is no number")
     return episode
@@ -124,6 +138,15 @@ def _texts(values: tuple[object, ...]) -> bool:
 
 def _numbers(values: object, right: Callable[[object], bool]) -> bool:
     return isinstance(values, dict) and all(map(right, values.values()))
+
+
+def _tokens(values: tuple[object, ...]) -> bool:
+    return all(type(value) is int and 0 <= value < 2**31 for value in values)
+
+
+def _is_row(values: object) -> bool:
+    """Whether it is a row of numbers; NaN is what was not measured."""
+    return isinstance(values, tuple) and all(type(value) in (int, float) for value in values)
 
 
 def _all_numbers(values: tuple[object, ...]) -> bool:

@@ -36,6 +36,7 @@ class Acts:
         self._run = run
         self._device = device
         self._asking = Lock()
+        self._starting = Lock()
         self._child: _Child | None = None
         self._requests = 0
         self._tables = 0
@@ -61,23 +62,25 @@ class Acts:
 
     def close(self) -> None:
         """End the process, whatever it is doing; who still waits for it gets an error."""
-        self._closed = True
-        child = self._child
+        with self._starting:
+            self._closed = True
+            child = self._child
         if child is not None:
             child.end()
             with self._asking:
                 child.release()
 
     def _running(self, tell: Tell) -> "_Child":
-        if self._closed:
-            raise ActError("the watcher is closing")
-        if self._child is None or self._child.died:
-            tell({"doing": "starting the process that plays", "done": 0, "of": 1})
-            if self._child is not None:
-                self._child.end()
-                self._child.release()
-            self._child = _Child(self._run, self._device, self._tables + 1)
-        return self._child
+        with self._starting:  # so that none is started that nobody ends
+            if self._closed:
+                raise ActError("the watcher is closing")
+            if self._child is None or self._child.died:
+                tell({"doing": "starting the process that plays", "done": 0, "of": 1})
+                if self._child is not None:
+                    self._child.end()
+                    self._child.release()
+                self._child = _Child(self._run, self._device, self._tables + 1)
+            return self._child
 
 
 class _Child:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from marl_llm.errors import MarlError
 from marl_llm.watch.acts import Acts
@@ -18,11 +18,17 @@ from marl_llm.watch.credits import ReadingError
 from marl_llm.watch.guard import App, Guard
 from marl_llm.watch.index import FILE
 from marl_llm.watch.jobs import Jobs, Tell
+from marl_llm.watch.plain import Plain
 from marl_llm.watch.search import Search
 
 PAGE = Path(__file__).parent / "page"
 MOST_BRANCHES = 256
 """Times that a turn is played anew at once."""
+
+
+def _whole(text: str | None) -> str | None:
+    """Half a surrogate pair is no text, and cannot be kept."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 class _Asked(BaseModel):
@@ -35,7 +41,7 @@ class BranchRequest(_Asked):
     id: str
     turn: int = Field(ge=0)
     policy: str | None = None
-    reply: str | None = None
+    reply: Annotated[str | None, AfterValidator(_whole)] = None
     n: int = Field(default=1, ge=1, le=MOST_BRANCHES)
     step: int | None = None
 
@@ -62,46 +68,60 @@ class MoveRequest(_Asked):
     """What is said there."""
 
     table: str
-    reply: str
+    reply: Annotated[str, AfterValidator(_whole)]
 
 
 def make_app(browser: Browser, acts: Acts, jobs: Jobs, *, token: str, port: int) -> App:
     """The application, behind its guard."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _refuse(app)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=Plain)
+    _refuse(app, browser.run)
     _read(app, browser, jobs)
     _act(app, browser, acts, jobs)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return Guard(app, token=token, port=port)
 
 
-def _refuse(app: FastAPI) -> None:
+def _refuse(app: FastAPI, run: Path) -> None:
     """Every refusal is one sentence."""
 
     @app.exception_handler(MarlError)
-    def refused(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 400)
+    def refused(_: Request, error: Exception) -> Plain:
+        return Plain({"error": str(error)}, 400)
 
     @app.exception_handler(LookupError)
-    def missing(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error.args[0]) if error.args else "not there"}, 404)
+    def missing(_: Request, error: Exception) -> Plain:
+        return Plain({"error": str(error.args[0]) if error.args else "not there"}, 404)
 
     @app.exception_handler(sqlite3.Error)
-    def broken(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": f"the index of episodes cannot be read: {error}; {FILE} may be deleted"}, 500)
+    def broken(_: Request, error: Exception) -> Plain:
+        if not run.is_dir():
+            return Plain({"error": f"{run} is not there any more"}, 404)
+        return Plain({"error": f"the index of episodes cannot be read: {error}; {FILE} may be deleted"}, 500)
+
+    @app.exception_handler(OSError)
+    def unreadable(_: Request, error: Exception) -> Plain:
+        return Plain({"error": f"a file of the run cannot be read: {error}"}, 500)
+
+    @app.exception_handler(HTTPException)
+    def other(_: Request, error: HTTPException) -> Plain:
+        return Plain({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    def ours(_: Request, error: Exception) -> Plain:  # it is in the log too
+        return Plain({"error": f"the server failed over it: {type(error).__name__}: {error}"}, 500)
 
     @app.exception_handler(MustScoreError)
-    def unknown(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error), "ask": True}, 409)
+    def unknown(_: Request, error: Exception) -> Plain:
+        return Plain({"error": str(error), "ask": True}, 409)
 
     @app.exception_handler(ReadingError)
-    def reading(_: Request, error: ReadingError) -> JSONResponse:
-        return JSONResponse({"error": str(error), "reading": {"done": error.done, "of": error.of}}, 409)
+    def reading(_: Request, error: ReadingError) -> Plain:
+        return Plain({"error": str(error), "reading": {"done": error.done, "of": error.of}}, 409)
 
     @app.exception_handler(RequestValidationError)
-    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    def malformed(_: Request, error: RequestValidationError) -> Plain:
         problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
-        return JSONResponse({"error": "; ".join(problems)}, 400)
+        return Plain({"error": "; ".join(problems)}, 400)
 
 
 def _read(app: FastAPI, browser: Browser, jobs: Jobs) -> None:

@@ -43,6 +43,11 @@ def boards(episode: Episode) -> Boards:
     return Boards(before=tuple(before), final=final)
 
 
+def none(episode: Episode) -> Boards:
+    """That there are none."""
+    return Boards(before=(None,) * len(episode.turns), final=None)
+
+
 def _replayed(match: Match, turns: tuple[Turn, ...], before: list[PlainBoard | None]) -> PlainBoard | None:
     """Fill in the boards before the turns, and return the final one.
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -17,9 +17,10 @@ from marl_llm.errors import ConfigError, MarlError, RunError
 from marl_llm.run import Run
 from marl_llm.types import Episode
 from marl_llm.watch import boards
-from marl_llm.watch.credits import Credits, ReadingError, Told, read_one, told_json
+from marl_llm.watch.credits import Credits, ReadingError, Told, told_json
 from marl_llm.watch.curves import Curves
 from marl_llm.watch.index import Index
+from marl_llm.watch.reading import read_one
 from marl_llm.watch.search import Search, search
 from marl_llm.watch.spelling import Spelling
 from marl_llm.watch.story import FIELDS, PART, field_of, finite, story
@@ -84,6 +85,8 @@ class Browser:
                 self._trouble = ""
             except RunError as error:
                 self._trouble = str(error)
+            except Exception as error:  # ours; the page says so, and what comes later is read all the same
+                self._trouble = f"the run cannot be read: {type(error).__name__}: {error}"
             self._closing.wait(PAUSE_S)
             self._woken.wait()
 
@@ -103,7 +106,7 @@ class Browser:
             "policies": {name: {"kind": policy.kind} for name, policy in self.config.policies.items()},
             "roles": seen["role"],
             "seen_policies": seen["policy"],
-            "recipe": self.own_recipe,
+            "recipe": self.credits.own,
             "recipes": recipe_names(),
             "checkpoints": self.checkpoints,
             "alarms": [asdict(alarm) for alarm in self.curves.alarms()],
@@ -117,17 +120,14 @@ class Browser:
         return [step for step, _ in list_checkpoints(self.run / "checkpoints")]
 
     @cached_property
-    def own_recipe(self) -> str:
-        """Name of the run's recipe; empty: it is gone."""
-        try:
-            return self.credits.recipe("").name
-        except ConfigError:
-            return ""
-
-    @cached_property
     def games(self) -> dict[str, Any]:
         """Label to what the game says of itself."""
         return {label: game_told(game.name, game.settings) for label, game in self.config.games.items()}
+
+    @cached_property
+    def _made(self) -> set[str]:
+        """Games that may be made here: ours, and those of the run's settings."""
+        return {*games.names(), *(game.name for game in self.config.games.values())}
 
     def _names(self, column: str) -> list[str]:
         return [
@@ -154,7 +154,10 @@ class Browser:
     def search(self, wanted: Search, alarm: str = "") -> dict[str, Any]:
         """See `search`; `alarm`: only steps at which it was on."""
         if alarm:
-            wanted = Search(**{**_fields(wanted), "steps": self.curves.alarmed(alarm)})
+            wanted = replace(wanted, steps=self.curves.alarmed(alarm))
+        own = self.config.games.get(wanted.game)
+        if own is not None and len(self.config.trained_games) == 1:
+            wanted = replace(wanted, game=own.name)  # episodes have labels where there are several games
         return search(self.index, wanted)
 
     def episode(self, match: str) -> tuple[Episode, int | None, str]:
@@ -172,8 +175,9 @@ class Browser:
     def story(self, match: str) -> dict[str, Any]:
         """The episode with its boards, its group and what was forked from it."""
         episode, step, kind = self.episode(match)
-        drawn = boards.boards(episode)
-        form = game_told(episode.match.game, episode.match.settings)["form"]
+        known = episode.match.game in self._made  # what else a file names is not called
+        drawn = boards.boards(episode) if known else boards.none(episode)
+        form = game_told(episode.match.game, episode.match.settings)["form"] if known else boards.FORMS[0]
         told = story(episode) | {"step": step, "kind": kind, "form": form, "final_board": drawn.final}
         for turn, board in zip(told["turns"], drawn.before, strict=True):
             turn["board"] = board
@@ -181,13 +185,17 @@ class Browser:
             self.index,
             Search(group=episode.match.group, first=step, last=step, kind="logged", order="oldest", limit=200),
         )
-        forks = search(self.index, Search(original=match, order="oldest", limit=200))
+        forks = search(self.index, Search(original=match, order="newest", limit=200))
         told["members"] = [_result(row) for row in members["rows"]]
-        told["branches"] = [self._fork(row) for row in forks["rows"]]
+        told["branches"] = [self._fork(row) for row in reversed(forks["rows"])]
+        told["earlier_branches"] = forks["total"] - len(forks["rows"])
         return told
 
     def _fork(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        episode, _, _ = self.episode(row["id"])
+        try:
+            episode, _, _ = self.episode(row["id"])
+        except RunError as error:  # of one that is damaged
+            return _result(row) | {"turn": None, "asked": str(error)}
         turn = episode.match.branch.turn if episode.match.branch else 0
         return _result(row) | {"turn": turn, "asked": str(episode.hidden.get("asked", ""))[:200]}
 
@@ -216,9 +224,9 @@ class Browser:
                 told.append(told_json(found, f"{match}#{turn}"))
             except ReadingError as error:
                 progress = {"done": error.done, "of": error.of}
-                told.append({"name": name or self.own_recipe, "reading": progress, "note": str(error)})
+                told.append({"name": name or self.credits.own, "reading": progress, "note": str(error)})
             except MarlError as error:
-                told.append({"name": name or self.own_recipe, "error": str(error)})
+                told.append({"name": name or self.credits.own, "error": str(error)})
         return {
             "id": match,
             "turn": turn,
@@ -295,10 +303,6 @@ def _result(row: Mapping[str, Any]) -> dict[str, Any]:
         "returns": {seat["agent"]: seat["return"] for seat in row["seats"]},
         "preview": row["preview"],
     }
-
-
-def _fields(wanted: Search) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in Search.__dataclass_fields__}
 
 
 def game_told(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

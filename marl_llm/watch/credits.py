@@ -2,7 +2,9 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -10,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from marl_llm.checkpoints import checkpoint_values, list_checkpoints
+from marl_llm.credit.load import recipe_names
 from marl_llm.credit.needs import lacking, needs, refused
 from marl_llm.credit.origin import Origin, origins
 from marl_llm.credit.recipe import Credited, Recipe, State, credit, credit_table, load_recipe, remembers
 from marl_llm.credit.table import turn_table
-from marl_llm.episodes import checked, episode_files, episode_from_json
+from marl_llm.episodes import episode_files
 from marl_llm.errors import ConfigError, MarlError, RunError
-from marl_llm.lines import Mark, finished_lines
 from marl_llm.types import Episode
+from marl_llm.watch.reading import read_whole
 
 KEPT = 8
 """Steps and recipes whose numbers stay in memory."""
@@ -25,6 +28,9 @@ AT_ONCE = 10
 """Earlier steps that are read while somebody waits; more are read in the background."""
 MEMBERS = 200
 """Turns of a key that are told, those around the turn itself."""
+
+
+Stamp = tuple[int, int, int]
 
 
 class ReadingError(Exception):
@@ -58,17 +64,30 @@ class Credits:
         self._own = own
         self._found: OrderedDict[object, Credited] = OrderedDict()
         self._states: dict[tuple[str, int], State] = {}
+        self._read: dict[int, Stamp] = {}
         self._reading: set[str] = set()
         self._refused: dict[str, MarlError] = {}
         self._one = Lock()
 
     def recipe(self, name: str) -> Recipe:
-        """A recipe by its name in `configs/credit`; empty: the run's own.
+        """A recipe by its name in `configs/credit`; empty: the run's own, which also goes by its own name.
 
         Raises:
             ConfigError: there is none, or the run's own is gone.
         """
-        return load_recipe(name or self._own)
+        if name in recipe_names() and name != self.own:
+            return load_recipe(name)
+        if name in ("", self.own):
+            return load_recipe(self._own)
+        raise ConfigError(f"recipe: {name!r} is not allowed; it must be one of {recipe_names()}, or the run's own")
+
+    @cached_property
+    def own(self) -> str:
+        """Name of the run's recipe; empty: it is gone."""
+        try:
+            return load_recipe(self._own).name
+        except ConfigError:
+            return ""
 
     def told(self, episode: Episode, step: int | None, turn: int, recipe: Recipe) -> Told:
         """Everything about one turn.
@@ -98,19 +117,18 @@ class Credits:
         """
         file = None if step is None else self._run / "episodes" / f"step_{step:06d}.jsonl"
         if file is None or step is None or not file.is_file():
-            return credit([episode], recipe)
-        status = file.stat()
-        key = (status.st_ino, status.st_size, recipe.name, step)
+            return _credit([episode], recipe)
+        key = (_stamp(file), recipe.name, step)
         with self._one:
             if key not in self._found:
-                self._found[key] = credit(read_whole(file), recipe, self._state(recipe, step))
+                self._found[key] = _credit(read_whole(file), recipe, self._state(recipe, step))
             self._found.move_to_end(key)
             while len(self._found) > KEPT:
                 self._found.popitem(last=False)
             found = self._found[key]
             if episode.match.id in found.turns.names["episode"]:
                 return found
-            return credit([*read_whole(file), episode], recipe, self._state(recipe, step))
+            return _credit([*read_whole(file), episode], recipe, self._state(recipe, step))
 
     def _state(self, recipe: Recipe, step: int) -> State | None:
         """What the recipe remembers of earlier steps.
@@ -122,6 +140,7 @@ class Credits:
             return None
         if recipe.name in self._refused:
             raise self._refused.pop(recipe.name)
+        self._forget_replaced()
         first, state = self._known(recipe, step)
         files = [(at, file) for at, file in episode_files(self._run / "episodes") if first < at < step]
         if len(files) <= AT_ONCE:
@@ -136,50 +155,57 @@ class Credits:
             self._roll(recipe, state, files)
         except MarlError as error:
             self._refused[recipe.name] = error
+        except Exception as error:  # a file that is gone, or ours: whoever asked is told
+            self._refused[recipe.name] = RunError(f"earlier steps cannot be read: {type(error).__name__}: {error}")
         finally:
             self._reading.discard(recipe.name)
 
     def _roll(self, recipe: Recipe, state: State | None, files: Sequence[tuple[int, Path]]) -> State | None:
         """What it remembers after these steps, if it remembers `state` before them."""
         for step, file in files:
+            self._read[step] = _stamp(file)
             turns = turn_table(read_whole(file), tokens="tokens" in needs(recipe))
             state = credit_table(turns, recipe, state).state
             self._states[recipe.name, step] = state
         return state
 
+    def _forget_replaced(self) -> None:
+        """Forget what followed from steps that have been played again since, by a run that was resumed."""
+        there = dict(episode_files(self._run / "episodes"))
+        replaced = [step for step, stamp in self._read.items() if step not in there or _stamp(there[step]) != stamp]
+        if replaced:
+            first = min(replaced)
+            self._states = {key: state for key, state in self._states.items() if key[1] < first}
+            self._read = {step: stamp for step, stamp in self._read.items() if step < first}
+
     def _known(self, recipe: Recipe, step: int) -> tuple[int, State | None]:
         """The latest step before it whose memory is known, and that: of the run's own recipe also from a checkpoint."""
         known = [(at, state) for (name, at), state in tuple(self._states.items()) if name == recipe.name and at < step]
-        if recipe == load_recipe(self._own):
+        if recipe.name == self.own:
             earlier = [(at, path) for at, path in list_checkpoints(self._run / "checkpoints") if at < step]
-            known += [(at, checkpoint_values(path)["credit"]) for at, path in earlier[-1:]]
+            with suppress(
+                OSError, ValueError, LookupError, TypeError
+            ):  # damaged, or deleted just now: others are known
+                known += [(at, checkpoint_values(path)["credit"]) for at, path in earlier[-1:]]
         return max(known, key=lambda one: one[0], default=(0, None))
 
 
-def read_whole(file: Path) -> list[Episode]:
-    """The episodes of one file; damaged lines, which the index names, are passed over."""
-    episodes = []
-    for _, line in finished_lines(file):
-        try:
-            episodes.append(checked(episode_from_json(line)))
-        except ValueError:
-            continue
-    return episodes
+def _stamp(file: Path) -> Stamp:
+    """By which it is seen that a file has been replaced."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_one(file: Path, offset: int) -> Episode:
-    """The episode whose line begins there.
+def _credit(episodes: Sequence[Episode], recipe: Recipe, state: State | None = None) -> Credited:
+    """See `credit`.
 
     Raises:
-        RunError: there is none any more.
+        RunError: episodes fork from each other in a circle.
     """
     try:
-        _, line = next(finished_lines(file, Mark(offset=offset)))
-        return checked(episode_from_json(line))
-    except (OSError, StopIteration, ValueError) as error:
-        raise RunError(
-            f"{file}: there is no episode at byte {offset} any more; the run has been resumed or damaged"
-        ) from error
+        return credit(episodes, recipe, state)
+    except RecursionError as error:
+        raise RunError("the episodes of this step fork from each other in a circle") from error
 
 
 def _unknown(recipe: Recipe, credited: Credited) -> set[str]:

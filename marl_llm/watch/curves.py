@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.alarms import MEANING
-from marl_llm.lines import Mark, finished_lines
+from marl_llm.lines import Mark, finished_lines, tail
 
 POINTS = 300
 """Steps that a curve has at most; each stands for the mean of those around it."""
 
+PROBLEMS = 20
+"""Damaged lines that are named."""
 SERIES = 16
 """Curves that are told without being asked for."""
 TELLING = (
@@ -60,6 +62,7 @@ class Curves:
         self._columns: dict[str, array[float]] = {}
         self.steps: array[int] = array("q")
         """Steps so far, ascending."""
+        self._damaged = 0
         self.problems: list[str] = []
         """Lines that are not the metrics of a step."""
 
@@ -72,14 +75,15 @@ class Curves:
         """Read what has been added; all of it again where the run was resumed from an earlier step."""
         try:
             status = self._file.stat()
-            if not self._mark.fits(status):
+            if not self._mark.fits(self._file):
                 self._forget()
             if self._mark.offset == status.st_size:
                 return
+            end, number = self._mark.offset, self._mark.lines
             for offset, line in finished_lines(self._file, self._mark):
-                number = self._mark.lines + 1
-                self._mark = Mark(inode=status.st_ino, offset=offset + len(line), lines=number)
+                end, number = offset + len(line), number + 1
                 self._take(number, line)
+            self._mark = Mark(inode=status.st_ino, offset=end, lines=number, tail=tail(self._file, end))
         except FileNotFoundError:
             self._forget()
         except OSError as error:
@@ -88,10 +92,15 @@ class Curves:
     def _take(self, number: int, line: bytes) -> None:
         try:
             row: dict[str, Any] = json.loads(line)
-            step = int(row["step"])
+            (step,) = array("q", [int(row["step"])])
             values = {key: math.nan if value is None else float(value) for key, value in row.items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            self.problems.append(f"{self._file.name}: line {number} is not the metrics of a step")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            self._damaged += 1
+            if self._damaged <= PROBLEMS:
+                self.problems.append(f"{self._file.name}: line {number} is not the metrics of a step")
+            else:
+                more = f"{self._file.name}: {self._damaged - PROBLEMS} more lines are not the metrics of a step"
+                self.problems[PROBLEMS:] = [more]
             return
         for key, value in values.items():
             column = self._columns.setdefault(key, array("d"))
@@ -102,7 +111,7 @@ class Curves:
     def alarms(self) -> list[Fired]:
         """Those that fired, the latest first."""
         found = []
-        for key, column in self._columns.items():
+        for key, column in tuple(self._columns.items()):  # another thread may add some
             rows = [row for row, value in enumerate(column) if value > 0] if key.startswith("alarm/") else []
             if rows:
                 name = key.removeprefix("alarm/")

@@ -4,13 +4,15 @@ import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from marl_llm.watch.plain import Plain
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+HTTP = 80
+"""Port that no browser names."""
 MAX_BODY = 2 * 2**20
 """Bytes of a request."""
 HEADERS = {
@@ -24,6 +26,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Sent with every answer: nothing of the page comes from elsewhere, and nobody else's page may show it."""
+FOREIGN = (b"cross-site", b"same-site")
+"""What a browser says of requests that another page makes."""
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -38,11 +42,15 @@ class Guard:
     def __init__(self, app: App, *, token: str, port: int) -> None:
         self._app = app
         self._token = token.encode()
-        self._hosts = {f"{name}:{port}".encode() for name in _NAMES}
+        names = [f"{name}:{port}" for name in _NAMES] + [name for name in _NAMES if port == HTTP]
+        self._hosts = {name.encode() for name in names}
         self._origins = {b"http://" + host for host in self._hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})  # there are none here
         if scope["type"] != "http":
             return
 
@@ -57,7 +65,7 @@ class Guard:
             await self._app(scope, receive, sealed)
         else:
             status, reason = refusal
-            await JSONResponse({"error": reason}, status)(scope, receive, sealed)
+            await Plain({"error": reason}, status)(scope, receive, sealed)
 
     def _refusal(self, method: str, headers: MutableMapping[bytes, bytes]) -> tuple[int, str] | None:
         if headers.get(b"host", b"") not in self._hosts:
@@ -65,6 +73,8 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and origin not in self._origins:
             return 403, "Requests of other pages are refused."
+        if headers.get(b"sec-fetch-site") in FOREIGN and headers.get(b"sec-fetch-mode") != b"navigate":
+            return 403, "Requests of other pages are refused."  # as an image, a script: they tell no origin
         if method in ("GET", "HEAD"):
             return None
         if not hmac.compare_digest(headers.get(b"x-token", b""), self._token):

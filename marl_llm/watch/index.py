@@ -8,10 +8,12 @@ import re
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from errno import EINVAL
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from threading import Lock, local
 from time import monotonic
 from typing import Any
@@ -20,7 +22,7 @@ from zlib import crc32
 import msgspec
 
 from marl_llm.errors import ConfigError, RunError
-from marl_llm.lines import Mark, finished_lines
+from marl_llm.lines import Mark, finished_lines, tail
 from marl_llm.matchmaking import seat_policy
 
 FILE = "watch.sqlite"
@@ -45,7 +47,7 @@ OUTCOMES = ("lost", "drew", "won")
 _SCHEMA = """
 CREATE TABLE files(
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, kind INTEGER, step INTEGER, inode INTEGER, read INTEGER, lines INTEGER,
-    episodes INTEGER DEFAULT 0, problems TEXT DEFAULT '');
+    tail INTEGER, episodes INTEGER DEFAULT 0, problems TEXT DEFAULT '');
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT UNIQUE);
 CREATE TABLE episodes(
     id INTEGER PRIMARY KEY, file INTEGER, offset INTEGER, match TEXT, kind INTEGER, step INTEGER, grp TEXT,
@@ -102,7 +104,7 @@ class _Episode(msgspec.Struct, gc=False):
     hidden: msgspec.Raw = msgspec.Raw()
 
 
-_NAME = re.compile(r"(step_\d+|played)\.jsonl")
+_NAME = re.compile(r"(step_[0-9]{1,18}|played)\.jsonl")
 _read = msgspec.json.Decoder(_Episode).decode
 
 
@@ -141,20 +143,40 @@ class Index:
         """How far it is."""
         self.problems: list[str] = []
         """What could not be read, file by file."""
+        self._inode = 0
         with _failing(self.file):
             self._make()
 
     def _make(self) -> None:
-        if self.file.exists():
-            with sqlite3.connect(self.file) as database:
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-            database.close()
-            if version != VERSION:
-                self._remove()
+        if self.file.exists() and self._version() != VERSION:
+            self._remove()
+        self._settled = {}
+        self._courses.clear()
+        self._names.clear()
+        self._inode = 0  # of no file: every thread opens it anew
         database = self._database()
         with database:
             if not database.execute("SELECT name FROM sqlite_master WHERE name = 'files'").fetchone():
                 database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        self._own.inode = self._inode = self.file.stat().st_ino
+
+    def _version(self) -> int | None:
+        """Of the form that the file has; None: it is no database."""
+        try:
+            with closing(sqlite3.connect(self.file)) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return None
+        return int(version)
+
+    def _is_there(self) -> bool:
+        """Whether the file has not been deleted."""
+        try:
+            return self.file.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def _remove(self) -> None:
         for end in ("", "-wal", "-shm"):
@@ -162,16 +184,18 @@ class Index:
 
     def _database(self) -> sqlite3.Connection:
         """This thread's connection."""
-        if not hasattr(self._own, "database"):
+        if getattr(self._own, "inode", None) != self._inode:
             database = sqlite3.connect(self.file, timeout=30, isolation_level=None)
             database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000;")
-            self._own.database = database
+            if hasattr(self._own, "database"):
+                self._own.database.close()
+            self._own.database, self._own.inode = database, self._inode
         found: sqlite3.Connection = self._own.database
         return found
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds."""
-        return self._database().execute(query, values).fetchall()
+        """What a query finds; of values that the database cannot hold the nearest that it can."""
+        return self._database().execute(query, [_held(value) for value in values]).fetchall()
 
     # What brings it up to date.
 
@@ -185,6 +209,8 @@ class Index:
             RunError: the index cannot be written.
         """
         with self._writing, _failing(self.file):
+            if not self._is_there():
+                self._make()
             if monotonic() - self._looked > LOOK_S:
                 self._settled, self._looked = {}, monotonic()
             names, unsettled = _files(self._run, self._settled)
@@ -201,14 +227,18 @@ class Index:
 
     def _read(self, file: "_File") -> bool:
         """Take in what is new in a file; whether anything was."""
-        found = self.rows("SELECT inode, read, lines FROM files WHERE name = ?", file.name)
-        mark = Mark(inode=found[0][0] or 0, offset=found[0][1] or 0, lines=found[0][2] or 0) if found else Mark()
+        found = self.rows("SELECT inode, read, lines, tail FROM files WHERE name = ?", file.name)
+        inode, read, lines, before = (one or 0 for one in found[0]) if found else (0, 0, 0, 0)
+        mark = Mark(inode=inode, offset=read, lines=lines, tail=before)
         try:
             status = file.path.stat()
-            if mark.fits(status) and mark.offset == status.st_size:
+            if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):
+                raise OSError(EINVAL, "Not a regular file")  # which could keep whoever reads it waiting for ever
+            fits = mark.fits(file.path)
+            if fits and mark.offset == status.st_size:
                 self._settled[file.name] = file.inode
                 return False
-            if not mark.fits(status):
+            if not fits:
                 if found:
                     self._forget(file.name)
                 mark = Mark(inode=status.st_ino)
@@ -240,12 +270,13 @@ class Index:
         database.execute("BEGIN IMMEDIATE")
         try:
             yield database
+            database.execute("COMMIT")
         except BaseException:
-            database.execute("ROLLBACK")
             self._courses.clear()
             self._names.clear()
+            if database.in_transaction:  # a full disk has ended it already
+                database.execute("ROLLBACK")
             raise
-        database.execute("COMMIT")
 
     def _file_id(self, database: sqlite3.Connection, file: "_File") -> int:
         row = (file.name, file.kind, file.step)
@@ -267,10 +298,11 @@ class Index:
                 end, lines = offset + len(line), lines + 1
                 try:
                     episode = _read(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    correct = _correct(episode.hidden)
+                except (ValueError, RecursionError, OverflowError) as error:
                     problems.append(f"line {lines} is not an episode, and is skipped: {error}")
                     continue
-                match, correct = episode.match, _correct(episode.hidden)
+                match = episode.match
                 original = match.branch.episode if match.branch else None
                 course = self._course(database, episode)
                 rows.append((number, offset, match.id, file.kind, file.step, match.group, correct, original, course))
@@ -280,8 +312,9 @@ class Index:
             if len(problems) > PROBLEMS:
                 told.append(f"{len(problems) - PROBLEMS} more lines are not episodes")
             database.execute(
-                "UPDATE files SET inode = ?, read = ?, lines = ?, episodes = episodes + ?, problems = ? WHERE id = ?",
-                (mark.inode, end, lines, len(rows), "\n".join(told), number),
+                "UPDATE files SET inode = ?, read = ?, lines = ?, tail = ?, episodes = episodes + ?, problems = ? "
+                "WHERE id = ?",
+                (mark.inode, end, lines, tail(file.path, end), len(rows), "\n".join(told), number),
             )
         return end
 
@@ -408,6 +441,12 @@ class _Names(dict[str, int]):
         return number
 
 
+def _held(value: Any) -> Any:
+    if isinstance(value, int):
+        return max(-(2**63), min(value, 2**63 - 1))
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
 def hash_of(text: str) -> int:
     """64 bits by which a text is known again."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -426,7 +465,8 @@ def _correct(hidden: msgspec.Raw) -> float | None:
     raw = bytes(hidden)
     if b'"correct"' not in raw:
         return None
-    value = msgspec.json.decode(raw).get("correct")
+    said = msgspec.json.decode(raw)
+    value = said.get("correct") if isinstance(said, dict) else None
     return float(value) if isinstance(value, (bool, int, float)) else None
 
 

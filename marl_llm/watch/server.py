@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from marl_llm.errors import RunError
 from marl_llm.listening import Server, address, listener
+from marl_llm.run import Run
 from marl_llm.watch.acts import Acts
 from marl_llm.watch.api import make_app
 from marl_llm.watch.browser import Browser
@@ -32,6 +33,7 @@ def watch_run(run: Path, *, port: int = 8321, device: str | None = None, started
     Raises:
         RunError, ConfigError: it is not a run directory, or the port is in use.
     """
+    Run.config(run)  # before anything is written there
     socket = listener(HOST, port)
     try:
         with TemporaryDirectory(prefix="marl-llm-watch-") as elsewhere:

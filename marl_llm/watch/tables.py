@@ -59,7 +59,7 @@ class Tables:
             GameError: the game raised.
         """
         table = PlayedTable(self._seats, wish, tell)
-        table.go_on(tell)
+        _go_on(table, tell)
         name = f"t{self._next}"
         self._next += 1
         while len(self._tables) >= MOST:
@@ -85,9 +85,18 @@ class Tables:
         refused = table.refusal(reply)
         if not refused:
             table.answer(reply)
-            table.go_on(tell)
+            _go_on(table, tell)
         self._tables[name] = table
         return {"table": name, **table.told(refused)}
+
+
+def _go_on(table: "PlayedTable", tell: Tell) -> None:
+    """Play on; where that fails, nobody stays there."""
+    try:
+        table.go_on(tell)
+    except BaseException:
+        table.leave()
+        raise
 
 
 class PlayedTable:

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from marl_llm.run import read_episodes, whatif_file
-from marl_llm.watch.acts import ActError, Acts
+from marl_llm.watch.acts import ActError, Acts, _Child
 from tests.watch.trained import trained
 
 
@@ -130,3 +130,32 @@ def test_the_server_loads_no_model_library() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_what_is_closed_while_it_starts_is_ended_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    acts, begun, go_on = Acts(run), Event(), Event()
+    start = _Child.__init__
+
+    def slowly(child: _Child, *given: Any) -> None:
+        begun.set()
+        go_on.wait(20)
+        start(child, *given)
+
+    monkeypatch.setattr(_Child, "__init__", slowly)
+    errors: list[ActError] = []
+
+    def ask() -> None:
+        try:
+            acts.ask(branch(run))
+        except ActError as error:
+            errors.append(error)
+
+    asker, closer = Thread(target=ask), Thread(target=acts.close)
+    asker.start()
+    assert begun.wait(20)
+    closer.start()
+    go_on.set()
+    for thread in (asker, closer):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(errors) == 1

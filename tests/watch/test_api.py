@@ -1,12 +1,15 @@
 """The routes: what they answer, whom they refuse, and that who acts has the token."""
 
+import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from marl_llm.errors import RunError
 from marl_llm.watch.api import make_app
@@ -18,6 +21,7 @@ from tests.watch.conftest import episode, lines, step_file, turn
 
 TOKEN, PORT = "secret", 8321
 ACTING = {"X-Token": TOKEN}
+JSON = {**ACTING, "Content-Type": "application/json"}
 
 
 class FakeActs:
@@ -89,6 +93,8 @@ def test_the_page_and_all_that_is_read_needs_no_token(client: TestClient) -> Non
         ("/api/text?id=s2/g0/m1&turn=0&field=hidden", 400, "field: 'hidden' is not allowed"),
         ("/api/colours?id=s2/g0/m1&by=entropy", 409, "not in the log"),
         ("/api/job?id=j7", 404, "no job 'j7'"),
+        ("/api/credit?id=s2/g0/m1&turn=" + "9" * 30, 404, "no turn 999"),
+        ("/api/colours?id=s2/g0/m1&by=advantage&recipe=/tmp/" + "a" * 5000 + ".yaml", 400, "recipe: '/tmp/"),
         ("/api/nothing", 404, "Not Found"),
         ("/../../etc/passwd", 404, "Not Found"),
     ],
@@ -97,7 +103,61 @@ def test_every_refusal_is_one_sentence(client: TestClient, path: str, status: in
     answer = client.get(path)
     assert answer.status_code == status
     told = answer.json()
-    assert words in told.get("error", told.get("detail", ""))
+    assert words in told["error"]
+
+
+def test_the_game_is_found_by_the_name_that_the_page_offers(client: TestClient) -> None:
+    (label,) = client.get("/api/run").json()["games"]
+    for name in (label, "kuhn_poker"):
+        found = client.get("/api/episodes", params={"game": name}).json()
+        assert found["total"] == client.get("/api/episodes").json()["total"] > 0
+    assert client.get("/api/episodes", params={"game": "chess"}).json()["total"] == 0
+
+
+def test_numbers_that_are_too_large_find_nothing(client: TestClient) -> None:
+    for name in ("offset", "from"):
+        answer = client.get("/api/episodes", params={name: 10**30})
+        assert (answer.status_code, answer.json()["rows"]) == (200, [])
+    assert client.get("/api/episodes", params={"to": 10**30}).json()["total"] > 0
+
+
+def test_half_a_surrogate_pair_is_nobodys_id(client: TestClient) -> None:
+    answer = client.post("/api/branch", content=rb'{"id": "\ud800", "turn": 0}', headers=JSON)
+    assert (answer.status_code, answer.json()["error"][:11]) == (404, "there is no")
+    answer = client.post("/api/branch", content=b"[" * 100_000, headers=JSON)
+    assert (answer.status_code, answer.json()["error"]) == (400, "There was an error parsing the body")
+
+
+def test_what_json_cannot_say_is_null(client: TestClient, acts: FakeActs) -> None:
+    acts.answer = {"returns": {"a": [float("nan"), float("-inf"), 1.0]}, "text": "\ud800"}
+    job = client.post("/api/play", json={"game": "kuhn_poker"}, headers=ACTING).json()["job"]
+    assert finished(client, job)["result"] == {"returns": {"a": [None, None, 1.0]}, "text": "\ud800"}
+
+
+def test_nobody_gets_a_socket(client: TestClient) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/run", headers={"Host": "127.0.0.1:8321"}):
+        pass
+
+
+def test_a_run_directory_that_is_gone_is_told(written: Path, acts: FakeActs) -> None:
+    reader = Browser(written, Index(written))
+    app = make_app(reader, acts, Jobs(), token=TOKEN, port=PORT)  # type: ignore[arg-type]
+    shutil.rmtree(written)
+    answer = TestClient(app, base_url=f"http://127.0.0.1:{PORT}").get("/api/run")
+    assert (answer.status_code, answer.json()) == (404, {"error": f"{written} is not there any more"})
+
+
+def test_what_an_episode_names_is_not_called(written: Path, acts: FakeActs, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    one = episode(0, turn("player_0", "a"))
+    match = replace(one.match, game="os:mkdir", settings={"path": str(trap)})
+    step_file(written, 1).write_bytes(lines([replace(one, match=match)]))
+    reader = Browser(written, Index(written))
+    for _ in reader.index.refresh():
+        pass
+    told = reader.story("s1/g0/m0")
+    assert (told["rules_of"], told["form"], told["final_board"]) == ("os:mkdir", "list", None)
+    assert not trap.exists()
 
 
 @pytest.mark.parametrize("path", ["/api/branch", "/api/score", "/api/play", "/api/move", "/api/run"])
@@ -117,6 +177,21 @@ def test_other_origins_are_refused_whatever_they_have(client: TestClient, method
     answer = client.request(method, "/api/run", headers={**ACTING, "Origin": origin})
     assert answer.status_code == 403
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_page_gets_no_image_of_ours_but_may_link_here(client: TestClient, site: str) -> None:
+    asked = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+    assert client.get("/api/credit?id=s2/g0/m1&turn=0&recipe=rae", headers=asked).status_code == 403
+    assert client.get("/", headers={**asked, "Sec-Fetch-Mode": "navigate"}).status_code == 200
+    assert client.get("/api/run", headers={**asked, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_at_the_port_that_no_browser_names_it_is_answered_too(reader: Browser, acts: FakeActs) -> None:
+    client = TestClient(make_app(reader, acts, Jobs(), token=TOKEN, port=80))  # type: ignore[arg-type]
+    for host in ("127.0.0.1", "localhost:80"):
+        assert client.get("/api/run", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+    assert client.get("/api/run", headers={"Host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", ""])
@@ -143,6 +218,12 @@ def test_a_body_has_a_limit(client: TestClient, acts: FakeActs) -> None:
     assert answer.status_code == 413
     assert client.post("/api/move", content=iter([b"{}"]), headers=ACTING).status_code == 413
     assert acts.asked == []
+
+
+def test_half_a_surrogate_pair_in_a_reply_does_no_harm(client: TestClient, acts: FakeActs) -> None:
+    body = rb'{"id": "s2/g0/m1", "turn": 0, "reply": "a\ud800"}'
+    finished(client, client.post("/api/branch", content=body, headers=JSON).json()["job"])
+    assert acts.asked[0]["reply"] == "a?"
 
 
 def test_a_branch_is_asked_for_and_waited_for(client: TestClient, acts: FakeActs, trained: Path) -> None:

@@ -1,6 +1,7 @@
 """What the browser says of a turn is what `marl-llm credit` says."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 
 from marl_llm import cli
 from marl_llm.episodes import read_episodes
+from marl_llm.errors import ConfigError
 from marl_llm.watch import credits
 from marl_llm.watch.browser import Browser, MustScoreError
+from marl_llm.watch.index import Index
 
 
 def through_the_command(recipe: str, run: Path, turn: str) -> Any:
@@ -33,7 +36,39 @@ def test_a_turn_is_explained_as_the_command_explains_it(reader: Browser, trained
 
 def test_the_runs_own_recipe_is_the_one_that_is_shown(reader: Browser) -> None:
     (told,) = reader.credit("s2/g0/m0", 0, [])["recipes"]
-    assert told["name"] == reader.own_recipe == "rae"
+    assert told["name"] == reader.credits.own == "rae"
+
+
+@pytest.mark.parametrize("own", ["path", "inline"])
+def test_a_recipe_of_ones_own_goes_by_its_name(trained: Path, tmp_path: Path, own: str) -> None:
+    about = {"about": "mine", "stages": ["reward", {"returns": {"gamma": 0.5}}]}
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(about))
+    found = credits.Credits(trained, str(file) if own == "path" else about)
+    assert found.recipe(found.own).about == found.recipe("").about == "mine"
+    assert found.own == ("mine" if own == "path" else "inline")
+    with pytest.raises(ConfigError, match=r"mine\.yaml' is not allowed"):
+        found.recipe(str(file))
+
+
+def test_a_run_that_was_resumed_remembers_what_was_played_again(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    reader = Browser(run, Index(run))
+    for _ in reader.index.refresh():
+        pass
+    before = reader.credit("s3/g0/m0", 0, ["rae"])["recipes"][0]["advantage"]
+    again = run / "episodes" / "step_000002.jsonl"
+    played = [json.loads(line) for line in again.read_text().splitlines()]
+    for turn in (turn for one in played for turn in one["turns"]):
+        turn["rewards"] = {name: value + 3.0 for name, value in turn["rewards"].items()}
+    again.write_text("".join(f"{json.dumps(one)}\n" for one in played))
+    later = run / "episodes" / "step_000003.jsonl"
+    later.write_text(later.read_text() + "\n")
+    told = reader.credit("s3/g0/m0", 0, ["rae"])["recipes"][0]["advantage"]
+    assert told != before
+    later.write_text(later.read_text().rstrip("\n") + "\n")
+    assert told == through_the_command("rae", run, "s3/g0/m0#0")[-1]["after"]
 
 
 def test_what_a_recipe_remembers_is_read_in_the_background(

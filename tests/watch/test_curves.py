@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marl_llm.watch.curves import POINTS, Curves
+import pytest
+
+from marl_llm.watch.curves import POINTS, PROBLEMS, Curves
 
 
 def row(step: int, **values: Any) -> bytes:
@@ -47,6 +49,28 @@ def test_damaged_lines_are_named_and_skipped(tmp_path: Path) -> None:
     curves.refresh()
     assert curves.curves(["a"]) == {"steps": [1, 2], "series": {"a": [1.0, 2.0]}}
     assert curves.problems == [f"metrics.jsonl: line {n} is not the metrics of a step" for n in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"step": 1e999}', f'{{"step": {10**30}}}', f'{{"step": 2, "a": {10**400}}}', "[" * 100_000, '{"step": NaN}'],
+)
+def test_numbers_that_are_too_large_are_named_and_what_follows_is_read(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(row(1, a=1.0) + line.encode() + b"\n" + row(3, a=3.0))
+    curves = Curves(file)
+    curves.refresh()
+    assert curves.curves(["a"]) == {"steps": [1, 3], "series": {"a": [1.0, 3.0]}}
+    assert curves.problems == ["metrics.jsonl: line 2 is not the metrics of a step"]
+
+
+def test_of_many_damaged_lines_the_first_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b"x\n" * 1000)
+    curves = Curves(file)
+    curves.refresh()
+    assert len(curves.problems) == PROBLEMS + 1
+    assert curves.problems[-1] == f"metrics.jsonl: {1000 - PROBLEMS} more lines are not the metrics of a step"
 
 
 def test_alarms_have_the_step_at_which_they_began(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The index of episodes: what it finds, and what it makes of files that grow, change, are damaged or go away."""
 
 import json
+import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ from marl_llm.episodes import read_episodes
 from marl_llm.errors import ConfigError, RunError
 from marl_llm.metrics import win_rates
 from marl_llm.watch.browser import Browser
-from marl_llm.watch.credits import read_one
 from marl_llm.watch.index import PROBLEMS, Index
+from marl_llm.watch.reading import read_one, read_whole
 from marl_llm.watch.search import Search, search
 from tests.watch.conftest import episode, lines, read, step_file, turn
 
@@ -173,8 +175,112 @@ def test_an_index_of_another_form_or_a_damaged_one_is_no_obstacle(written: Path)
     for end in ("", "-wal", "-shm"):
         (written / f"watch.sqlite{end}").unlink(missing_ok=True)
     (written / "watch.sqlite").write_bytes(b"no database " * 100)
+    assert ids(read(written)) == ["s1/g0/m0"]
+
+
+def test_an_index_that_cannot_be_written_says_where(written: Path) -> None:
+    (written / "watch.sqlite").mkdir()
     with pytest.raises(RunError, match=r"watch\.sqlite: the index of episodes cannot be written"):
         Index(written)
+
+
+def test_an_index_that_is_deleted_is_made_again(written: Path) -> None:
+    step_file(written, 1).write_bytes(lines([episode(0, turn("player_0", "a"))]))
+    index = read(written)
+    for end in ("", "-wal", "-shm"):
+        (written / f"watch.sqlite{end}").unlink(missing_ok=True)
+    for _ in index.refresh():
+        pass
+    with ThreadPoolExecutor(1) as others:  # as requests do, from threads of their own
+        assert others.submit(ids, index).result() == ["s1/g0/m0"]
+    assert index.problems == []
+
+
+def test_a_full_disk_spoils_nothing(written: Path) -> None:
+    index = read(written)
+    texts = [episode(n, turn(f"player_{n % 2}", f"{n} " * 2000, policy=f"policy {n}")) for n in range(40)]
+    step_file(written, 1).write_bytes(lines(texts))
+    ((pages,),) = index.rows("PRAGMA page_count")
+    index.rows(f"PRAGMA max_page_count = {pages + 20}")
+    with pytest.raises(RunError, match="disk is full"):
+        list(index.refresh())
+    index.rows("PRAGMA max_page_count = 100000")
+    for _ in index.refresh():
+        pass
+    for n in range(40):
+        assert ids(index, policy=f"policy {n}") == [f"s1/g0/m{n}"]
+
+
+def test_what_no_database_can_hold_is_not_there(written: Path) -> None:
+    step_file(written, 1).write_bytes(lines([episode(0, turn("player_0", "a"))]))
+    index = read(written)
+    huge = 10**30
+    assert ids(index, first=-huge, last=huge) == ["s1/g0/m0"]
+    assert ids(index, first=huge) == ids(index, offset=huge) == ids(index, role="\ud800") == []
+    assert index.place("\ud800") is None
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("hidden", ['{"correct":NaN}', f'{{"correct":{10**400}}}', DEEP, '{"correct":1e999}'])
+def test_a_line_that_nobody_can_read_is_named_and_the_rest_is_there(written: Path, hidden: str) -> None:
+    one, other = lines([episode(0, turn("player_0", "a")), episode(1, turn("player_0", "b"))]).split(b"\n")[:2]
+    damaged = one[:-1] + f',"hidden":{hidden}}}'.encode()
+    step_file(written, 1).write_bytes(damaged + b"\n" + other + b"\n")
+    index = read(written)
+    assert ids(index) == ["s1/g0/m1"]
+    (problem,) = index.problems
+    assert problem.startswith("episodes/step_000001.jsonl: line 1 is not an episode")
+
+
+@pytest.mark.parametrize(
+    ("known", "damaged"),
+    [
+        (b'"seed":1', b'"seed":"x"'),
+        (b'"legal":true', b'"legal":true,"parent":9'),
+        (b'"legal":true', b'"legal":true,"rewards":{"game":"x"}'),
+        (b'"tokens":[1,2,3]', b'"tokens":[-1,2,3]'),
+        (b'"tokens":[1,2,3]', b'"tokens":[1]'),
+        (b'"logprobs":[-0.1', b'"logprobs":["x"'),
+        (b'"action":"a"', b'"action":5'),
+        (b'"status":"done"', b'"status":"done","hidden":[1]'),
+        (b'"seats":', b'"branch":{"episode":"s1/g0/m0","turn":1},"seats":'),
+    ],
+)
+def test_what_is_no_episode_is_refused_when_it_is_read(written: Path, known: bytes, damaged: bytes) -> None:
+    file = step_file(written, 1)
+    whole = lines([episode(0, turn("player_0", "a"))])
+    assert known in whole
+    file.write_bytes(whole.replace(known, damaged) + whole)
+    with pytest.raises(RunError, match="what begins at byte 0 is no episode"):
+        read_one(file, 0)
+    assert len(read_whole(file)) == 1
+
+
+def test_names_that_are_no_steps_and_what_would_keep_one_waiting_are_no_obstacle(written: Path) -> None:
+    line = lines([episode(0, turn("player_0", "a"))])
+    for name in (f"step_{'9' * 30}.jsonl", "step_\u0663.jsonl"):
+        (written / "episodes" / name).write_bytes(line)
+    os.mkfifo(step_file(written, 2))
+    step_file(written, 1).write_bytes(line)
+    index = read(written)
+    assert ids(index) == ["s1/g0/m0"]
+    assert index.problems == ["episodes/step_000002.jsonl: cannot be read: Not a regular file"]
+
+
+def test_a_step_that_was_played_again_is_read_anew_even_under_the_number_of_the_old_file(written: Path) -> None:
+    file = step_file(written, 1)
+    file.write_bytes(lines([episode(0, turn("player_0", "old"))]))
+    step_file(written, 2).write_bytes(lines([episode(0, turn("player_0", "a"), step=2)]))
+    before = file.stat().st_ino
+    read(written)
+    with file.open("r+b") as same:  # as file systems do that give a number again
+        same.write(lines([episode(0, turn("player_0", "new, and longer")), episode(1, turn("player_0", "b"))]))
+    assert file.stat().st_ino == before
+    index = read(written)
+    assert sorted(ids(index)) == ["s1/g0/m0", "s1/g0/m1", "s2/g0/m0"]
+    assert (ids(index, text="old"), ids(index, text="longer"), index.problems) == ([], ["s1/g0/m0"], [])
 
 
 def test_two_watchers_of_one_run_count_every_episode_once(written: Path) -> None:

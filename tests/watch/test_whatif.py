@@ -20,6 +20,7 @@ from marl_llm.run import checkpoint_path, keep_whatif, read_episodes, whatif_fil
 from marl_llm.team import found
 from marl_llm.types import Episode, Match
 from marl_llm.watch.seats import Seats, Shared
+from marl_llm.watch.tables import PlayedTable
 from marl_llm.watch.whatif import spoken
 from marl_llm.watch.worker import Actor, serve
 from tests.tiny import first_view
@@ -274,6 +275,22 @@ def test_a_person_sits_where_one_likes_against_a_checkpoint(run: Path, actor: Ac
         table = do(actor, "move", table=table["table"], reply=table["legal_actions"][0])
     turns = kept(run, None)["played/1"].turns
     assert {turn.completion.versions[0] for turn in turns if turn.policy == "agent@1"} == {1}
+
+
+def test_who_sat_at_a_table_that_breaks_is_asked_no_more(
+    run: Path, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = do(actor, "play", game="game", against="agent")
+    (shared,) = actor._seats._at(actor._seats.before(None), lambda _: None).shared.values()
+    before = len(shared._ready)
+
+    def full(*_: object) -> None:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(PlayedTable, "go_on", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        do(actor, "move", table=table["table"], reply=table["legal_actions"][0])
+    assert len(shared._ready) == before - 1
 
 
 def test_two_tables_with_one_policy_do_not_disturb_each_other(run: Path, actor: Actor) -> None:

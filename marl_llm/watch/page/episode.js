@@ -357,6 +357,7 @@ export function open(main, route) {
       const again = await get("/api/episode", { id });
       if (left) return;
       episode.branches = again.branches;
+      episode.earlier_branches = again.earlier_branches;
       drawFamily(family, episode);
       const listed = new Set(again.branches.map((branch) => branch.id));
       if (tries > 1 && ids.some((one) => !listed.has(one))) setTimeout(() => refresh(ids, tries - 1), READING_MS);
@@ -502,6 +503,7 @@ function more(episode) {
 }
 
 function drawFamily(place, episode) {
+  const earlier = episode.earlier_branches + Math.max(0, episode.branches.length - MEMBERS);
   put(
     place,
     episode.members.length > 1
@@ -520,10 +522,11 @@ function drawFamily(place, episode) {
           "section",
           { "aria-labelledby": "branches-title" },
           h("h2", { id: "branches-title" }, "What if, asked of this episode"),
-          returnsTable(episode, episode.branches, "branches", [
+          returnsTable(episode, episode.branches.slice(-MEMBERS), "branches", [
             ["Turn", (one) => number(one.turn)],
             ["Asked", (one) => shown(one.asked)],
           ]),
+          earlier > 0 ? h("p", { class: "muted" }, `and ${counted(earlier, "earlier one")}`) : null,
         )
       : null,
   );
