@@ -27,9 +27,9 @@ from typing import Any, TextIO, TypeVar
 
 import torch
 
-from marl_llm.episodes import episode_from_json
-from marl_llm.errors import ConfigError, MarlError, RunError
+from marl_llm.errors import ConfigError, MarlError
 from marl_llm.types import Episode
+from marl_llm.watch.reading import read_one
 from marl_llm.watch.seats import Seats
 from marl_llm.watch.tables import Game, Tables
 from marl_llm.watch.whatif import Json, Tell, Wish, branched, scored
@@ -75,13 +75,8 @@ class Actor:
 
     def _episode(self, request: Mapping[str, Any]) -> tuple[Episode, int | None]:
         """The episode of the line that begins at `offset` in `file`, and the step that it is of; None: no step's."""
-        file, offset = Path(request["file"]), request["offset"]
-        try:
-            with file.open("rb") as lines:
-                lines.seek(offset)
-                episode = episode_from_json(lines.readline())
-        except (OSError, ValueError) as error:
-            raise RunError(f"{file.name}: no episode begins at byte {offset}: {error}") from error
+        file = Path(request["file"])
+        episode = read_one(file, request["offset"])
         step = re.fullmatch(r"step_(\d+)\.jsonl", file.name)
         return episode, None if step is None else int(step[1])
 

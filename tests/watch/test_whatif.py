@@ -161,8 +161,8 @@ def test_two_checkpoints_stay_in_memory(run: Path) -> None:
         ({"turn": 99}, "turn: 99 is not allowed; it must be one of the 7 of s2/g0/m0"),
         ({"turn": -1}, "turn: -1 is not allowed"),
         ({"n": 0}, "n: 0 is not allowed; it must be between 1 and 256"),
-        ({"offset": 1}, "step_000002.jsonl: no episode begins at byte 1"),
-        ({"file": "episodes/step_000009.jsonl"}, "step_000009.jsonl: no episode begins at byte 0"),
+        ({"offset": 1}, "step_000002.jsonl: what begins at byte 1 is no episode"),
+        ({"file": "episodes/step_000009.jsonl"}, "step_000009.jsonl: there is no episode at byte 0"),
     ],
 )
 def test_what_cannot_be_branched_is_refused_and_nothing_is_kept(
