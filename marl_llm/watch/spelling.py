@@ -1,7 +1,7 @@
 """Tokens as the texts that they stand for, without the model's library."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -19,16 +19,18 @@ class Spelling:
 
     def __init__(self, run: Path, config: Config) -> None:
         self._run, self._config = run, config
-        self._tokenizer = lru_cache(maxsize=None)(self._read)
+        self._known: dict[str, Tokenizer] = {}
 
     def texts(self, policy: str, tokens: Sequence[int]) -> list[str] | None:
         """The text of each token; one that is a part of a character has it with the last of those that make it up.
 
         None: the policy's tokenizer is not at hand.
         """
-        tokenizer = self._tokenizer(policy.partition("@")[0])
-        if tokenizer is None:
+        name = policy.partition("@")[0]
+        tokenizer = self._known.get(name) or self._read(name)
+        if tokenizer is None:  # a run that has just begun may have it later
             return None
+        self._known[name] = tokenizer
         texts: list[str] = []
         before: list[int] = []
         pending: list[int] = []
@@ -52,7 +54,8 @@ class Spelling:
     def _read(self, policy: str) -> Tokenizer | None:
         for folder in self._folders(policy):
             if (folder / TOKENIZER).is_file():
-                return Tokenizer.from_file(str(folder / TOKENIZER))
+                with suppress(Exception):  # the library raises nothing else where the file is damaged
+                    return Tokenizer.from_file(str(folder / TOKENIZER))
         return None
 
     def _folders(self, policy: str) -> list[Path]:

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from marl_llm import cli
 from marl_llm.episodes import read_episodes
 from marl_llm.errors import ConfigError
+from marl_llm.run import Run
 from marl_llm.watch import credits
 from marl_llm.watch.browser import Browser, MustScoreError
 from marl_llm.watch.index import Index
+from marl_llm.watch.spelling import Spelling
 
 
 def through_the_command(recipe: str, run: Path, turn: str) -> Any:
@@ -100,6 +102,20 @@ def test_colours_are_what_was_sampled_token_by_token(reader: Browser, trained: P
         spelled = "".join(token["text"] for token in shown["tokens"])
         assert turn.reply in spelled
         assert shown["value"] == pytest.approx(sum(turn.completion.logprobs) / len(turn.completion.logprobs))
+
+
+def test_a_tokenizer_that_is_damaged_or_not_there_yet_is_read_when_it_is(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    files = list((run / "checkpoints").glob("*/*/tokenizer.json"))
+    for number, file in enumerate(files):
+        file.rename(file.with_name("kept"))
+        if number:
+            file.write_text("{")
+    spelling = Spelling(run, Run.config(run))
+    assert spelling.texts("agent", (1, 2, 3)) is None
+    for file in files:
+        file.with_name("kept").rename(file)
+    assert spelling.texts("agent", (1, 2, 3)) == Spelling(trained, Run.config(trained)).texts("agent", (1, 2, 3))
 
 
 def test_advantages_colour_turns_and_of_a_recipe_over_tokens_the_tokens(reader: Browser) -> None:
