@@ -35,6 +35,8 @@ from marl_llm.types import Episode
 
 SMALL = ["run.steps=4", "evaluation.games=10", "policies.agent.warmup.steps=20", "evaluation.every=0"]
 PER_STEP = 250
+LIVE_S, CURVES_S = 3.0, 10.0
+"""Seconds between what the page asks, as in its app.js and episodes.js."""
 FILTERS: tuple[dict[str, Any], ...] = (
     {},
     {"game": "kuhn_poker"},
@@ -232,13 +234,15 @@ def watch_live(path: Path, steps: int) -> dict[str, Any]:
         time.sleep(0.1)
     with server(path) as watcher:
         watcher.first_page()
-        shown, wait_until = 0, 0.0
+        shown, drawn, wait_until = 0, 0.0, 0.0
         while not _ended(training):
-            time.sleep(3)
+            time.sleep(LIVE_S)
             step = watcher.get("api/run")[0]["step"]
             if step != shown:
                 shown = step
-                watcher.get("api/curves")
+                if time.monotonic() - drawn > CURVES_S:
+                    drawn = time.monotonic()
+                    watcher.get("api/curves")
                 if time.monotonic() > wait_until:
                     _, took = watcher.get("api/episodes")
                     wait_until = time.monotonic() + 100 * took
