@@ -4,13 +4,16 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import uvicorn
 
 from marl_llm.config.require import require
 from marl_llm.errors import ConfigError
+
+TICK_S = 1.0
+"""Seconds between two looks at the clock, for the date of answers."""
 
 
 class Server(uvicorn.Server):
@@ -26,9 +29,16 @@ class Server(uvicorn.Server):
             "timeout_graceful_shutdown": shutdown_s,
         }
         super().__init__(uvicorn.Config(app, **settings))
+        self._woken = asyncio.Event()
 
     def capture_signals(self) -> Any:
         return nullcontext()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn itself looks ten times a second, which is most of what an idle server costs."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), TICK_S)
 
     def stop_on_signals(self) -> None:
         """Let SIGINT and SIGTERM end it, the second one at once; in its event loop."""
@@ -36,6 +46,7 @@ class Server(uvicorn.Server):
         def stop() -> None:
             self.force_exit = self.should_exit
             self.should_exit = True
+            self._woken.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop)

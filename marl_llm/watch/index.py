@@ -34,7 +34,7 @@ KNOWN_COURSES = 20_000
 """Ways that a game went, of which is remembered that they are in the index."""
 SHORT = 4000
 """Characters of an episode from which it is not expected to come again."""
-LOOK_S = 30.0
+LOOK_S = 300.0
 """Seconds after which files that have been read are looked at again all the same."""
 PROBLEMS = 20
 """Damaged lines of a file that are named."""
