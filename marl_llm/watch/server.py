@@ -1,6 +1,7 @@
 """Starting and ending the episode browser."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ async def _serve(socket: Socket, browser: Browser, acts: Acts, started: Callable
     app = make_app(browser, acts, jobs, token=token, port=socket.getsockname()[1])
     server = Server(app, shutdown_s=SHUTDOWN_S)
     server.stop_on_signals()
+    gc.freeze()  # what has been imported lives as long as the process, and need not be looked through again and again
     browser.start()
     started(f"{address(socket)}/#token={token}")
     try:

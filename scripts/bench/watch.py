@@ -35,7 +35,7 @@ from marl_llm.types import Episode
 
 SMALL = ["run.steps=4", "evaluation.games=10", "policies.agent.warmup.steps=20", "evaluation.every=0"]
 PER_STEP = 250
-LIVE_S, CURVES_S = 3.0, 10.0
+LIVE_S, CURVES_S = 4.0, 10.0
 """Seconds between what the page asks, as in its app.js and episodes.js."""
 FILTERS: tuple[dict[str, Any], ...] = (
     {},

@@ -9,7 +9,7 @@ import { current, listen, path } from "./route.js";
 import { store } from "./store.js";
 import { number, shown, visible } from "./text.js";
 
-const LIVE_MS = 3000;
+const LIVE_MS = 4000;
 const ENDED_MS = 15000;
 
 const main = document.getElementById("main");
