@@ -35,9 +35,12 @@ def serve() -> Iterator[Callable[[Callable[[int], Answer]], Endpoint]]:
         endpoint.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """A headless Chromium that goes nowhere by itself; each test opens contexts of its own and closes them."""
+    """A headless Chromium that goes nowhere by itself; each test opens contexts of its own and closes them.
+
+    One a file: Playwright's event loop is in this thread for as long as it lives, and other files have theirs.
+    """
     from playwright.sync_api import sync_playwright  # which the environment with vLLM does not have
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

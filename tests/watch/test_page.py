@@ -408,8 +408,8 @@ def test_a_run_is_followed_while_it_trains(browser: Browser, tmp_path: Path) -> 
             training.kill()
 
 
-STEP = "Number(/step (\\d+)/.exec(document.querySelector('#run-state').textContent)?.[1])"
-NEWEST = "Number(/s(\\d+)/.exec(document.querySelector('#results [data-id]')?.dataset.id)?.[1])"
+STEP = "Number(/step (\\d+)/.exec(document.querySelector('#run-state').textContent)?.[1] ?? 0)"
+NEWEST = "Number(/s(\\d+)/.exec(document.querySelector('#results [data-id]')?.dataset.id)?.[1] ?? 0)"
 
 
 def shown_step(page: Page) -> int:
