@@ -88,6 +88,18 @@ def episode_files(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), file) for match, file in named if match)
 
 
+def checked_from_json(line: str | bytes) -> Episode:
+    """The episode of a line that anybody may have written.
+
+    Raises:
+        ValueError: it is none, or something in it has another type; the message says what is wrong.
+    """
+    try:
+        return checked(episode_from_json(line))
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
 def checked(episode: Episode) -> Episode:
     """The episode, if its texts are texts and its numbers numbers.
 

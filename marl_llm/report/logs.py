@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marl_llm.config import Config
-from marl_llm.episodes import checked, episode_files, episode_from_json, is_number, is_number_or_none
+from marl_llm.episodes import checked_from_json, episode_files, is_number, is_number_or_none
 from marl_llm.errors import MarlError, RunError
 from marl_llm.lines import finished_lines
 from marl_llm.run import Run, list_evaluations
@@ -115,8 +115,8 @@ def episodes_of(file: Path, damage: list[str]) -> Iterator[tuple[int, Episode]]:
     try:
         for number, (offset, line) in enumerate(finished_lines(file), start=1):
             try:
-                episode = checked(episode_from_json(line))
-            except (ValueError, RecursionError) as error:
+                episode = checked_from_json(line)
+            except ValueError as error:
                 bad += 1
                 if bad <= MOST_LINES:
                     damage.append(f"{name}: line {number} is not an episode: {str(error)[:200]}")
@@ -133,8 +133,8 @@ def episode_at(file: Path, offset: int) -> Episode | None:
     try:
         with file.open("rb") as lines:
             lines.seek(offset)
-            return checked(episode_from_json(lines.readline()))
-    except (OSError, ValueError, RecursionError):
+            return checked_from_json(lines.readline())
+    except (OSError, ValueError):
         return None
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from marl_llm.episodes import checked, episode_from_json
+from marl_llm.episodes import checked_from_json
 from marl_llm.errors import RunError
 from marl_llm.lines import Mark, finished_lines
 from marl_llm.types import Episode
@@ -17,7 +17,7 @@ def read_whole(file: Path) -> list[Episode]:
     episodes = []
     for _, line in finished_lines(file):
         try:
-            episodes.append(_episode(line))
+            episodes.append(checked_from_json(line))
         except ValueError:
             continue
     return episodes
@@ -31,18 +31,10 @@ def read_one(file: Path, offset: int) -> Episode:
     """
     try:
         _, line = next(finished_lines(file, Mark(offset=offset)))
-        return _episode(line)
+        return checked_from_json(line)
     except (OSError, StopIteration) as error:
         raise RunError(
             f"{file}: there is no episode at byte {offset} any more; the run has been resumed or damaged"
         ) from error
     except ValueError as error:
         raise RunError(f"{file}: what begins at byte {offset} is no episode: {error}") from error
-
-
-def _episode(line: bytes) -> Episode:
-    """Raises `ValueError`: it is none, and what is wrong."""
-    try:
-        return checked(episode_from_json(line))
-    except RecursionError as error:
-        raise ValueError(str(error)) from error
